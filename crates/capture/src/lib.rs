@@ -1,0 +1,1 @@
+//! PostgreSQL to log: logical replication, decoding, schema events, source set-up.

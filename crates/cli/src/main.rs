@@ -1,0 +1,2 @@
+//! A time machine for a PostgreSQL database.
+fn main() {}

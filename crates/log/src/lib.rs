@@ -1,0 +1,1 @@
+//! The durable history: segments, recovery, transaction index, catalog of checkpoints and sessions.

@@ -1,0 +1,1 @@
+//! The vocabulary of the product: positions, relations, tuples, changes, transactions. Pure.

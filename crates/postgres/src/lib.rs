@@ -1,0 +1,1 @@
+//! What a PostgreSQL server needs from its client: DSNs, TLS, connections, programs, private clusters.

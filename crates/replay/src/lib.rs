@@ -1,0 +1,1 @@
+//! Log to replica: plan, fold, SQL, apply, cursor, sessions.

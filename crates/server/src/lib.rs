@@ -1,0 +1,1 @@
+//! REST API, events and the running service.

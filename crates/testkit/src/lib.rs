@@ -1,0 +1,1 @@
+//! Development only: a PostgreSQL server, database and folder for each test.

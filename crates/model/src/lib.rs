@@ -11,6 +11,7 @@ mod marker;
 mod position;
 mod relation;
 mod schema_change;
+mod sequence;
 mod timestamp;
 mod transaction;
 mod tuple;
@@ -26,6 +27,7 @@ pub use schema_change::{
     AffectedObject, DroppedObject, Environment, Gap, MissingValue, RelationRows, RoleDefinition,
     SchemaChange, Statement,
 };
+pub use sequence::SequenceState;
 pub use timestamp::{Timestamp, TimestampParseError};
 pub use transaction::{OperationCounts, Origin, Transaction, TransactionHeader, TransactionSummary};
 pub use tuple::{Datum, Tuple};

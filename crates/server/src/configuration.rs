@@ -1,0 +1,180 @@
+//! What the user wants of us: every setting from every place, understood once.
+//!
+//! flags, environment, `.env`, JSON ([`Sources`], read at the edge) -> one text and origin for each
+//! [`Setting`] -> [`Configuration`], typed and checked. Nothing else in the product reads the environment.
+//!
+//! Invariants: an empty value counts as unset; a password or token is shown by no value, error or report here;
+//! an address that others can reach has a token.
+
+mod address;
+mod error;
+mod json;
+mod layers;
+mod layout;
+mod report;
+mod setting;
+mod sources;
+mod token;
+
+use std::path::PathBuf;
+
+use ptr_postgres::Dsn;
+
+pub use address::Address;
+pub use error::ConfigurationError;
+pub use layers::Origin;
+pub use layout::{DATA_DIRECTORY_NAME, DataDirectory, find_data_directory};
+pub use report::{ConfigurationReport, SettingReport};
+pub use setting::Setting;
+pub use sources::{Flags, FileText, Sources};
+pub use token::ApiToken;
+
+use layers::Layers;
+
+/// The database of embedded servers, the one that the quick start's examples name.
+pub const EMBEDDED_DATABASE: &str = "testdb";
+
+/// The slot and the publication when none is named.
+pub const DEFAULT_SLOT: &str = "postgres_test_replay";
+
+/// Everything that can be set, typed and checked. What could not be understood never gets this far.
+#[derive(Debug, Clone)]
+pub struct Configuration {
+    /// The captured server; `None` means an embedded one.
+    pub input: Option<Dsn>,
+    /// The server that replays; `None` means an embedded one.
+    pub output: Option<Dsn>,
+    /// The captured databases of the input server; the first is the default. Never empty.
+    pub databases: Vec<String>,
+    /// Where the API listens.
+    pub address: Address,
+    /// What requests must carry; always there when the address is not loopback.
+    pub token: Option<ApiToken>,
+    /// The slot of the first database; see [`Configuration::slot_of`].
+    pub slot: String,
+    /// The publication, one for each captured database by the same name.
+    pub publication: String,
+    /// Where `pg_dump`, `initdb` and the others are, when the user says so.
+    pub program_directory: Option<PathBuf>,
+    /// Whether set-up may give tables REPLICA IDENTITY FULL.
+    pub replica_identity: ReplicaIdentityPolicy,
+    /// Tables, as `schema.table`, that keep their replica identity whatever the policy.
+    pub excluded_tables: Vec<String>,
+    /// Where everything is kept.
+    pub data: DataDirectory,
+    /// Each setting with its origin, redacted, for `config show`.
+    pub settings: Vec<SettingReport>,
+    /// What was found and not used, for the user to read.
+    pub warnings: Vec<String>,
+}
+
+/// What set-up does to the replica identities of tables on the primary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ReplicaIdentityPolicy {
+    /// FULL, wherever it cannot make a statement fail: going back needs old images.
+    #[default]
+    Full,
+    /// As the user left them.
+    Leave,
+}
+
+impl Configuration {
+    /// Understands the sources. Reads no file but those that a DSN names (service and password file).
+    ///
+    /// # Errors
+    /// [`ConfigurationError`], which names the setting and its origin.
+    pub fn resolve(sources: &Sources) -> Result<Self, ConfigurationError> {
+        let mut layers = Layers::of(sources)?;
+        let lookup = |name: &str| sources.environment.get(name).cloned();
+        let input = layers.parsed(Setting::InputDsn, |text| Dsn::resolve(text, &lookup))?;
+        let output = layers.parsed(Setting::OutputDsn, |text| Dsn::resolve(text, &lookup))?;
+        let address = address::resolve(&layers)?;
+        let token = layers.parsed(Setting::ApiToken, ApiToken::parse)?;
+        if token.is_none() && !address.is_loopback() {
+            return Err(ConfigurationError::TokenMissing { address: address.to_string() });
+        }
+        let databases = databases(&layers, input.as_ref());
+        let data = layout::resolve(&layers, sources);
+        layers.fill_defaults(&data, &databases);
+        Ok(Self {
+            address,
+            token,
+            slot: layers.parsed(Setting::ReplicationSlot, slot_name)?.unwrap_or_else(|| DEFAULT_SLOT.into()),
+            publication: layers.text(Setting::PublicationName).unwrap_or(DEFAULT_SLOT).to_owned(),
+            program_directory: layers.path(Setting::PgBin),
+            replica_identity: layers.parsed(Setting::ReplicaIdentity, policy)?.unwrap_or_default(),
+            excluded_tables: layers.list(Setting::ExcludeTables),
+            settings: report::settings(&layers, input.as_ref(), output.as_ref()),
+            warnings: layers.warnings,
+            input,
+            output,
+            databases,
+            data,
+        })
+    }
+
+    /// Reads the sources from where they are and understands them.
+    ///
+    /// # Errors
+    /// As [`Sources::read`] and [`Configuration::resolve`].
+    pub fn load(flags: &Flags) -> Result<Self, ConfigurationError> {
+        Self::resolve(&Sources::read(flags)?)
+    }
+
+    /// The database that is meant where none is named.
+    #[must_use]
+    pub fn default_database(&self) -> &str {
+        self.databases.first().map_or(EMBEDDED_DATABASE, String::as_str)
+    }
+
+    /// The slot of a captured database: the configured name for the first, `<slot>_<database>` for others.
+    /// Slots are named by `[a-z0-9_]` only, up to 63 bytes.
+    #[must_use]
+    pub fn slot_of(&self, database: &str) -> String {
+        if database == self.default_database() {
+            return self.slot.clone();
+        }
+        let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' };
+        let name: String = format!("{}_{database}", self.slot).chars().map(plain).collect();
+        name.chars().take(63).collect()
+    }
+
+    /// What `config show` and `GET /api/config` answer.
+    #[must_use]
+    pub fn report(&self) -> ConfigurationReport {
+        report::report(self)
+    }
+}
+
+fn databases(layers: &Layers, input: Option<&Dsn>) -> Vec<String> {
+    let mut named = layers.list(Setting::InputDatabases);
+    if named.is_empty() {
+        named.push(input.map_or(EMBEDDED_DATABASE, Dsn::database).to_owned());
+    }
+    let mut databases: Vec<String> = Vec::new();
+    named.into_iter().for_each(|name| {
+        if !databases.contains(&name) {
+            databases.push(name);
+        }
+    });
+    databases
+}
+
+fn slot_name(text: &str) -> Result<String, String> {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    if text.chars().all(allowed) && text.len() <= 63 {
+        return Ok(text.to_owned());
+    }
+    Err(format!("{text:?} cannot name a slot; use lower-case letters, digits and _, at most 63 of them"))
+}
+
+fn policy(text: &str) -> Result<ReplicaIdentityPolicy, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "full" => Ok(ReplicaIdentityPolicy::Full),
+        "leave" => Ok(ReplicaIdentityPolicy::Leave),
+        _ => Err(format!("{text:?} is neither full nor leave")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,129 @@
+//! The edge: reads flags, environment and files into plain values, and changes none of them.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use super::{ConfigurationError, Setting, find_data_directory};
+
+/// What was typed on the command line.
+#[derive(Debug, Clone, Default)]
+pub struct Flags {
+    /// `--env-file`; without it `.env` is looked for.
+    pub env_file: Option<PathBuf>,
+    /// `--config`; without it `config.json` is looked for.
+    pub config: Option<PathBuf>,
+    /// Flags that are settings, such as `--data-dir` and `--addr`.
+    pub values: BTreeMap<Setting, String>,
+}
+
+/// A file's path and content.
+#[derive(Debug, Clone)]
+pub struct FileText {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What it holds.
+    pub text: String,
+}
+
+/// All places in which a setting may stand, read and not yet understood.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// Settings given as flags.
+    pub flags: BTreeMap<Setting, String>,
+    /// The environment of the process, also `PG*`, `HOME` and `USER`, which DSNs are completed from.
+    pub environment: BTreeMap<String, String>,
+    /// `.env`, if there is one.
+    pub env_file: Option<(PathBuf, BTreeMap<String, String>)>,
+    /// The JSON file, if there is one.
+    pub json: Option<FileText>,
+    /// What relative paths of flags and environment start from.
+    pub current_folder: PathBuf,
+    /// A data directory at or above the current folder.
+    pub found_data_directory: Option<PathBuf>,
+}
+
+impl Sources {
+    /// Reads everything. A file that was named must be there; one that is looked for may be missing. `.env`
+    /// and `config.json` are looked for in the current folder, then beside the data directory.
+    ///
+    /// # Errors
+    /// A file that cannot be read or, for `.env`, not be understood.
+    pub fn read(flags: &Flags) -> Result<Self, ConfigurationError> {
+        let here = Path::new(".");
+        let current_folder = std::env::current_dir()
+            .map_err(|source| ConfigurationError::Unreadable { path: here.to_owned(), source })?;
+        let found = find_data_directory(&current_folder);
+        let beside = found.as_deref().and_then(Path::parent);
+        let folders: Vec<&Path> = std::iter::once(current_folder.as_path()).chain(beside).collect();
+        let env_file = match file(flags.env_file.as_deref(), ".env", &folders)? {
+            Some(file) => Some((file.path.clone(), env_variables(&file)?)),
+            None => None,
+        };
+        let variables = std::env::vars_os();
+        let environment = variables.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        Ok(Self {
+            flags: flags.values.clone(),
+            environment: environment.collect(),
+            env_file,
+            json: file(flags.config.as_deref(), "config.json", &folders)?,
+            found_data_directory: found,
+            current_folder,
+        })
+    }
+}
+
+fn file(named: Option<&Path>, usual: &str, folders: &[&Path]) -> Result<Option<FileText>, ConfigurationError> {
+    let candidate = folders.iter().map(|folder| folder.join(usual)).find(|path| path.is_file());
+    let Some(path) = named.map(Path::to_owned).or(candidate) else { return Ok(None) };
+    let path = std::path::absolute(&path).unwrap_or(path);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok(Some(FileText { path, text })),
+        Err(source) => Err(ConfigurationError::Unreadable { path, source }),
+    }
+}
+
+/// The variables of a `.env` file. The process's own environment stays as it is.
+fn env_variables(file: &FileText) -> Result<BTreeMap<String, String>, ConfigurationError> {
+    let text = file.text.strip_prefix('\u{feff}').unwrap_or(&file.text);
+    let mut variables = BTreeMap::new();
+    for pair in dotenvy::Iter::new(text.as_bytes()) {
+        let (name, value) = pair.map_err(|error| env_error(&file.path, text, &error))?;
+        variables.insert(name, value);
+    }
+    Ok(variables)
+}
+
+/// The line is found and not shown: it may hold a password.
+fn env_error(path: &Path, text: &str, error: &dotenvy::Error) -> ConfigurationError {
+    let line = match error {
+        dotenvy::Error::LineParse(line, _) => text.lines().position(|other| other.trim() == line.trim()),
+        _ => None,
+    };
+    ConfigurationError::Malformed {
+        path: path.to_owned(),
+        line: line.map_or(1, |line| line + 1),
+        problem: "this is not NAME=value; put single quotes around a value with spaces, # or $".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broken_line_of_an_env_file_is_named_and_not_shown() {
+        let text = "A=1\nINPUT_DSN=host=localhost password=geheim dbname=x\n".to_owned();
+        let error = env_variables(&FileText { path: "/x/.env".into(), text }).unwrap_err().to_string();
+        assert!(error.starts_with("/x/.env, line 2:"), "{error}");
+        assert!(!error.contains("geheim"), "{error}");
+    }
+
+    #[test]
+    fn quoted_values_keep_spaces_and_dollars() {
+        let text = "INPUT_DSN='host=localhost password=a$b'\n".to_owned();
+        let variables = env_variables(&FileText { path: ".env".into(), text }).unwrap();
+        assert_eq!(variables["INPUT_DSN"], "host=localhost password=a$b");
+    }
+}

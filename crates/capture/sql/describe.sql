@@ -1,0 +1,95 @@
+-- Parts of a message. All read only: what they do in a subtransaction takes no XID.
+
+CREATE FUNCTION postgres_test_replay.describe_roles() RETURNS json
+LANGUAGE sql STABLE AS $$
+    SELECT json_agg(json_build_object(
+               'name', r.rolname, 'superuser', r.rolsuper, 'inherit', r.rolinherit,
+               'create_role', r.rolcreaterole, 'create_db', r.rolcreatedb, 'bypass_rls', r.rolbypassrls,
+               'member_of', (SELECT coalesce(json_agg(g.rolname ORDER BY g.rolname), '[]')
+                               FROM (SELECT DISTINCT roleid FROM pg_auth_members WHERE member = r.oid) m
+                               JOIN pg_authid g ON g.oid = m.roleid))
+               ORDER BY r.rolname)
+      FROM pg_authid r
+     WHERE r.rolname !~ '^pg_'
+$$;
+REVOKE ALL ON FUNCTION postgres_test_replay.describe_roles() FROM PUBLIC;
+
+-- Roles, when this session has not sent these roles yet. What was sent is remembered in a setting of the
+-- session, which a rollback takes back together with the message; a table would make concurrent DDL wait for
+-- one another. So each session sends them once, and again when they changed.
+CREATE FUNCTION postgres_test_replay.unsent_roles() RETURNS json
+LANGUAGE plpgsql AS $$
+DECLARE
+    roles json := postgres_test_replay.describe_roles();
+    fingerprint text;
+BEGIN
+    SELECT encode(sha256(convert_to(secret || ':roles:' || roles::text, 'UTF8')), 'hex') INTO STRICT fingerprint
+      FROM postgres_test_replay.configuration;
+    IF fingerprint = current_setting('postgres_test_replay.roles', true) THEN
+        RETURN NULL;
+    END IF;
+    PERFORM set_config('postgres_test_replay.roles', fingerprint, false);
+    RETURN roles;
+END $$;
+REVOKE ALL ON FUNCTION postgres_test_replay.unsent_roles() FROM PUBLIC;
+
+-- Values that rows older than a column read. The ones of a constant default are the same everywhere; those of
+-- DEFAULT now() are not, and the catalog does not tell them apart.
+CREATE FUNCTION postgres_test_replay.describe_missing(relations oid[]) RETURNS json
+LANGUAGE sql STABLE AS $$
+    SELECT json_agg(json_build_object(
+               'relation', format('%I.%I', n.nspname, c.relname), 'column', a.attname,
+               'value', (a.attmissingval::text::text[])[1])
+               ORDER BY c.oid, a.attnum)
+      FROM pg_attribute a
+      JOIN pg_class c ON c.oid = a.attrelid
+      JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.oid = ANY (relations) AND a.atthasmissing AND NOT a.attisdropped AND c.relpersistence <> 't'
+$$;
+REVOKE ALL ON FUNCTION postgres_test_replay.describe_missing(oid[]) FROM PUBLIC;
+
+-- What CREATE TABLE AS made, to make it again without running its query again.
+CREATE FUNCTION postgres_test_replay.describe_table_as(relations oid[]) RETURNS json
+LANGUAGE sql STABLE AS $$
+    SELECT json_agg(json_build_object(
+               'schema', n.nspname, 'name', c.relname, 'persistence', c.relpersistence, 'options', c.reloptions,
+               'access_method', (SELECT amname FROM pg_am WHERE oid = c.relam),
+               'tablespace', (SELECT spcname FROM pg_tablespace WHERE oid = c.reltablespace),
+               'columns', (SELECT json_agg(json_build_object(
+                                      'name', a.attname, 'type', format_type(a.atttypid, a.atttypmod),
+                                      'collation', (SELECT format('%I.%I', m.nspname, l.collname)
+                                                      FROM pg_collation l JOIN pg_namespace m ON m.oid = l.collnamespace
+                                                     WHERE l.oid = a.attcollation AND l.collname <> 'default'))
+                                      ORDER BY a.attnum)
+                             FROM pg_attribute a
+                            WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped))
+               ORDER BY c.oid)
+      FROM pg_class c
+      JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.oid = ANY (relations) AND c.relkind IN ('r', 'm')
+$$;
+REVOKE ALL ON FUNCTION postgres_test_replay.describe_table_as(oid[]) FROM PUBLIC;
+
+-- Bodies of the SQL functions on the call stack: a frame of theirs names function and statement number only.
+CREATE FUNCTION postgres_test_replay.describe_functions(context text) RETURNS json
+LANGUAGE sql STABLE AS $$
+    SELECT json_agg(json_build_object(
+               'name', p.proname, 'source', coalesce(nullif(p.prosrc, ''), pg_get_function_sqlbody(p.oid))))
+      FROM pg_proc p
+      JOIN pg_language l ON l.oid = p.prolang
+     WHERE l.lanname = 'sql' AND p.oid >= 16384
+       AND strpos(context, 'SQL function "' || p.proname || '"') > 0
+$$;
+REVOKE ALL ON FUNCTION postgres_test_replay.describe_functions(text) FROM PUBLIC;
+
+-- A statement's relations, and for ALTER TABLE those that inherit from them, which the server does not list.
+CREATE FUNCTION postgres_test_replay.reach(relations oid[], tag text) RETURNS oid[]
+LANGUAGE sql STABLE AS $$
+    WITH RECURSIVE tree(relation) AS (
+        SELECT unnest(relations)
+        UNION
+        SELECT i.inhrelid FROM tree t JOIN pg_inherits i ON i.inhparent = t.relation WHERE tag LIKE 'ALTER %'
+    )
+    SELECT coalesce(array_agg(relation), '{}') FROM tree
+$$;
+REVOKE ALL ON FUNCTION postgres_test_replay.reach(oid[], text) FROM PUBLIC;

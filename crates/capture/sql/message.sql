@@ -1,0 +1,78 @@
+-- Builds the message of one event. `message` is NULL where nothing is to be said.
+CREATE FUNCTION postgres_test_replay.message(
+    event text, tag text, caller name, path text, settings json, context text,
+    OUT message bytea, OUT relations oid[], OUT rewritten oid[])
+LANGUAGE plpgsql AS $$
+DECLARE
+    counted text := current_setting('postgres_test_replay.n', true);
+    number integer := CASE WHEN counted ~ '^[0-9]{1,9}$' THEN counted::integer ELSE 0 END + 1;
+    pending text := coalesce(current_setting('postgres_test_replay.rewrites', true), '');
+    found_objects json;
+    found_dropped json;
+    found_rewrites json;
+    in_script boolean;
+BEGIN
+    relations := '{}';
+    rewritten := '{}';
+    IF event = 'ddl_command_end' THEN
+        SELECT json_agg(json_build_object('type', o.object_type, 'schema', o.schema_name,
+                   'identity', o.object_identity, 'oid', o.objid::bigint, 'in_extension', o.in_extension)),
+               coalesce(array_agg(o.objid) FILTER (WHERE o.classid = 'pg_class'::regclass), '{}'),
+               coalesce(bool_and(o.in_extension), false)
+          INTO found_objects, relations, in_script
+          FROM pg_event_trigger_ddl_commands() o;
+        relations := postgres_test_replay.reach(relations, tag);
+        -- An extension's script is run again by CREATE EXTENSION; a statement that made and changed nothing
+        -- (IF NOT EXISTS) is not said at all. DROP lists nothing here, but has an sql_drop event.
+        IF in_script AND tag NOT IN ('CREATE EXTENSION', 'ALTER EXTENSION')
+           OR found_objects IS NULL AND tag NOT LIKE 'DROP %' THEN
+            RETURN;
+        END IF;
+        IF pending ~ '^[0-9]+:[0-9]+(,[0-9]+:[0-9]+)*$' AND tag LIKE 'ALTER %' THEN
+            SELECT array_agg(p.relation) FILTER (WHERE p.reason <> 8),
+                   json_agg(json_build_array(format('%I.%I', n.nspname, c.relname), p.reason))
+              INTO rewritten, found_rewrites
+              FROM (SELECT split_part(item, ':', 1)::oid AS relation, bit_or(split_part(item, ':', 2)::integer) AS reason
+                      FROM unnest(string_to_array(pending, ',')) AS item GROUP BY 1) p
+              JOIN pg_class c ON c.oid = p.relation
+              JOIN pg_namespace n ON n.oid = c.relnamespace;
+            PERFORM set_config('postgres_test_replay.rewrites', '', true);
+        END IF;
+    ELSIF event = 'sql_drop' THEN
+        SELECT json_agg(json_build_object('type', d.object_type, 'identity', d.object_identity,
+                                          'is_temporary', d.is_temporary))
+          INTO found_dropped
+          FROM pg_event_trigger_dropped_objects() d WHERE d.original;
+    ELSIF event = 'table_rewrite' THEN
+        SELECT json_build_array(json_build_array(format('%I.%I', n.nspname, c.relname),
+                                                 pg_event_trigger_table_rewrite_reason()))
+          INTO found_rewrites
+          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE c.oid = pg_event_trigger_table_rewrite_oid();
+        -- The rows can be read only when the statement is done; its end event does.
+        PERFORM set_config('postgres_test_replay.rewrites', concat_ws(',', nullif(pending, ''),
+            pg_event_trigger_table_rewrite_oid()::text || ':' || pg_event_trigger_table_rewrite_reason()), true);
+    ELSIF tag = 'CREATE INDEX' AND current_query() !~* 'concurrently' THEN
+        RETURN;
+    END IF;
+    IF postgres_test_replay.is_ours() THEN
+        RETURN;
+    END IF;
+
+    PERFORM set_config('postgres_test_replay.n', number::text, true);
+    message := postgres_test_replay.seal(json_strip_nulls(json_build_object(
+        'v', 1, 'event', event, 'tag', tag, 'n', number,
+        'query', coalesce(current_query(), ''), 'context', context,
+        'session_user', session_user, 'current_user', caller, 'search_path', path,
+        'statement_time', statement_timestamp()::text, 'pid', pg_backend_pid(), 'settings', settings,
+        'objects', found_objects, 'dropped', found_dropped, 'rewrites', found_rewrites,
+        'missing', CASE WHEN event = 'ddl_command_end' AND tag LIKE 'ALTER %'
+                        THEN postgres_test_replay.describe_missing(relations) END,
+        'table_as', CASE WHEN event = 'ddl_command_end'
+                          AND tag IN ('CREATE TABLE AS', 'SELECT INTO', 'CREATE MATERIALIZED VIEW')
+                         THEN postgres_test_replay.describe_table_as(relations) END,
+        'functions', CASE WHEN strpos(context, 'SQL function "') > 0
+                          THEN postgres_test_replay.describe_functions(context) END,
+        'roles', CASE WHEN number = 1 THEN postgres_test_replay.unsent_roles() END)));
+END $$;
+REVOKE ALL ON FUNCTION postgres_test_replay.message(text, text, name, text, json, text) FROM PUBLIC;

@@ -1,0 +1,40 @@
+-- A message as it goes into the stream: 64 hex digits, a colon, JSON in UTF-8. The digits are sha256 over
+-- secret:xid:json, so that neither other roles nor a copy of an old message can pass for it.
+CREATE FUNCTION postgres_test_replay.seal(content json) RETURNS bytea
+LANGUAGE plpgsql AS $$
+DECLARE
+    key text;
+    body bytea := convert_to(content::text, 'UTF8');
+BEGIN
+    SELECT secret INTO STRICT key FROM postgres_test_replay.configuration;
+    -- A WAL record holds less than 1 GB, and the decoder needs the message in one piece.
+    IF octet_length(body) > 256 * 1024 * 1024 THEN
+        RAISE EXCEPTION 'the message would be % bytes long', octet_length(body) USING ERRCODE = '54000';
+    END IF;
+    RETURN convert_to(encode(sha256(
+            convert_to(key || ':' || pg_current_xact_id()::xid::text || ':', 'UTF8') || body), 'hex') || ':', 'UTF8')
+        || body;
+END $$;
+REVOKE ALL ON FUNCTION postgres_test_replay.seal(json) FROM PUBLIC;
+
+-- Says in the stream that something is missing at this place. Swallows its own failure: what is left then is
+-- the fingerprint of the catalog that checkpoints compare.
+CREATE FUNCTION postgres_test_replay.send_gap(cause text, state text) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_logical_emit_message(true, 'postgres_test_replay', postgres_test_replay.seal(json_build_object(
+        'v', 1, 'event', 'gap', 'reason', cause, 'statement', left(current_query(), 10000), 'sqlstate', state)));
+EXCEPTION WHEN OTHERS THEN
+    NULL;
+END $$;
+REVOKE ALL ON FUNCTION postgres_test_replay.send_gap(text, text) FROM PUBLIC;
+
+-- Whether this session is our own set-up or doctor, whose DDL is no event of the user's. The proof depends on
+-- the secret and the process, so that nobody else can make the triggers look away.
+CREATE FUNCTION postgres_test_replay.is_ours() RETURNS boolean
+LANGUAGE sql STABLE AS $$
+    SELECT coalesce(current_setting('postgres_test_replay.ours', true), '')
+         = encode(sha256(convert_to(secret || ':ours:' || pg_backend_pid(), 'UTF8')), 'hex')
+      FROM postgres_test_replay.configuration
+$$;
+REVOKE ALL ON FUNCTION postgres_test_replay.is_ours() FROM PUBLIC;

@@ -1,1 +1,20 @@
-//! Development only: a PostgreSQL server, database and folder for each test.
+//! Development only: a PostgreSQL server, databases and a folder for each test, and oracles.
+//!
+//! [`TestServer`] is private to its test: own port, own folder, gone with the test even when that is
+//! killed. [`DatabaseState`] says whether two databases are equal, by `pg_dump` and SQL alone.
+//! [`wait_until`] waits for conditions, so that no test sleeps.
+//!
+//! What fails here fails the test: functions panic with what is wrong and what to do next.
+
+mod oracle;
+mod program;
+mod server;
+mod versions;
+mod wait;
+
+pub use oracle::{DatabaseState, OUR_SCHEMA, SequenceState, TableState, assert_equal_states};
+pub use server::{TestServer, TestServerOptions};
+pub use versions::{ServerVersion, newest_program};
+pub use wait::wait_until;
+
+pub use ptr_postgres::cluster::ClusterRole;

@@ -1,1 +1,11 @@
 //! PostgreSQL to log: logical replication, decoding, schema events, source set-up.
+//!
+//! The way of the data: [`transport`] (bytes of the replication protocol) -> [`decode`] (messages of `pgoutput`)
+//! -> [`assemble`] (changes of transactions; schema events by [`ddl`]) -> [`listener`] (append to the log, fsync,
+//! confirm). `source` prepares the primary for this and takes its base image, `doctor` looks for what stands
+//! in the way.
+//!
+//! `decode`, `assemble` and `ddl` are pure: no clock, disk or network.
+
+pub mod ddl;
+pub mod decode;

@@ -1,0 +1,130 @@
+use super::*;
+use crate::ddl::event::{FunctionSource, Object, parse, Event};
+
+fn event(tag: &str, query: &str) -> SchemaEvent {
+    let json = serde_json::json!({
+        "v": 1, "event": "ddl_command_end", "tag": tag, "query": query, "statement_time": "2026-05-01 12:00:00+00",
+    });
+    match parse(json.to_string().as_bytes()).unwrap() {
+        Event::Schema(event) => *event,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn touching(mut event: SchemaEvent, identity: &str) -> SchemaEvent {
+    event.objects.push(Object {
+        object_type: "table".to_owned(),
+        schema: None,
+        identity: identity.to_owned(),
+        oid: 0,
+        in_extension: false,
+    });
+    event
+}
+
+fn within(mut event: SchemaEvent, frames: &str) -> SchemaEvent {
+    event.context = format!(
+        "PL/pgSQL function postgres_test_replay.capture() line 1 at GET DIAGNOSTICS\n\
+         SQL statement \"SELECT postgres_test_replay.capture()\"\n\
+         PL/pgSQL function postgres_test_replay.on_event() line 3 at PERFORM\n{frames}"
+    );
+    event
+}
+
+fn text(statement: Statement) -> String {
+    match statement {
+        Statement::Text(text) => text,
+        Statement::Underivable { reason, .. } => panic!("underivable: {reason}"),
+    }
+}
+
+fn reason(statement: Statement) -> String {
+    match statement {
+        Statement::Underivable { reason, .. } => reason,
+        Statement::Text(text) => panic!("derived {text}"),
+    }
+}
+
+#[test]
+fn a_statement_sent_alone_is_itself() {
+    let mut derivation = Derivation::default();
+    assert_eq!(text(derivation.statement(&event("CREATE TABLE", " create table t (a int); "))), "create table t (a int)");
+}
+
+#[test]
+fn statements_sent_together_are_told_apart_by_tag_and_order() {
+    let query = "create table a (x int); insert into a values (1); create index on a (x); create table b (y int)";
+    let mut derivation = Derivation::default();
+    let mut next = |tag| text(derivation.statement(&event(tag, query)));
+    assert_eq!(next("CREATE TABLE"), "create table a (x int)");
+    assert_eq!(next("CREATE INDEX"), "create index on a (x)");
+    assert_eq!(next("CREATE TABLE"), "create table b (y int)");
+}
+
+#[test]
+fn a_statement_that_had_nothing_to_do_is_passed_over() {
+    let query = "create table if not exists a (x int); create table if not exists b (x int)";
+    let event = touching(event("CREATE TABLE", query), "public.b");
+    assert_eq!(text(Derivation::default().statement(&event)), "create table if not exists b (x int)");
+}
+
+#[test]
+fn the_start_of_a_command_does_not_use_up_its_statement() {
+    let query = "create index a on t (x); create index b on t (x)";
+    let mut derivation = Derivation::default();
+    let mut start = event("CREATE INDEX", query);
+    start.event = EventKind::DdlCommandStart;
+    assert_eq!(text(derivation.statement(&start)), "create index a on t (x)");
+    assert_eq!(text(derivation.statement(&event("CREATE INDEX", query))), "create index a on t (x)");
+    assert_eq!(text(derivation.statement(&start)), "create index b on t (x)");
+}
+
+#[test]
+fn what_a_called_function_did_is_not_taken_for_the_call() {
+    let mut derivation = Derivation::default();
+    assert!(reason(derivation.statement(&event("CREATE INDEX", "select create_hypertable('t')"))).contains("called"));
+    assert!(reason(derivation.statement(&event("CREATE INDEX", "select 1; select 2"))).contains("none of the 2"));
+}
+
+#[test]
+fn a_statement_inside_a_procedure_comes_from_the_context() {
+    let frames = "SQL statement \"create table nested(a int)\"\nPL/pgSQL function f() line 1 at SQL statement";
+    let event = within(event("CREATE TABLE", "select f()"), frames);
+    assert_eq!(text(Derivation::default().statement(&event)), "create table nested(a int)");
+}
+
+#[test]
+fn the_same_text_run_again_in_a_loop_starts_over() {
+    let frames = "SQL statement \"create table x (a int); drop table x\"\nPL/pgSQL function f() line 1 at EXECUTE";
+    let mut derivation = Derivation::default();
+    for _ in 0..2 {
+        for (tag, expected) in [("CREATE TABLE", "create table x (a int)"), ("DROP TABLE", "drop table x")] {
+            assert_eq!(text(derivation.statement(&within(event(tag, "call f()"), frames))), expected);
+        }
+    }
+}
+
+#[test]
+fn a_statement_of_an_sql_function_comes_from_its_source() {
+    let mut call = within(event("CREATE TABLE", "select f()"), "SQL function \"f\" statement 2");
+    let source = |source: &str| FunctionSource { name: "f".to_owned(), source: source.to_owned() };
+    assert!(reason(Derivation::default().statement(&call)).contains("not known"));
+    call.functions.push(source("select 1; create table t (a int);"));
+    assert_eq!(text(Derivation::default().statement(&call)), "create table t (a int)");
+    call.functions.push(source("select 1; create table u (a int);"));
+    assert!(reason(Derivation::default().statement(&call)).contains("2 SQL functions"));
+}
+
+#[test]
+fn a_prepared_statement_is_taken_out_of_its_prepare() {
+    let event = event("SELECT INTO", "prepare p (int) as select 1 into t");
+    assert_eq!(text(Derivation::default().statement(&event)), "select 1 into t");
+}
+
+#[test]
+fn quotes_are_read_as_the_session_read_them() {
+    let mut event = event("COMMENT", r"comment on table t is 'it\'s; x'; select 1");
+    assert!(reason(Derivation::default().statement(&event)).contains("split"));
+    event.settings.insert("standard_conforming_strings".to_owned(), "off".to_owned());
+    assert_eq!(text(Derivation::default().statement(&event)), r"comment on table t is 'it\'s; x'");
+}

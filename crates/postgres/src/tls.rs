@@ -14,10 +14,10 @@ mod verify;
 pub use end_point::tls_server_end_point;
 
 use crate::dsn::{RootCertificates, SslMode, SslNegotiation, SslSettings};
+use rustls::ClientConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -104,24 +104,18 @@ fn verifier(
     verify::TrustedServer::verifier(roots, provider, ssl.mode == SslMode::VerifyFull)
 }
 
-fn roots(root: &RootCertificates) -> Result<RootCertStore, TlsError> {
-    let mut store = RootCertStore::empty();
+fn roots(root: &RootCertificates) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     match root {
-        RootCertificates::File(path) => {
-            for certificate in certificates(path)? {
-                store.add(certificate)?;
-            }
-        }
+        RootCertificates::File(path) => certificates(path),
         RootCertificates::System => {
             let found = rustls_native_certs::load_native_certs();
-            let (added, _) = store.add_parsable_certificates(found.certs);
-            if added == 0 {
+            if found.certs.is_empty() {
                 let problem = found.errors.first().map_or("none found".to_owned(), ToString::to_string);
                 return Err(TlsError::NoSystemRoots { problem });
             }
+            Ok(found.certs)
         }
     }
-    Ok(store)
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {

@@ -1,5 +1,7 @@
 //! Private clusters, against the real programs: each test has a folder and a server of its own.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use ptr_postgres::cluster::{Account, ClusterRole, Durability, Started};
 use ptr_postgres::programs::Installations;
 use ptr_postgres::{Cluster, ClusterError, ClusterOptions, SessionSettings, connect};
@@ -10,8 +12,13 @@ fn options(directory: &Path) -> ClusterOptions {
     let installation = Installations::from_environment().unwrap().newest_server().unwrap().clone();
     let mut options = ClusterOptions::new(directory, installation, ClusterRole::Primary);
     options.durability = Durability::Volatile;
-    options.template_cache = Some(PathBuf::from("/var/tmp/postgres-test-replay-cluster-tests"));
+    options.template_cache = Some(templates());
     options
+}
+
+fn templates() -> PathBuf {
+    let user = std::env::var("USER").unwrap_or_else(|_| "nameless".to_owned());
+    PathBuf::from(format!("/var/tmp/postgres-test-replay-cluster-tests-{user}"))
 }
 
 /// A folder that every account may enter, gone with the test.

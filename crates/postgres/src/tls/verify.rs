@@ -3,10 +3,11 @@
 //! Both check the handshake's signatures, so the peer holds the key of the certificate it shows.
 
 use super::TlsError;
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use std::sync::Arc;
 
@@ -61,19 +62,45 @@ impl ServerCertVerifier for AnyServer {
 #[derive(Debug)]
 pub(super) struct TrustedServer {
     chain: Arc<WebPkiServerVerifier>,
+    /// The root certificates themselves.
+    roots: Vec<CertificateDer<'static>>,
     names_count: bool,
 }
 
 impl TrustedServer {
     pub(super) fn verifier(
-        roots: RootCertStore,
+        roots: Vec<CertificateDer<'static>>,
         provider: Arc<CryptoProvider>,
         names_count: bool,
     ) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
-        let chain = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+        let mut store = RootCertStore::empty();
+        // The system's collection may hold certificates webpki does not take; one good one will do.
+        let (added, _) = store.add_parsable_certificates(roots.iter().cloned());
+        if added == 0 {
+            return Err(Error::InvalidCertificate(CertificateError::BadEncoding).into());
+        }
+        let chain = WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider)
             .build()
             .map_err(|error| TlsError::Refused(Error::General(error.to_string())))?;
-        Ok(Arc::new(Self { chain, names_count }))
+        Ok(Arc::new(Self { chain, roots, names_count }))
+    }
+
+    /// The certificate PostgreSQL's manual makes (`openssl req -x509`) is an authority by its
+    /// extensions, and is server certificate and root certificate in one. webpki refuses an authority
+    /// as a server, after looking at the dates; libpq takes it, being the very one that is trusted.
+    fn verify_itself_a_root(
+        &self,
+        certificate: &CertificateDer<'_>,
+        name: &ServerName<'_>,
+        refused: Error,
+    ) -> Result<ServerCertVerified, Error> {
+        if !self.roots.iter().any(|root| root == certificate) {
+            return Err(refused);
+        }
+        if self.names_count {
+            verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
+        }
+        Ok(ServerCertVerified::assertion())
     }
 }
 
@@ -91,6 +118,9 @@ impl ServerCertVerifier for TrustedServer {
             Err(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) if !self.names_count => Ok(ServerCertVerified::assertion()),
+            Err(refused @ Error::InvalidCertificate(CertificateError::Other(_))) => {
+                self.verify_itself_a_root(certificate, name, refused)
+            }
             verdict => verdict,
         }
     }

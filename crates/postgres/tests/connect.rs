@@ -1,0 +1,270 @@
+//! Reaching real servers: logins, hosts in turn, TLS in all modes, and errors sorted by who can help.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use ptr_postgres::{ConnectError, Connection, Dsn, Password, SessionSettings, connect, open_stream};
+use ptr_testkit::{ServerVersion, TestServer, TestServerOptions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+async fn server() -> TestServer {
+    TestServer::start(ServerVersion::Debian15, TestServerOptions::default()).await
+}
+
+fn session() -> SessionSettings {
+    SessionSettings::canonical("connect-test")
+}
+
+async fn text(connection: &Connection, sql: &str) -> String {
+    connection.query_one(sql, &[]).await.unwrap().get(0)
+}
+
+fn parse(text: &str) -> Dsn {
+    Dsn::parse(text, &|_| None).unwrap()
+}
+
+#[tokio::test]
+async fn a_session_has_its_name_and_the_canonical_settings() {
+    let server = server().await;
+    server.psql("postgres", "ALTER DATABASE postgres SET timezone = 'Asia/Tokyo'").await;
+    let connection = connect(&server.dsn("postgres"), &session()).await.unwrap();
+    assert_eq!(text(&connection, "SHOW application_name").await, "connect-test");
+    assert_eq!(text(&connection, "SHOW TimeZone").await, "UTC");
+    assert_eq!(text(&connection, "SELECT (0.1::float8 + 0.2::float8)::text").await, "0.30000000000000004");
+    connection.close().await;
+}
+
+#[tokio::test]
+async fn hosts_are_tried_in_turn_but_not_after_a_refused_login() {
+    let server = server().await;
+    let dsn = server.dsn("postgres");
+    let (port, password) = (dsn.hosts()[0].port, dsn.password().unwrap().reveal().to_owned());
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let several =
+        parse(&format!("postgres://postgres:{password}@127.0.0.1:{free},127.0.0.1:{port}/postgres"));
+    let connection = connect(&several, &session()).await.unwrap();
+    assert_eq!(connection.host().port, port);
+    let refused = parse(&format!("postgres://postgres:no@127.0.0.1:{port},127.0.0.1:{free}/postgres"));
+    assert!(matches!(connect(&refused, &session()).await, Err(ConnectError::LoginRefused { .. })));
+    let standby = parse(&format!("{}?target_session_attrs=standby", dsn.to_uri_with_password()));
+    assert!(matches!(connect(&standby, &session()).await, Err(ConnectError::WrongKind { .. })));
+    let prefer = parse(&format!("{}?target_session_attrs=prefer-standby", dsn.to_uri_with_password()));
+    connect(&prefer, &session()).await.unwrap();
+}
+
+#[tokio::test]
+async fn errors_say_who_can_do_something_about_it() {
+    let server = server().await;
+    let dsn = server.dsn("postgres");
+    let error = connect(&server.dsn("missing"), &session()).await.unwrap_err();
+    assert_eq!(error.server_error().unwrap().sqlstate.code(), "3D000");
+    assert!(error.hint().contains("create the database"), "{}", error.hint());
+    let wrong = dsn.with_user("postgres", Some(Password::new("s3cr")));
+    let error = connect(&wrong, &session()).await.unwrap_err();
+    assert_eq!(error.server_error().unwrap().sqlstate.code(), "28P01");
+    assert!(!format!("{error} {error:?}").contains("s3cr"));
+    assert!(error.hint().contains("check the password"));
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let error = connect(&parse(&format!("postgres://u@127.0.0.1:{free}/x")), &session()).await.unwrap_err();
+    assert!(matches!(error, ConnectError::Unreachable { .. }) && error.is_transient());
+    assert!(
+        error.to_string().contains(&format!("127.0.0.1:{free}")) && error.hint().contains("nothing listens")
+    );
+    let error = connect(&dsn.with_sslmode(ptr_postgres::SslMode::Require), &session()).await.unwrap_err();
+    assert!(error.to_string().contains("does not support TLS"), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_that_says_nothing_is_given_up_after_the_time_limit() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let dsn = parse(&format!("postgres://u@127.0.0.1:{port}/x?connect_timeout=2"));
+    assert!(matches!(connect(&dsn, &session()).await, Err(ConnectError::Timeout { .. })));
+}
+
+#[tokio::test]
+async fn a_running_statement_can_be_cancelled() {
+    let server = server().await;
+    let connection = connect(&server.dsn("postgres"), &session()).await.unwrap();
+    let watcher = server.client("postgres").await;
+    let running = connection.batch_execute("SELECT pg_sleep(600)");
+    let cancel = async {
+        let count = "SELECT count(*)::text FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+        ptr_testkit::wait_until("the statement runs", std::time::Duration::from_secs(10), async || {
+            text(&watcher, count).await == "1"
+        })
+        .await;
+        connection.cancel().await.unwrap();
+    };
+    let (result, ()) = tokio::join!(running, cancel);
+    assert_eq!(result.unwrap_err().code().unwrap().code(), "57014");
+}
+
+/// A server with TLS on, its authority, and a client certificate, all made here.
+struct TlsServer {
+    server: TestServer,
+    files: PathBuf,
+}
+
+impl TlsServer {
+    async fn start() -> Self {
+        let server = server().await;
+        let files = server.folder().join("tls");
+        std::fs::create_dir(&files).unwrap();
+        authority(&files, "ca");
+        authority(&files, "stranger");
+        certificate(&files, "ca", "server", "localhost");
+        certificate(&files, "ca", "client", "postgres");
+        let data = server.cluster().data_directory();
+        let owner = std::fs::metadata(&data).unwrap();
+        for name in ["server.crt", "server.key", "ca.crt"] {
+            let target = data.join(name);
+            std::fs::copy(files.join(name), &target).unwrap();
+            chown(&target, Some(owner.uid()), Some(owner.gid())).unwrap();
+        }
+        reload(&server, "ALTER SYSTEM SET ssl = on; ALTER SYSTEM SET ssl_ca_file = 'ca.crt';").await;
+        Self { server, files }
+    }
+
+    fn dsn(&self, host: &str, options: &str) -> Dsn {
+        let dsn = self.server.dsn("postgres");
+        let (port, password) = (dsn.hosts()[0].port, dsn.password().unwrap().reveal().to_owned());
+        let options = options.replace("FILES", &self.files.display().to_string());
+        parse(&format!("postgres://postgres:{password}@{host}:{port}/postgres?{options}"))
+    }
+
+    async fn encrypted(&self, host: &str, options: &str) -> Result<bool, ConnectError> {
+        let connection = connect(&self.dsn(host, options), &session()).await?;
+        let sql = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+        Ok(connection.query_one(sql, &[]).await.unwrap().get(0))
+    }
+}
+
+async fn reload(server: &TestServer, sql: &str) {
+    server.psql("postgres", &format!("{sql} SELECT pg_reload_conf()")).await;
+    ptr_testkit::wait_until("the settings are in force", std::time::Duration::from_secs(10), async || {
+        // New sessions are forked from the postmaster, so they see what it has read.
+        server.psql("postgres", "SHOW ssl").await.trim() == "on"
+    })
+    .await;
+}
+
+fn openssl(folder: &Path, arguments: &str) {
+    let output = Command::new("openssl").args(arguments.split(' ')).current_dir(folder).output().unwrap();
+    assert!(output.status.success(), "openssl {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+const KEY: &str = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
+
+fn authority(folder: &Path, name: &str) {
+    openssl(
+        folder,
+        &format!(
+            "req -x509 {KEY} -keyout {name}.key -out {name}.crt -subj /CN={name} -days 2 -addext subjectAltName=DNS:localhost"
+        ),
+    );
+}
+
+fn certificate(folder: &Path, authority: &str, name: &str, subject: &str) {
+    std::fs::write(folder.join("ext"), format!("subjectAltName=DNS:{subject}")).unwrap();
+    openssl(folder, &format!("req {KEY} -keyout {name}.key -out {name}.csr -subj /CN={subject}"));
+    openssl(
+        folder,
+        &format!(
+            "x509 -req -in {name}.csr -CA {authority}.crt -CAkey {authority}.key -CAcreateserial -days 2 -extfile ext -out {name}.crt"
+        ),
+    );
+    std::fs::set_permissions(folder.join(format!("{name}.key")), std::fs::Permissions::from_mode(0o600))
+        .unwrap();
+}
+
+#[tokio::test]
+async fn every_sslmode_means_what_it_means_in_libpq() {
+    let server = TlsServer::start().await;
+    for (host, options, expected) in [
+        ("localhost", "sslmode=disable", Some(false)),
+        ("localhost", "sslmode=prefer", Some(true)),
+        ("127.0.0.1", "sslmode=require", Some(true)),
+        ("127.0.0.1", "sslmode=require&sslrootcert=FILES/stranger.crt", None),
+        ("127.0.0.1", "sslmode=verify-ca&sslrootcert=FILES/ca.crt", Some(true)),
+        ("localhost", "sslmode=verify-ca&sslrootcert=FILES/stranger.crt", None),
+        ("localhost", "sslmode=verify-full&sslrootcert=FILES/ca.crt", Some(true)),
+        ("127.0.0.1", "sslmode=verify-full&sslrootcert=FILES/ca.crt", None),
+        ("localhost", "sslmode=verify-full&sslrootcert=FILES/stranger.crt", None),
+        ("localhost", "sslrootcert=system", None),
+        ("localhost", "sslmode=verify-full", None),
+        ("localhost", "sslmode=require&channel_binding=require", Some(true)),
+        ("localhost", "sslmode=disable&channel_binding=require", None),
+    ] {
+        let result = server.encrypted(host, options).await;
+        assert_eq!(result.as_ref().ok().copied(), expected, "{host} {options}: {:?}", result.err());
+    }
+    let error = server.encrypted("localhost", "sslmode=verify-full").await.unwrap_err().to_string();
+    assert!(error.contains("sslrootcert=FILE"), "{error}");
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_its_own_root_is_trusted_as_in_the_manual() {
+    let server = TlsServer::start().await;
+    let data = server.server.cluster().data_directory();
+    let owner = std::fs::metadata(&data).unwrap();
+    for name in ["stranger.crt", "stranger.key"] {
+        let target = data.join(name.replace("stranger", "server"));
+        std::fs::copy(server.files.join(name), &target).unwrap();
+        std::fs::set_permissions(&target, std::fs::Permissions::from_mode(0o600)).unwrap();
+        chown(&target, Some(owner.uid()), Some(owner.gid())).unwrap();
+    }
+    server.server.psql("postgres", "SELECT pg_reload_conf()").await;
+    let options = "sslmode=verify-full&sslrootcert=FILES/stranger.crt";
+    ptr_testkit::wait_until("the new certificate is shown", std::time::Duration::from_secs(10), async || {
+        matches!(server.encrypted("localhost", options).await, Ok(true))
+    })
+    .await;
+    assert!(server.encrypted("127.0.0.1", options).await.is_err());
+}
+
+#[tokio::test]
+async fn a_client_certificate_logs_in_and_an_open_key_is_refused() {
+    let server = TlsServer::start().await;
+    let hba = server.server.cluster().data_directory().join("pg_hba.conf");
+    let rule = "hostssl all all 127.0.0.1/32 scram-sha-256 clientcert=verify-full\n";
+    std::fs::write(
+        &hba,
+        format!(
+            "hostssl template1 all 127.0.0.1/32 scram-sha-256\n{rule}{}",
+            "host all all 127.0.0.1/32 scram-sha-256\n"
+        ),
+    )
+    .unwrap();
+    server.server.psql("postgres", "SELECT pg_reload_conf()").await;
+    ptr_testkit::wait_until(
+        "a client certificate is asked for",
+        std::time::Duration::from_secs(10),
+        async || server.encrypted("localhost", "sslmode=require").await.is_err(),
+    )
+    .await;
+    let options =
+        "sslmode=verify-full&sslrootcert=FILES/ca.crt&sslcert=FILES/client.crt&sslkey=FILES/client.key";
+    assert!(server.encrypted("localhost", options).await.unwrap());
+    let key = server.files.join("client.key");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let error = server.encrypted("localhost", options).await.unwrap_err().to_string();
+    assert!(error.contains("chmod 0600"), "{error}");
+}
+
+#[tokio::test]
+async fn a_raw_stream_is_negotiated_and_ready_for_the_startup_message() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let server = TlsServer::start().await;
+    for (options, encrypted) in [("sslmode=disable", false), ("sslmode=require", true)] {
+        let mut opened = open_stream(&server.dsn("localhost", options)).await.unwrap();
+        assert_eq!((opened.is_encrypted(), opened.channel_binding.is_some()), (encrypted, encrypted));
+        let parameters = b"\0\x03\0\0user\0postgres\0database\0postgres\0replication\0database\0\0";
+        let length = u32::try_from(parameters.len() + 4).unwrap();
+        opened.stream.write_all(&[&length.to_be_bytes(), &parameters[..]].concat()).await.unwrap();
+        opened.stream.flush().await.unwrap();
+        // AuthenticationSASL: the server has read the startup message.
+        assert_eq!(opened.stream.read_u8().await.unwrap(), b'R');
+    }
+}

@@ -5,6 +5,7 @@
 use ptr_postgres::cluster::{Account, ClusterRole, Durability, Started};
 use ptr_postgres::programs::Installations;
 use ptr_postgres::{Cluster, ClusterError, ClusterOptions, SessionSettings, connect};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -75,6 +76,40 @@ async fn a_server_that_outlived_its_starter_is_picked_up_with_its_data_and_port(
     assert_eq!((again.port(), again.pid()), (port, pid));
     assert_eq!(text(&again, "SELECT 'here'::text").await, "here");
     again.stop().await.unwrap();
+}
+
+/// Runs itself as a child: see [`starts_a_server_and_waits`].
+#[tokio::test]
+async fn a_server_whose_starter_was_killed_is_picked_up() {
+    let folder = folder();
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "starts_a_server_and_waits", "--ignored", "--nocapture"])
+        .env("CLUSTER_FOLDER", folder.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let output = BufReader::new(child.stdout.take().unwrap());
+    let pid = output
+        .lines()
+        .map_while(Result::ok)
+        .find_map(|line| line.split_once("pid=").map(|(_, l)| l.to_owned()));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let mut cluster = Cluster::create_or_open(options(folder.path())).await.unwrap();
+    assert_eq!(cluster.start().await.unwrap(), Started::PickedUp);
+    assert_eq!(cluster.pid().map(|pid| pid.to_string()), pid);
+    cluster.stop().await.unwrap();
+    assert!(!cluster.is_running());
+}
+
+#[tokio::test]
+#[ignore = "the child of a_server_whose_starter_was_killed_is_picked_up"]
+async fn starts_a_server_and_waits() {
+    let folder = PathBuf::from(std::env::var_os("CLUSTER_FOLDER").unwrap());
+    let mut cluster = Cluster::create_or_open(options(&folder)).await.unwrap();
+    cluster.start().await.unwrap();
+    println!("pid={}", cluster.pid().unwrap());
+    std::future::pending::<()>().await;
 }
 
 #[tokio::test]

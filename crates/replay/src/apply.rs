@@ -1,0 +1,362 @@
+//! Changes into the replica, over one connection.
+//!
+//! Transactions of the log go in one after the other ([`Applier::begin`], [`Applier::change`],
+//! [`Applier::end`]). Row changes are folded; a full fold, a TRUNCATE or a schema change flushes it. Several
+//! transactions of the log share one of the replica, whose commit also writes the cursor.
+//!
+//! Invariants: what is committed is exactly the state at the cursor's position, whatever fails. A transaction
+//! that changes the schema has one of the replica for itself, so that a statement that fails takes back
+//! nothing but it.
+
+mod bracket;
+mod environment;
+mod guard;
+mod roles;
+mod rows;
+mod schema;
+mod text;
+mod truncate;
+
+use std::sync::Arc;
+
+use ptr_model::{Change, Position, Relation, SessionId, TransactionSummary};
+use ptr_postgres::{Connection, Dsn};
+use uuid::Uuid;
+
+use crate::{
+    catalog::{Catalog, TableFacts},
+    cursor::{self, Cursor, CursorState},
+    database::{self, Doing},
+    error::{Mismatch, ReplayError, Stop},
+    fold::{Fold, Membership, Pushed, TableEffect, table_name},
+    sql,
+};
+use bracket::Bracket;
+use guard::Guard;
+
+/// How much is kept in memory and in one transaction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Bytes of changes that are folded before they are sent.
+    pub window_bytes: usize,
+    /// Changes that are folded before they are sent.
+    pub window_changes: usize,
+    /// Changes after which the replica's transaction commits, at the next end of one of the log's.
+    pub commit_changes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { window_bytes: 64 << 20, window_changes: 200_000, commit_changes: 2_000_000 }
+    }
+}
+
+/// Something done on the way that the user should know.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
+#[serde(tag = "notice", rename_all = "snake_case")]
+pub enum Notice {
+    /// A role of the primary was missing on the output server and was created, without login.
+    RoleCreated {
+        /// Its name.
+        role: String,
+    },
+    /// A statement needed more rights than its role has on the output server.
+    RanWithMoreRights {
+        /// The role.
+        role: String,
+        /// The statement.
+        statement: String,
+    },
+    /// A statement that must not run on a replica: it would connect to other servers.
+    Skipped {
+        /// The statement.
+        statement: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What was applied so far.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Applied {
+    /// Transactions of the log, committed on the replica.
+    pub transactions: u64,
+    /// Entries of the log, committed on the replica.
+    pub entries: u64,
+    /// What the user should know.
+    pub notices: Vec<Notice>,
+}
+
+/// A replica that takes changes.
+#[derive(Debug)]
+pub struct Applier {
+    client: Connection,
+    limits: Limits,
+    catalog: Catalog,
+    fold: Fold,
+    guard: Guard,
+    bracket: Bracket,
+    applied: Applied,
+    /// What the last commit wrote.
+    committed: Cursor,
+    /// The end of the last transaction that went in whole.
+    reached: Position,
+    /// The transaction that is going in, if one is.
+    current: Option<Current>,
+    /// Whether the replica has a transaction open.
+    open: bool,
+    /// Changes in the replica's open transaction.
+    uncommitted: u64,
+    /// The server process of the primary whose temporary objects this session has.
+    temporary_of: Option<i32>,
+}
+
+#[derive(Debug)]
+struct Current {
+    after: Position,
+    /// It has the replica's transaction for itself.
+    alone: bool,
+}
+
+impl Applier {
+    /// Connects to a session's database and reads where it is.
+    ///
+    /// # Errors
+    /// [`ReplayError::Mismatch`] where it is no database of this log.
+    pub async fn open(dsn: &Dsn, log_id: Uuid, limits: Limits) -> Result<Self, ReplayError> {
+        let client = database::open(dsn).await?;
+        environment::prepare_session(&client).await?;
+        let problem = |problem: String| Mismatch::Cursor { database: dsn.database().to_owned(), problem };
+        let committed = cursor::read(&client).await?.ok_or_else(|| {
+            problem("is not a session's database: it has no position of ours".to_owned())
+        })?;
+        if committed.log_id != log_id {
+            return Err(problem(format!(
+                "holds the history of another log ({}); create a session of this one",
+                committed.log_id
+            ))
+            .into());
+        }
+        Ok(Self {
+            client,
+            limits,
+            catalog: Catalog::default(),
+            fold: Fold::default(),
+            guard: Guard::default(),
+            bracket: Bracket::default(),
+            applied: Applied::default(),
+            reached: committed.position,
+            committed,
+            current: None,
+            open: false,
+            uncommitted: 0,
+            temporary_of: None,
+        })
+    }
+
+    /// Where the database is, as committed.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        self.committed.position
+    }
+
+    /// What was applied and committed.
+    #[must_use]
+    pub fn applied(&self) -> &Applied {
+        &self.applied
+    }
+
+    /// Gives the database to a session; with the next commit.
+    pub fn assign(&mut self, session_id: SessionId) {
+        self.committed.session_id = Some(session_id);
+    }
+
+    /// A transaction of the log begins.
+    pub async fn begin(&mut self, summary: &TransactionSummary) -> Result<(), ReplayError> {
+        if summary.ordinal != self.reached.ordinal {
+            let problem = format!(
+                "is at transaction {}, and transaction {} cannot be applied next",
+                self.reached.ordinal, summary.ordinal
+            );
+            let database = self.client.dsn().database().to_owned();
+            return Err(Mismatch::Cursor { database, problem }.into());
+        }
+        let alone = summary.counts.ddl > 0 || summary.has_gap;
+        if alone {
+            self.commit().await?;
+        }
+        self.current = Some(Current { after: summary.after(), alone });
+        Ok(())
+    }
+
+    /// A change of the transaction that began.
+    pub async fn change(&mut self, change: Change) -> Result<(), ReplayError> {
+        if !matches!(change, Change::Rows(_)) {
+            self.bracket.no_rows_awaited().map_err(|reason| self.stop(reason))?;
+        }
+        match change {
+            Change::Insert { .. } | Change::Update { .. } | Change::Delete { .. } => self.row(change).await,
+            Change::Truncate { relations, options } => {
+                self.flush().await?;
+                self.truncate(&relations, options).await
+            }
+            Change::Schema(change) => self.schema_change(&change).await,
+            Change::Rows(rows) => {
+                self.flush().await?;
+                self.replace_rows(&rows).await
+            }
+            Change::Gap(gap) => {
+                let mut stop = Stop::new(self.position(), gap.reason);
+                stop.statement = gap.statement;
+                stop.sqlstate = gap.sqlstate;
+                Err(stop.into())
+            }
+            // For whoever decodes the stream; a table holds nothing of it.
+            Change::Message(_) => Ok(()),
+        }
+    }
+
+    /// The transaction that began ends.
+    pub async fn end(&mut self) -> Result<(), ReplayError> {
+        self.bracket.no_rows_awaited().map_err(|reason| self.stop(reason))?;
+        self.bracket.closes().map_err(|reason| self.stop(reason))?;
+        let current = self.current.take().expect("a transaction began before it ends");
+        self.reached = current.after;
+        if self.fold_is_full() {
+            self.flush().await?;
+        }
+        if current.alone || self.uncommitted >= self.limits.commit_changes {
+            self.commit().await?;
+        }
+        Ok(())
+    }
+
+    /// Sends what is folded and commits, with the cursor at the end of the last transaction that ended.
+    pub async fn commit(&mut self) -> Result<(), ReplayError> {
+        if self.reached == self.committed.position && !self.open {
+            return Ok(());
+        }
+        self.flush().await?;
+        self.open_transaction().await?;
+        self.guard.release(&self.client).await?;
+        let settled = Cursor { position: self.reached, state: CursorState::Settled, ..self.committed };
+        cursor::write(&self.client, &settled).await?;
+        self.client.batch_execute("COMMIT").await.doing("commit")?;
+        self.applied.transactions += self.reached.ordinal - self.committed.position.ordinal;
+        self.applied.entries += self.reached.entry_index - self.committed.position.entry_index;
+        self.committed = settled;
+        self.open = false;
+        self.uncommitted = 0;
+        Ok(())
+    }
+
+    /// Takes back what is not committed. Afterwards the database is at [`Applier::position`].
+    pub async fn abandon(&mut self) -> Result<(), ReplayError> {
+        self.fold = Fold::default();
+        self.guard = Guard::default();
+        self.bracket = Bracket::default();
+        self.catalog.forget();
+        self.current = None;
+        self.reached = self.committed.position;
+        self.uncommitted = 0;
+        if std::mem::take(&mut self.open) {
+            self.client.batch_execute("ROLLBACK").await.doing("roll back")?;
+        }
+        Ok(())
+    }
+
+    /// Applies effects that take the database back to `to`, and commits.
+    pub(crate) async fn undo(&mut self, effects: &[TableEffect]) -> Result<(), ReplayError> {
+        self.apply_effects(effects).await
+    }
+
+    /// Commits at a position that effects given to [`Applier::undo`] lead to.
+    pub(crate) async fn settle_at(&mut self, position: Position) -> Result<(), ReplayError> {
+        self.open_transaction().await?;
+        self.guard.release(&self.client).await?;
+        let settled = Cursor { position, state: CursorState::Settled, ..self.committed };
+        cursor::write(&self.client, &settled).await?;
+        self.client.batch_execute("COMMIT").await.doing("commit")?;
+        self.applied.transactions += self.committed.position.ordinal.saturating_sub(position.ordinal);
+        self.applied.entries += self.committed.position.entry_index.saturating_sub(position.entry_index);
+        (self.committed, self.reached, self.open) = (settled, position, false);
+        Ok(())
+    }
+
+    /// How rows of a relation are told apart on this replica.
+    pub(crate) async fn identity(
+        &mut self,
+        relation: &Arc<Relation>,
+    ) -> Result<crate::fold::RowIdentity, ReplayError> {
+        let table = self.table(relation).await?;
+        Ok(sql::row_identity(relation, &table))
+    }
+
+    async fn row(&mut self, change: Change) -> Result<(), ReplayError> {
+        if self.bracket.skips() {
+            return Ok(());
+        }
+        let relation = change.relations().first().cloned().expect("a row change names its table");
+        match self.fold.membership(&relation) {
+            Membership::Known => {}
+            Membership::New => {
+                if self.bracket.is_table_as() && self.find_table(&relation).await?.is_none() {
+                    return self.bracket.hold(change).map_err(|reason| self.stop(reason));
+                }
+                self.add_to_fold(relation).await?;
+            }
+            Membership::Outdated => {
+                self.flush().await?;
+                self.add_to_fold(relation).await?;
+            }
+        }
+        let pushed = self
+            .fold
+            .push(change)
+            .map_err(|error| Mismatch::Fold { error, position: self.committed.position })?;
+        self.uncommitted += 1;
+        if let Pushed::Alone(update) = pushed {
+            self.flush().await?;
+            return self.lone_update(&update).await;
+        }
+        if self.fold_is_full() { self.flush().await } else { Ok(()) }
+    }
+
+    async fn add_to_fold(&mut self, relation: Arc<Relation>) -> Result<(), ReplayError> {
+        let identity = self.identity(&relation).await?;
+        self.fold.add_table(relation, identity);
+        Ok(())
+    }
+
+    fn fold_is_full(&self) -> bool {
+        self.fold.bytes() >= self.limits.window_bytes || self.fold.changes() >= self.limits.window_changes
+    }
+
+    /// Sends what is folded.
+    async fn flush(&mut self) -> Result<(), ReplayError> {
+        let effects = self.fold.take();
+        self.apply_effects(&effects).await
+    }
+
+    async fn open_transaction(&mut self) -> Result<(), ReplayError> {
+        if !self.open {
+            self.client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await.doing("begin")?;
+            self.open = true;
+        }
+        Ok(())
+    }
+
+    async fn find_table(&mut self, relation: &Relation) -> Result<Option<Arc<TableFacts>>, ReplayError> {
+        Ok(self.catalog.table(&self.client, &table_name(relation)).await?)
+    }
+
+    async fn table(&mut self, relation: &Relation) -> Result<Arc<TableFacts>, ReplayError> {
+        let position = self.committed.position;
+        let missing = || Mismatch::NoTable { table: table_name(relation), position }.into();
+        self.find_table(relation).await?.ok_or_else(missing)
+    }
+
+    fn stop(&self, reason: impl Into<String>) -> ReplayError {
+        Stop::new(self.position(), reason).into()
+    }
+}

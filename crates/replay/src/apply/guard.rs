@@ -1,0 +1,58 @@
+//! Triggers and rules that fire even under `session_replication_role = replica`: off while rows go in.
+//!
+//! `ENABLE ALWAYS` and `ENABLE REPLICA` ones did their work on the primary, and what they did is in the log.
+//! Invariant: they are put back in the transaction that turned them off, before it commits or changes the
+//! schema.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use ptr_postgres::{QualifiedName, quote_identifier};
+use tokio_postgres::Client;
+
+use crate::{
+    catalog::{Firing, TableFacts},
+    database::{DatabaseError, Doing},
+};
+
+#[derive(Debug, Default)]
+pub(super) struct Guard {
+    silenced: BTreeMap<QualifiedName, Arc<TableFacts>>,
+}
+
+impl Guard {
+    /// Turns off what would fire for rows of `table`.
+    pub(super) async fn silence(
+        &mut self,
+        client: &Client,
+        table: &Arc<TableFacts>,
+    ) -> Result<(), DatabaseError> {
+        if table.firing.is_empty() || self.silenced.contains_key(&table.name) {
+            return Ok(());
+        }
+        let doing = || format!("turn off the triggers of {} that always fire", table.name);
+        client.batch_execute(&statements(table, |_| "DISABLE")).await.doing_with(doing)?;
+        self.silenced.insert(table.name.clone(), Arc::clone(table));
+        Ok(())
+    }
+
+    /// Puts everything back.
+    pub(super) async fn release(&mut self, client: &Client) -> Result<(), DatabaseError> {
+        for (name, table) in std::mem::take(&mut self.silenced) {
+            let enable = |firing| match firing {
+                Firing::Always => "ENABLE ALWAYS",
+                Firing::Replica => "ENABLE REPLICA",
+            };
+            let doing = || format!("put back the triggers of {name} that always fire");
+            client.batch_execute(&statements(&table, enable)).await.doing_with(doing)?;
+        }
+        Ok(())
+    }
+}
+
+fn statements(table: &TableFacts, verb: impl Fn(Firing) -> &'static str) -> String {
+    let one = |object: &crate::catalog::FiringObject| {
+        let (verb, kind, name) = (verb(object.firing), object.kind, quote_identifier(&object.name));
+        format!("ALTER TABLE ONLY {} {verb} {kind} {name};", table.name)
+    };
+    table.firing.iter().map(one).collect()
+}

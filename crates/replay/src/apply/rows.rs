@@ -1,0 +1,124 @@
+//! Net effects and replaced contents, sent.
+
+use std::sync::Arc;
+
+use futures_util::SinkExt;
+use ptr_model::RelationRows;
+use ptr_postgres::{QualifiedName, ServerError};
+use tokio_postgres::types::ToSql;
+
+use super::Applier;
+use crate::{
+    catalog::TableFacts,
+    database::{DatabaseError, Doing},
+    error::{Mismatch, ReplayError},
+    fold::{LoneUpdate, TableEffect},
+    sql::{self, Command, SqlError, Step},
+};
+
+impl Applier {
+    pub(super) async fn apply_effects(&mut self, effects: &[TableEffect]) -> Result<(), ReplayError> {
+        for effect in effects {
+            let table = self.table(&effect.relation).await?;
+            let steps = sql::steps(effect, &table).map_err(|error| self.no_fit(error))?;
+            self.run_all(&table, steps).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn lone_update(&mut self, update: &LoneUpdate) -> Result<(), ReplayError> {
+        let table = self.table(&update.relation).await?;
+        let step = sql::lone_update(update, &table).map_err(|error| self.no_fit(error))?;
+        self.run_all(&table, vec![step]).await
+    }
+
+    /// Gives a table the rows that a rewrite left, as the primary had them.
+    pub(super) async fn replace_rows(&mut self, rows: &RelationRows) -> Result<(), ReplayError> {
+        let table = self.named(&rows.relation).await?;
+        self.open_transaction().await?;
+        self.guard.silence(&self.client, &table).await?;
+        if rows.first {
+            // Not TRUNCATE, which foreign keys of other tables forbid.
+            let sql = format!("DELETE FROM ONLY {}", table.name);
+            self.client.batch_execute(&sql).await.doing_with(|| format!("empty {}", table.name))?;
+        }
+        self.bracket.rows_arrived(&rows.relation);
+        if rows.rows.is_empty() {
+            return Ok(());
+        }
+        let step = sql::copy_text_rows(&table, &rows.columns, &rows.rows).map_err(|error| self.no_fit(error))?;
+        self.run_all(&table, vec![step]).await
+    }
+
+    /// The table of a name that is written as SQL writes it.
+    pub(super) async fn named(&mut self, written: &str) -> Result<Arc<TableFacts>, ReplayError> {
+        let sql = "SELECT n.nspname::text, c.relname::text FROM pg_class c
+                   JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)";
+        let row = self.client.query_opt(sql, &[&written]).await.doing_with(|| format!("look for {written}"))?;
+        let name = row.map_or_else(|| QualifiedName::new("", written), |row| QualifiedName::new(row.get::<_, String>(0), row.get::<_, String>(1)));
+        let found = self.catalog.table(&self.client, &name).await?;
+        found.ok_or_else(|| Mismatch::NoTable { table: name, position: self.position() }.into())
+    }
+
+    async fn run_all(&mut self, table: &Arc<TableFacts>, steps: Vec<Step>) -> Result<(), ReplayError> {
+        if steps.is_empty() {
+            return Ok(());
+        }
+        self.open_transaction().await?;
+        self.guard.silence(&self.client, table).await?;
+        for step in steps {
+            self.run(table, step).await?;
+        }
+        Ok(())
+    }
+
+    async fn run(&self, table: &TableFacts, step: Step) -> Result<(), ReplayError> {
+        let (action, expected, position) = (step.action.name(), step.rows, self.position());
+        let found = self.send(table, step).await.map_err(|error| match ServerError::of(&error.source) {
+            // Class 23 is a violated constraint, 22 a value that the type refuses, 42 a name or type that does
+            // not fit: rows that the primary held cannot meet these on an exact replica.
+            Some(server) if ["22", "23", "42"].contains(&&server.sqlstate.code()[..2]) => {
+                ReplayError::from(Mismatch::Refused {
+                    table: table.name.clone(),
+                    action,
+                    sqlstate: server.sqlstate.code().to_owned(),
+                    message: server.to_string(),
+                    position,
+                })
+            }
+            _ => error.into(),
+        })?;
+        if found == expected {
+            return Ok(());
+        }
+        Err(Mismatch::Rows { table: table.name.clone(), action, expected, found, position }.into())
+    }
+
+    async fn send(&self, table: &TableFacts, step: Step) -> Result<u64, DatabaseError> {
+        let doing = || format!("{} rows of {}", step.action.name(), table.name);
+        match step.command {
+            Command::Execute { sql, parameters } => {
+                let parameters: Vec<&(dyn ToSql + Sync)> =
+                    parameters.iter().map(|one| one as &(dyn ToSql + Sync)).collect();
+                self.client.execute(&sql, &parameters).await.doing_with(doing)
+            }
+            Command::Copy { sql, mut data } => {
+                let sink = self.client.copy_in(&sql).await.doing_with(doing)?;
+                let mut sink = std::pin::pin!(sink);
+                while !data.is_empty() {
+                    let part = data.split_to(data.len().min(COPY_PART));
+                    sink.send(part).await.doing_with(doing)?;
+                }
+                sink.finish().await.doing_with(doing)
+            }
+        }
+    }
+
+    fn no_fit(&self, error: SqlError) -> ReplayError {
+        Mismatch::Table { error, position: self.position() }.into()
+    }
+}
+
+/// Bytes of one CopyData message: the protocol's limit is 1 GB, the point is to let the server work while
+/// more is sent.
+const COPY_PART: usize = 256 << 10;

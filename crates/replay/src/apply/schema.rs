@@ -1,0 +1,310 @@
+//! Schema changes: the statement runs again, under what it ran under, and what could come out different is
+//! taken from the log instead of being computed again.
+
+use std::collections::BTreeMap;
+
+use ptr_model::{MissingValue, SchemaChange, Statement};
+use ptr_postgres::{QualifiedName, ServerError, quote_identifier, quote_literal};
+use serde::Deserialize;
+use tokio_postgres::error::SqlState;
+
+use super::{Applier, Notice, bracket, environment, roles, text};
+use crate::{
+    database::{DatabaseError, Doing},
+    error::{ReplayError, Stop},
+};
+
+/// Reasons of a rewrite (`AT_REWRITE_*` in PostgreSQL's `event_trigger.h`) that compute values: a default, a
+/// new type. The others copy rows as they are.
+const COMPUTES_VALUES: i32 = 0x02 | 0x04;
+
+/// A table of CREATE TABLE AS, as captured.
+#[derive(Deserialize)]
+struct TableAs {
+    schema: String,
+    name: String,
+    persistence: String,
+    #[serde(default)]
+    options: Option<Vec<String>>,
+    #[serde(default)]
+    access_method: Option<String>,
+    #[serde(default)]
+    tablespace: Option<String>,
+    #[serde(default)]
+    columns: Option<Vec<ColumnAs>>,
+}
+
+#[derive(Deserialize)]
+struct ColumnAs {
+    name: String,
+    #[serde(rename = "type")]
+    type_name: String,
+    #[serde(default)]
+    collation: Option<String>,
+}
+
+impl Applier {
+    pub(super) async fn schema_change(&mut self, change: &SchemaChange) -> Result<(), ReplayError> {
+        let is_end = change.event == "ddl_command_end";
+        if change.event == "ddl_command_start" {
+            self.bracket.open(&change.tag);
+        }
+        if is_end {
+            self.bracket.close(&change.tag);
+        }
+        // What is no entry accompanies a statement, is done by one (an extension's script), or is ours.
+        if !change.is_entry || !is_end {
+            return Ok(());
+        }
+        self.flush().await?;
+        self.open_transaction().await?;
+        self.guard.release(&self.client).await?;
+        self.uncommitted += 1;
+        self.prepare_roles(change).await?;
+        self.discard_temporary(change).await?;
+        self.run_statement(change).await?;
+        self.catalog.forget();
+        for held in self.bracket.take_held() {
+            Box::pin(self.row(held)).await?;
+        }
+        Ok(())
+    }
+
+    async fn run_statement(&mut self, change: &SchemaChange) -> Result<(), ReplayError> {
+        let statement = change.statement.text();
+        let sql = match self.decide(change)? {
+            Decision::Run(sql) => sql,
+            Decision::Skip(reason) => {
+                self.applied.notices.push(Notice::Skipped { statement: statement.to_owned(), reason });
+                return Ok(());
+            }
+        };
+        let columns_before = self.column_counts(&change.missing_values).await?;
+        self.execute(change, &sql).await?;
+        self.fix_missing_values(&change.missing_values, &columns_before).await?;
+        for (relation, reasons) in &change.rewrites {
+            if reasons & COMPUTES_VALUES != 0 && self.is_permanent(relation).await? {
+                self.bracket.await_rows(relation.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// What to run for a change; an error where this version cannot do it exactly.
+    fn decide(&self, change: &SchemaChange) -> Result<Decision, ReplayError> {
+        let stop = |reason: String| {
+            Err(Stop::new(self.position(), reason).at_statement(change.statement.text()).into())
+        };
+        let statement = match &change.statement {
+            Statement::Text(text) => text,
+            Statement::Underivable { reason, .. } => {
+                return stop(format!("the exact statement of a {} is not known: {reason}", change.tag));
+            }
+        };
+        match change.tag.as_str() {
+            tag if bracket::is_table_as(tag) => match tables_as(change) {
+                Some(sql) => Ok(Decision::Run(sql)),
+                None => stop(format!("the log does not hold the columns that a {tag} gave its table")),
+            },
+            "CREATE MATERIALIZED VIEW" | "REFRESH MATERIALIZED VIEW" if !text::has_no_data(statement) => {
+                stop(format!("{} would run its query again, which could give other rows", change.tag))
+            }
+            "IMPORT FOREIGN SCHEMA" => stop("IMPORT FOREIGN SCHEMA asks another server".to_owned()),
+            "CREATE SUBSCRIPTION" | "ALTER SUBSCRIPTION" | "DROP SUBSCRIPTION" => {
+                Ok(Decision::Skip("a replica subscribes to nothing".to_owned()))
+            }
+            "ALTER TABLE" if text::has_word(statement, "CONCURRENTLY") => {
+                stop("DETACH PARTITION CONCURRENTLY leaves a constraint that this version does not make".to_owned())
+            }
+            "CREATE INDEX" | "DROP INDEX" => Ok(Decision::Run(text::without_concurrently(statement))),
+            _ => Ok(Decision::Run(statement.clone())),
+        }
+    }
+
+    /// Runs a statement as who ran it on the primary. Where that role may not on this server, its rights are
+    /// lent to it within the transaction, so that nobody else ever sees them, and this is reported.
+    async fn execute(&mut self, change: &SchemaChange, sql: &str) -> Result<(), ReplayError> {
+        self.client.batch_execute("SAVEPOINT statement").await.doing("set a savepoint")?;
+        let role = &change.environment.current_user;
+        let mut outcome = self.attempt(change, sql, role).await;
+        let denied = matches!(&outcome, Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE));
+        if denied && !role.is_empty() && !self.is_superuser(role).await? {
+            let role_sql = quote_identifier(role);
+            self.back_to_savepoint().await?;
+            let lend = format!("ALTER ROLE {role_sql} SUPERUSER");
+            self.client.batch_execute(&lend).await.doing_with(|| format!("lend rights to {role}"))?;
+            outcome = self.attempt(change, sql, role).await;
+            if outcome.is_ok() {
+                let take = format!("ALTER ROLE {role_sql} NOSUPERUSER");
+                self.client.batch_execute(&take).await.doing_with(|| format!("take rights from {role}"))?;
+                let statement = change.statement.text().to_owned();
+                self.applied.notices.push(Notice::RanWithMoreRights { role: role.clone(), statement });
+            }
+        }
+        if let Err(error) = outcome {
+            return Err(self.failed(change, error));
+        }
+        self.client.batch_execute("RELEASE statement").await.doing("release a savepoint")?;
+        Ok(())
+    }
+
+    fn failed(&self, change: &SchemaChange, error: tokio_postgres::Error) -> ReplayError {
+        match ServerError::of(&error) {
+            None => DatabaseError::new("run a statement of the log", error).into(),
+            Some(server) => {
+                let mut stop = Stop::new(self.position(), server.message.clone());
+                stop.sqlstate = Some(server.sqlstate.code().to_owned());
+                stop.at_statement(change.statement.text()).into()
+            }
+        }
+    }
+
+    async fn attempt(&self, change: &SchemaChange, sql: &str, role: &str) -> Result<(), tokio_postgres::Error> {
+        let before = environment::enter(&self.client, &change.environment).await?;
+        if !role.is_empty() {
+            let sql = format!("SET LOCAL SESSION AUTHORIZATION {}", quote_identifier(role));
+            self.client.batch_execute(&sql).await?;
+        }
+        self.client.batch_execute(sql).await?;
+        if !role.is_empty() {
+            self.client.batch_execute("SET LOCAL SESSION AUTHORIZATION DEFAULT").await?;
+        }
+        environment::leave(&self.client, &before).await
+    }
+
+    async fn back_to_savepoint(&self) -> Result<(), DatabaseError> {
+        self.client.batch_execute("ROLLBACK TO statement").await.doing("go back to a savepoint")
+    }
+
+    async fn is_superuser(&self, role: &str) -> Result<bool, ReplayError> {
+        self.back_to_savepoint().await?;
+        let sql = "SELECT rolsuper FROM pg_roles WHERE rolname = $1";
+        let row = self.client.query_opt(sql, &[&role]).await.doing_with(|| format!("look at role {role}"))?;
+        Ok(row.is_some_and(|row| row.get(0)))
+    }
+
+    async fn prepare_roles(&mut self, change: &SchemaChange) -> Result<(), ReplayError> {
+        let mut wanted = change.roles.clone().unwrap_or_default();
+        for name in [&change.environment.session_user, &change.environment.current_user] {
+            if !wanted.iter().any(|role| role.name == *name) {
+                wanted.push(roles::named(name));
+            }
+        }
+        let created = roles::create_missing(&self.client, &wanted).await?;
+        self.applied.notices.extend(created.into_iter().map(|role| Notice::RoleCreated { role }));
+        Ok(())
+    }
+
+    /// Temporary objects live as long as the primary's session that made them, as far as the log shows it.
+    async fn discard_temporary(&mut self, change: &SchemaChange) -> Result<(), ReplayError> {
+        let makes = change.objects.iter().any(|object| object.schema.as_deref() == Some("pg_temp"));
+        let pid = change.environment.backend_pid;
+        if self.temporary_of.is_some_and(|owner| owner != pid) {
+            self.client.batch_execute("DISCARD TEMP").await.doing("discard temporary objects")?;
+            self.temporary_of = None;
+        }
+        if makes {
+            self.temporary_of = Some(pid);
+        }
+        Ok(())
+    }
+
+    /// The highest column number of each table, before a statement that adds columns.
+    async fn column_counts(&self, missing: &[MissingValue]) -> Result<BTreeMap<String, i16>, ReplayError> {
+        let relations: Vec<&str> = missing.iter().map(|value| value.relation.as_str()).collect();
+        if relations.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let sql = "SELECT r.name, max(a.attnum) FROM (SELECT DISTINCT unnest($1::text[])) AS r(name)
+                   JOIN pg_attribute a ON a.attrelid = to_regclass(r.name) GROUP BY r.name";
+        let rows = self.client.query(sql, &[&relations]).await.doing("count columns")?;
+        Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+    }
+
+    /// Gives existing rows the value that a new column's default had on the primary when it was evaluated
+    /// there (`ADD COLUMN ... DEFAULT now()` rewrites nothing and still differs when run again).
+    async fn fix_missing_values(
+        &mut self,
+        missing: &[MissingValue],
+        before: &BTreeMap<String, i16>,
+    ) -> Result<(), ReplayError> {
+        for value in missing {
+            let Some(last) = before.get(&value.relation) else { continue };
+            let sql = "SELECT (a.attmissingval::text::text[])[1], n.nspname::text, c.relname::text,
+                              format_type(a.atttypid, a.atttypmod)
+                       FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+                       JOIN pg_namespace n ON n.oid = c.relnamespace
+                       WHERE a.attrelid = to_regclass($1) AND a.attname = $2 AND a.attnum > $3";
+            let row = self
+                .client
+                .query_opt(sql, &[&value.relation, &value.column, last])
+                .await
+                .doing_with(|| format!("look at the new column {} of {}", value.column, value.relation))?;
+            let Some(row) = row else { continue };
+            if row.get::<_, Option<String>>(0) == value.value {
+                continue;
+            }
+            let table = QualifiedName::new(row.get::<_, String>(1), row.get::<_, String>(2));
+            self.catalog.forget();
+            let facts = self.named(&table.to_string()).await?;
+            self.guard.silence(&self.client, &facts).await?;
+            let literal = value.value.as_deref().map_or_else(|| "NULL".to_owned(), quote_literal);
+            let column = quote_identifier(&value.column);
+            let sql = format!("UPDATE ONLY {table} SET {column} = {literal}::{}", row.get::<_, String>(3));
+            self.client
+                .batch_execute(&sql)
+                .await
+                .doing_with(|| format!("give the new column {column} of {table} the value that it had"))?;
+            self.guard.release(&self.client).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether a rewritten table's rows are in the log at all: those of temporary and unlogged ones are not.
+    async fn is_permanent(&self, relation: &str) -> Result<bool, ReplayError> {
+        let sql = "SELECT relpersistence = 'p' FROM pg_class WHERE oid = to_regclass($1) AND relkind = 'r'";
+        let row = self.client.query_opt(sql, &[&relation]).await.doing_with(|| format!("look at {relation}"))?;
+        Ok(row.is_some_and(|row| row.get(0)))
+    }
+}
+
+enum Decision {
+    Run(String),
+    Skip(String),
+}
+
+/// The tables of a CREATE TABLE AS, empty; their rows are in the log.
+fn tables_as(change: &SchemaChange) -> Option<String> {
+    let tables: Vec<TableAs> = serde_json::from_value(change.details.get("table_as")?.clone()).ok()?;
+    let sql: String = tables.iter().map(create_table).collect();
+    (!sql.is_empty()).then_some(sql)
+}
+
+fn create_table(table: &TableAs) -> String {
+    let columns: Vec<String> = table
+        .columns
+        .iter()
+        .flatten()
+        .map(|column| {
+            let collation = column.collation.as_ref().map(|name| format!(" COLLATE {name}")).unwrap_or_default();
+            format!("{} {}{collation}", quote_identifier(&column.name), column.type_name)
+        })
+        .collect();
+    let (kind, name) = match table.persistence.as_str() {
+        "t" => ("TEMPORARY ", quote_identifier(&table.name)),
+        "u" => ("UNLOGGED ", QualifiedName::new(&table.schema, &table.name).to_string()),
+        _ => ("", QualifiedName::new(&table.schema, &table.name).to_string()),
+    };
+    let mut sql = format!("CREATE {kind}TABLE {name} ({})", columns.join(", "));
+    if let Some(method) = &table.access_method {
+        sql.push_str(&format!(" USING {}", quote_identifier(method)));
+    }
+    if let Some(options) = table.options.as_ref().filter(|options| !options.is_empty()) {
+        sql.push_str(&format!(" WITH ({})", options.join(", ")));
+    }
+    if let Some(tablespace) = &table.tablespace {
+        sql.push_str(&format!(" TABLESPACE {}", quote_identifier(tablespace)));
+    }
+    sql.push(';');
+    sql
+}

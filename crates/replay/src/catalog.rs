@@ -1,0 +1,163 @@
+//! What the replica's catalog says about a table: all that building SQL for it needs to know.
+//!
+//! Facts are read once and kept until the schema changes; [`Catalog::forget`] drops them all then.
+
+mod query;
+
+use std::{collections::HashMap, sync::Arc};
+
+use ptr_postgres::QualifiedName;
+use tokio_postgres::Client;
+
+use crate::database::DatabaseError;
+
+/// A table of the replica.
+#[derive(Clone, PartialEq, Debug)]
+pub struct TableFacts {
+    /// `pg_class.oid` on the replica.
+    pub oid: u32,
+    /// Its name.
+    pub name: QualifiedName,
+    /// What kind of relation it is.
+    pub kind: TableKind,
+    /// Its columns, in order, dropped ones left out.
+    pub columns: Vec<ColumnFacts>,
+    /// Its unique indexes and exclusion constraints, the best for telling rows apart first.
+    pub constraints: Vec<UniqueConstraint>,
+    /// Triggers and rules that fire even under `session_replication_role = replica`.
+    pub firing: Vec<FiringObject>,
+    /// Rows, as the planner believes; 0 where it was never analyzed.
+    pub estimated_rows: u64,
+}
+
+/// What kind of relation holds rows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TableKind {
+    /// A table with rows of its own, a partition and an inheritance child among them.
+    Ordinary,
+    /// A partitioned table: its rows are its partitions'.
+    Partitioned,
+    /// Views, materialised views, foreign tables, sequences: nothing that replay writes rows to.
+    Other,
+}
+
+/// A column of a [`TableFacts`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ColumnFacts {
+    /// Its name, unquoted.
+    pub name: String,
+    /// Its type with modifier, as `format_type` says it under an empty search path.
+    pub type_name: String,
+    /// How a value gets from text to the type.
+    pub input: InputPath,
+    /// Whether it is computed from other columns.
+    pub generated: bool,
+    /// Whether it is `GENERATED ALWAYS AS IDENTITY`, which no UPDATE may set.
+    pub always_identity: bool,
+}
+
+/// How a value gets from text to a column's type without anything but the type's input function.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum InputPath {
+    /// `text::type` runs the input function.
+    Cast,
+    /// A cast function from text exists (`regclass`, `"char"`, a user's own), and may differ from the input
+    /// function: values travel as an array of the type, whose elements that function reads.
+    Array {
+        /// The array type's name.
+        array_type: String,
+        /// What stands between its elements (`pg_type.typdelim`).
+        delimiter: char,
+    },
+}
+
+/// A unique index or an exclusion constraint.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct UniqueConstraint {
+    /// The index's name.
+    pub name: String,
+    /// Its columns with their equality operators; `None` where it has expressions or a predicate, or is an
+    /// exclusion constraint: then any change of the row may concern it.
+    pub columns: Option<Vec<KeyColumn>>,
+    /// Whether it is checked row by row and so tells rows apart at every moment.
+    pub immediate: bool,
+    /// Whether none of its columns can be NULL.
+    pub not_null: bool,
+}
+
+/// A column of a key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KeyColumn {
+    /// Its name, unquoted.
+    pub name: String,
+    /// The equality of the index's operator class, ready for `OPERATOR(...)`.
+    pub equality: String,
+}
+
+/// A trigger or rule that has to be turned off while rows are applied.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FiringObject {
+    /// `TRIGGER` or `RULE`.
+    pub kind: &'static str,
+    /// Its name, unquoted.
+    pub name: String,
+    /// When it fires.
+    pub firing: Firing,
+}
+
+/// When a trigger or rule fires, as far as it does under `session_replication_role = replica`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Firing {
+    /// `ENABLE ALWAYS`.
+    Always,
+    /// `ENABLE REPLICA`.
+    Replica,
+}
+
+impl TableFacts {
+    /// The column of that name.
+    #[must_use]
+    pub fn column(&self, name: &str) -> Option<&ColumnFacts> {
+        self.columns.iter().find(|column| column.name == name)
+    }
+
+    /// The equality operator of a key column: that of an index on it, else that of its type.
+    #[must_use]
+    pub fn equality(&self, name: &str) -> &str {
+        self.constraints
+            .iter()
+            .filter_map(|constraint| constraint.columns.as_deref())
+            .flatten()
+            .find(|column| column.name == name)
+            .map_or("pg_catalog.=", |column| &column.equality)
+    }
+}
+
+/// The facts of the tables that were asked for since the last schema change.
+#[derive(Debug, Default)]
+pub struct Catalog {
+    tables: HashMap<QualifiedName, Arc<TableFacts>>,
+}
+
+impl Catalog {
+    /// The table of that name, `None` where the replica has none.
+    pub async fn table(
+        &mut self,
+        client: &Client,
+        name: &QualifiedName,
+    ) -> Result<Option<Arc<TableFacts>>, DatabaseError> {
+        if let Some(facts) = self.tables.get(name) {
+            return Ok(Some(Arc::clone(facts)));
+        }
+        let facts = query::table(client, name).await?.map(Arc::new);
+        if let Some(facts) = &facts {
+            self.tables.insert(name.clone(), Arc::clone(facts));
+        }
+        Ok(facts)
+    }
+
+    /// Forgets everything, because the schema changed.
+    pub fn forget(&mut self) {
+        self.tables.clear();
+    }
+}

@@ -1,0 +1,69 @@
+//! Sessions on the output server, and what goes wrong in them.
+//!
+//! Everything that replay says to a server goes through a [`Connection`] opened here, so that every session
+//! has the canonical settings and every failure says what was being done and with which SQLSTATE it ended.
+
+use ptr_postgres::{ConnectError, Connection, Dsn, ServerError, SessionSettings};
+
+/// The `application_name` of our sessions, by which they are told from clients.
+pub(crate) const APPLICATION_NAME: &str = "postgres-test-replay";
+
+/// A statement of ours that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("could not {doing}: {}", describe(.source))]
+pub struct DatabaseError {
+    /// What was being done, as it reads after "could not".
+    pub doing: String,
+    /// What the client library reports.
+    #[source]
+    pub source: tokio_postgres::Error,
+}
+
+fn describe(error: &tokio_postgres::Error) -> String {
+    ServerError::of(error).map_or_else(|| error.to_string(), |server| server.to_string())
+}
+
+impl DatabaseError {
+    pub(crate) fn new(doing: impl Into<String>, source: tokio_postgres::Error) -> Self {
+        Self { doing: doing.into(), source }
+    }
+
+    /// The SQLSTATE, where it was the server that refused.
+    #[must_use]
+    pub fn sqlstate(&self) -> Option<&str> {
+        self.source.code().map(tokio_postgres::error::SqlState::code)
+    }
+}
+
+/// Adds what was being done to an error of the client library.
+pub(crate) trait Doing<T> {
+    fn doing(self, what: &str) -> Result<T, DatabaseError>;
+    fn doing_with(self, what: impl FnOnce() -> String) -> Result<T, DatabaseError>;
+}
+
+impl<T> Doing<T> for Result<T, tokio_postgres::Error> {
+    fn doing(self, what: &str) -> Result<T, DatabaseError> {
+        self.map_err(|source| DatabaseError::new(what, source))
+    }
+
+    fn doing_with(self, what: impl FnOnce() -> String) -> Result<T, DatabaseError> {
+        self.map_err(|source| DatabaseError::new(what(), source))
+    }
+}
+
+/// A session with canonical settings, in the database of `dsn`, that may write there.
+pub(crate) async fn open(dsn: &Dsn) -> Result<Connection, ConnectError> {
+    let settings = SessionSettings::canonical(APPLICATION_NAME)
+        .with("default_transaction_read_only", "off")
+        .with("statement_timeout", "0")
+        .with("idle_in_transaction_session_timeout", "0")
+        .with("standard_conforming_strings", "on");
+    ptr_postgres::connect(dsn, &settings).await
+}
+
+/// The server's version as `server_version_num` has it, such as 150018.
+pub(crate) async fn server_version(client: &tokio_postgres::Client) -> Result<i32, DatabaseError> {
+    let sql = "SELECT pg_catalog.current_setting('server_version_num')::int";
+    let row = client.query_one(sql, &[]).await.doing("ask for the server's version")?;
+    row.try_get(0).doing("read the server's version")
+}

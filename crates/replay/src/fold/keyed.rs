@@ -1,0 +1,181 @@
+//! The fold of a table whose rows are told apart by a key.
+
+use std::collections::HashMap;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use ptr_model::{Datum, OldTuple, Relation, Tuple};
+
+use super::{
+    FoldError, LoneUpdate, NetRow, OldRow, Pushed, RowChange, RowsEffect, fill, has_holes, table_name,
+};
+
+#[derive(Debug)]
+pub(super) struct Keyed {
+    key: Vec<usize>,
+    others_unique: bool,
+    slots: Vec<Slot>,
+    by_key: HashMap<Bytes, usize>,
+}
+
+/// What is known of the row of one key.
+#[derive(Debug)]
+struct Slot {
+    /// Before the range; `None` where there was no row.
+    before: Option<OldRow>,
+    /// After the changes so far; `None` where there is no row.
+    after: Option<Tuple>,
+}
+
+impl Keyed {
+    pub(super) fn new(key: Vec<usize>, others_unique: bool) -> Self {
+        Self { key, others_unique, slots: Vec::new(), by_key: HashMap::new() }
+    }
+
+    pub(super) fn push(&mut self, relation: &Relation, change: RowChange) -> Result<Pushed, FoldError> {
+        match change {
+            RowChange::Insert(new) => self.insert(relation, new)?,
+            RowChange::Delete(old) => {
+                let key = old_image(relation, &old, None)?;
+                self.delete(relation, old_row(old, key))?;
+            }
+            RowChange::Update(old, new) => return self.update(relation, old, new),
+        }
+        Ok(Pushed::Folded)
+    }
+
+    fn insert(&mut self, relation: &Relation, new: Tuple) -> Result<(), FoldError> {
+        let key = self.key_of(relation, &new)?;
+        match self.by_key.get(&key) {
+            Some(&index) if self.slots[index].after.is_some() => {
+                Err(FoldError::Exists { table: table_name(relation), key: self.show(&new) })
+            }
+            Some(&index) => {
+                self.slots[index].after = Some(new);
+                Ok(())
+            }
+            None => {
+                self.by_key.insert(key, self.slots.len());
+                self.slots.push(Slot { before: None, after: Some(new) });
+                Ok(())
+            }
+        }
+    }
+
+    fn delete(&mut self, relation: &Relation, old: OldRow) -> Result<(), FoldError> {
+        let key = self.key_of(relation, old.tuple())?;
+        match self.by_key.get(&key) {
+            Some(&index) => {
+                let gone = self.slots[index].after.take();
+                gone.map(|_| ()).ok_or_else(|| self.missing(relation, old.tuple()))
+            }
+            None => {
+                self.by_key.insert(key, self.slots.len());
+                self.slots.push(Slot { before: Some(old), after: None });
+                Ok(())
+            }
+        }
+    }
+
+    fn update(&mut self, relation: &Relation, old: OldTuple, mut new: Tuple) -> Result<Pushed, FoldError> {
+        let image = old_image(relation, &old, Some(&new))?;
+        fill(&mut new, |index| match &old {
+            OldTuple::Full(tuple) => Some(tuple.0[index].clone()),
+            OldTuple::Key(tuple) if relation.columns[index].in_identity => Some(tuple.0[index].clone()),
+            OldTuple::Key(_) | OldTuple::Unchanged => None,
+        });
+        let (old_key, new_key) = (self.key_of(relation, &image)?, self.key_of(relation, &new)?);
+        let slot = self.by_key.get(&old_key).copied();
+        if let Some(before) = slot.and_then(|index| self.slots[index].after.as_ref()) {
+            fill(&mut new, |index| Some(before.0[index].clone()));
+        }
+        if has_holes(&new) && (old_key != new_key || self.others_unique) {
+            // The old row may be in this fold with holes of its own; the caller applies the fold first.
+            return Ok(Pushed::Alone(LoneUpdate {
+                relation: relation.clone().into(),
+                key: self.key.clone(),
+                old: image,
+                new,
+            }));
+        }
+        if old_key != new_key {
+            self.delete(relation, old_row(old, image))?;
+            return self.insert(relation, new).map(|()| Pushed::Folded);
+        }
+        match slot {
+            Some(index) if self.slots[index].after.is_none() => Err(self.missing(relation, &image)),
+            Some(index) => {
+                self.slots[index].after = Some(new);
+                Ok(Pushed::Folded)
+            }
+            None => {
+                self.by_key.insert(old_key, self.slots.len());
+                self.slots.push(Slot { before: Some(old_row(old, image)), after: Some(new) });
+                Ok(Pushed::Folded)
+            }
+        }
+    }
+
+    /// The key as bytes. One column's text stands for itself and shares its buffer; several are told apart by
+    /// their lengths.
+    fn key_of(&self, relation: &Relation, tuple: &Tuple) -> Result<Bytes, FoldError> {
+        let incomplete = |what| FoldError::Incomplete { table: table_name(relation), what };
+        let value = |index: &usize| match &tuple.0[*index] {
+            Datum::Text(bytes) => Ok(bytes),
+            Datum::Null => Err(incomplete("a value in a key column")),
+            Datum::UnchangedToast => Err(incomplete("the value of a TOASTed key column")),
+            Datum::Binary(_) => Err(incomplete("text values")),
+        };
+        if let [only] = self.key.as_slice() {
+            return value(only).cloned();
+        }
+        let mut key = BytesMut::new();
+        for index in &self.key {
+            let bytes = value(index)?;
+            key.put_u64(bytes.len() as u64);
+            key.put_slice(bytes);
+        }
+        Ok(key.freeze())
+    }
+
+    fn missing(&self, relation: &Relation, tuple: &Tuple) -> FoldError {
+        FoldError::Missing { table: table_name(relation), key: self.show(tuple) }
+    }
+
+    fn show(&self, tuple: &Tuple) -> String {
+        let values = self.key.iter().map(|index| match &tuple.0[*index] {
+            Datum::Text(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+            other => format!("{other:?}"),
+        });
+        format!("({})", values.collect::<Vec<_>>().join(", "))
+    }
+
+    pub(super) fn into_effect(self) -> RowsEffect {
+        let rows = self.slots.into_iter().filter_map(|slot| match (slot.before, slot.after) {
+            (None, None) => None,
+            (None, Some(new)) => Some(NetRow::Insert(new)),
+            (Some(old), None) => Some(NetRow::Delete(old)),
+            (Some(OldRow::Full(old)), Some(new)) if old == new => None,
+            (Some(old), Some(new)) => Some(NetRow::Update { old, new }),
+        });
+        RowsEffect::Keyed { rows: rows.collect(), key: self.key }
+    }
+}
+
+/// The image that holds the key before a change.
+fn old_image(relation: &Relation, old: &OldTuple, new: Option<&Tuple>) -> Result<Tuple, FoldError> {
+    match (old, new) {
+        (OldTuple::Full(tuple) | OldTuple::Key(tuple), _) => Ok(tuple.clone()),
+        // The identity did not change, so the new row holds it.
+        (OldTuple::Unchanged, Some(new)) => Ok(new.clone()),
+        (OldTuple::Unchanged, None) => {
+            Err(FoldError::Incomplete { table: table_name(relation), what: "the old row of a DELETE" })
+        }
+    }
+}
+
+fn old_row(old: OldTuple, image: Tuple) -> OldRow {
+    match old {
+        OldTuple::Full(tuple) => OldRow::Full(tuple),
+        OldTuple::Key(_) | OldTuple::Unchanged => OldRow::Key(image),
+    }
+}

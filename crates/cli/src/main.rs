@@ -1,2 +1,98 @@
-//! A time machine for a PostgreSQL database.
-fn main() {}
+//! `postgres-test-replay`: a time machine for a PostgreSQL database.
+//!
+//! What was typed -> arguments -> context (settings, output) -> a call of the API -> its answer, rendered. Each
+//! command is a file of its own and has no logic of its own: it asks the API, over HTTP where a service runs and
+//! in this process where none does. Failures are told here, once.
+
+mod arguments;
+mod client;
+mod commands;
+mod context;
+mod embedded;
+mod entry_line;
+mod failure;
+mod foreground;
+mod logging;
+mod output;
+mod port;
+mod progress;
+mod typed;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::{
+    arguments::{Arguments, Command},
+    context::Context,
+    failure::{Failure, Kind},
+};
+
+fn main() -> ExitCode {
+    let typed = typed::rewrite(std::env::args_os());
+    let arguments = match Arguments::try_parse_from(typed) {
+        Ok(arguments) => arguments,
+        Err(error) => return told_by_parser(&error),
+    };
+    logging::start(arguments.global.verbose, arguments.global.quiet);
+    let context = Context::new(arguments.global);
+    let done = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime.block_on(run(arguments.command, &context)),
+        Err(error) => Err(Failure::new(Kind::Failed, format!("cannot start threads: {error}"))),
+    };
+    // What was written before a failure is still wanted.
+    let done = done.and(context.output.flush().map_err(Failure::from));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.report(context.output.is_json());
+            failure.exit_code()
+        }
+    }
+}
+
+/// Help and version go to stdout, what cannot be understood to stderr with exit code 2.
+fn told_by_parser(error: &clap::Error) -> ExitCode {
+    // There is nowhere to tell that telling failed.
+    let _ = error.print();
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+async fn run(command: Command, context: &Context) -> Result<(), Failure> {
+    // These end by a signal in their own way.
+    match command {
+        Command::Up(command) => return command.run(context).await,
+        Command::Listener(command) => return command.run(context).await,
+        Command::Ipc(command) => return command.run(context).await,
+        _ => {}
+    }
+    tokio::select! {
+        done = answer(command, context) => done,
+        _ = tokio::signal::ctrl_c() => Err(Failure::new(Kind::Interrupted, "interrupted")),
+    }
+}
+
+async fn answer(command: Command, context: &Context) -> Result<(), Failure> {
+    match command {
+        Command::Up(_) | Command::Listener(_) | Command::Ipc(_) => Ok(()),
+        Command::Down(command) => command.run(context).await,
+        Command::Doctor(command) => command.run(context).await,
+        Command::Status(command) => command.run(context).await,
+        Command::Config(command) => command.run(context),
+        Command::Dsn(command) => command.run(context).await,
+        Command::Checkpoint(command) => command.run(context).await,
+        Command::Session(command) => command.run(context).await,
+        Command::Navigate(command) => command.run(context).await,
+        Command::Undo(command) => command.run(context).await,
+        Command::Redo(command) => command.run(context).await,
+        Command::Replay(command) => command.run(context).await,
+        Command::Log(command) => command.run(context).await,
+        Command::Show(command) => command.run(context).await,
+        Command::Diff(command) => command.run(context).await,
+        Command::Verify(command) => command.run(context).await,
+        Command::Backup(command) => command.run(context).await,
+        Command::Teardown(command) => command.run(context).await,
+        Command::Completions(command) => command.run(context),
+        Command::Man(command) => command.run(context),
+    }
+}

@@ -1,0 +1,97 @@
+//! `down`: ends what `up` started.
+
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use ptr_server::Running;
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+
+use crate::{
+    client::{Call, Client},
+    context::Context,
+    embedded,
+    failure::{Failure, Kind},
+    foreground::running,
+    progress::Progress,
+};
+
+/// How long a service may take to end in good order: a move under way is finished or taken back first.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How often it is looked whether it has ended.
+const INTERVAL: Duration = Duration::from_millis(50);
+
+/// Stop the service and the embedded servers; all data stays
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  postgres-test-replay down && postgres-test-replay up --detach")]
+pub struct Down {}
+
+impl Down {
+    /// Runs it.
+    pub async fn run(self, context: &Context) -> Result<(), Failure> {
+        let configuration = context.configuration(&[])?;
+        let progress = Progress::spinner(&context.output, "stopping");
+        let stopped = match running(&configuration).await? {
+            Some((service, client)) => {
+                // It may end before it has answered; whether it ends is what counts.
+                let call = Call::post("/api/shutdown", &serde_json::Map::new());
+                let asked = Client::Http(client).ask::<serde_json::Value>(&call).await;
+                if let Err(failure) = asked {
+                    tracing::debug!(?failure, "asked to end");
+                }
+                gone(service.pid, PATIENCE).await?;
+                true
+            }
+            None => signal_silent(&configuration).await?,
+        };
+        // Servers of a service that was killed go on without it.
+        let servers = embedded::stop(&configuration).await?;
+        progress.finish();
+        let what = if stopped || servers { "stopped" } else { "nothing was running" };
+        context.result(&serde_json::json!({"status": what}), || what.to_owned())
+    }
+}
+
+/// A process that lives and does not answer is asked by signal, if it is ours.
+async fn signal_silent(configuration: &ptr_server::Configuration) -> Result<bool, Failure> {
+    let found = Running::find(&configuration.data).ok().flatten();
+    let Some(service) = found.filter(|service| is_ours(service.pid)) else { return Ok(false) };
+    let pid = pid(service.pid)?;
+    kill_process(pid, Signal::TERM)
+        .map_err(|error| Failure::new(Kind::Failed, format!("cannot end pid {}: {error}", service.pid)))?;
+    gone(service.pid, PATIENCE).await?;
+    Ok(true)
+}
+
+/// Process ids are used again: only a process of this program's name is the service.
+fn is_ours(pid: u32) -> bool {
+    let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let program = command.split(|byte| *byte == 0).next().unwrap_or_default();
+    program.ends_with(b"postgres-test-replay")
+}
+
+/// Ended, and not yet waited for by whoever started it (state `Z` in proc_pid_stat(5)).
+fn is_zombie(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('Z'))
+}
+
+fn pid(number: u32) -> Result<Pid, Failure> {
+    i32::try_from(number).ok().and_then(Pid::from_raw).ok_or_else(|| {
+        Failure::new(Kind::Integrity, format!("run/service.json names {number}, which is no process id"))
+    })
+}
+
+async fn gone(number: u32, patience: Duration) -> Result<(), Failure> {
+    let pid = pid(number)?;
+    let since = Instant::now();
+    while test_kill_process(pid).is_ok() && !is_zombie(number) {
+        if since.elapsed() > patience {
+            let what = format!("pid {number} was asked to end and has not after {} s", patience.as_secs());
+            return Err(Failure::new(Kind::Failed, what).hint(format!(
+                "see run/up.log in the data directory; `kill -9 {number}` loses nothing that was captured"
+            )));
+        }
+        tokio::time::sleep(INTERVAL).await;
+    }
+    Ok(())
+}

@@ -1,0 +1,67 @@
+//! `navigate`: takes a session to a position.
+
+use clap::Args;
+use ptr_server::resource::navigation::{Navigate as Request, Navigated};
+
+use crate::{client::Call, context::Context, entry_line::place, failure::Failure};
+
+/// Take a session to a position, in whichever way is cheapest
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  postgres-test-replay navigate before-update
+  postgres-test-replay goto @-1
+  postgres-test-replay goto '5m ago' --dry-run
+  postgres-test-replay goto head --follow")]
+pub struct Navigate {
+    /// head, @-3, a checkpoint, an LSN, entry:42, xid:812, a time, 5m ago
+    #[arg(value_name = "POS")]
+    position: String,
+    /// The session to move, instead of the active one
+    #[arg(long, value_name = "SESSION")]
+    session: Option<String>,
+    /// Only tell the way and what it would do
+    #[arg(long)]
+    dry_run: bool,
+    /// Keep the session at head from then on, until its next move
+    #[arg(long)]
+    follow: bool,
+}
+
+impl Navigate {
+    /// Runs it.
+    pub async fn run(self, context: &Context) -> Result<(), Failure> {
+        let request = Request {
+            position: Some(self.position),
+            session_id: self.session,
+            dry_run: self.dry_run,
+            follow: self.follow,
+            ..Request::default()
+        };
+        go(context, &Call::post("/api/navigate", &request)).await
+    }
+}
+
+/// Makes a move, or only plans it, and tells what it did.
+pub async fn go(context: &Context, call: &Call) -> Result<(), Failure> {
+    let done: Navigated = context.ask(call).await?;
+    let from = done.from.as_ref().map_or("no position".to_owned(), place);
+    let to = place(&done.to);
+    if done.status == "planned" {
+        return context.result(&done, || {
+            let count = done.transactions;
+            format!(
+                "would go from {from} to {to} by {}: {}\n  {count} transactions between",
+                done.strategy, done.reason
+            )
+        });
+    }
+    context.result(&done, || {
+        let (strategy, transactions, applied) = (&done.strategy, done.transactions, done.entries_applied);
+        format!(
+            "at {to} by {strategy}: {transactions} transactions, {applied} entries applied in {} ms",
+            done.elapsed_ms
+        )
+    })?;
+    context.output.prose(format_args!("was at {from}"));
+    Ok(())
+}

@@ -1,0 +1,29 @@
+//! `replay`: takes a session to a checkpoint, as the API's `/api/replay`.
+
+use clap::Args;
+use ptr_server::resource::navigation::{Navigated, Replay as Request};
+
+use crate::{client::Call, context::Context, entry_line::place, failure::Failure};
+
+/// Take a session to a position and tell what was applied
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  postgres-test-replay replay --session rehearsal --to MIGRATION")]
+pub struct Replay {
+    /// The session, instead of the active one
+    #[arg(long, value_name = "SESSION")]
+    session: Option<String>,
+    /// Where to
+    #[arg(long, value_name = "POS")]
+    to: String,
+}
+
+impl Replay {
+    /// Runs it.
+    pub async fn run(self, context: &Context) -> Result<(), Failure> {
+        let request = Request { session_id: self.session, position: Some(self.to), checkpoint_id: None };
+        let done: Navigated = context.ask(&Call::post("/api/replay", &request)).await?;
+        context.result(&done, || {
+            format!("{}: {} entries applied, now at {}", done.status, done.entries_applied, place(&done.to))
+        })
+    }
+}

@@ -1,0 +1,98 @@
+//! `status`: how everything stands.
+
+use clap::Args;
+use ptr_server::resource::status::{DatabaseStatus, ServerStatus, Status as Answer};
+
+use super::session::{position, states};
+use crate::{
+    client::Call,
+    context::Context,
+    entry_line::place,
+    failure::Failure,
+    output::{Output, Paint},
+};
+
+/// How everything stands: servers, capture, log, session
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  postgres-test-replay status --json | jq '.databases[].listener.state'")]
+pub struct Status {}
+
+impl Status {
+    /// Runs it.
+    pub async fn run(self, context: &Context) -> Result<(), Failure> {
+        let status: Answer = context.ask(&Call::get("/api/status")).await?;
+        if context.output.is_json() {
+            return Ok(context.output.json(&status)?);
+        }
+        show(&context.output, &status)
+    }
+}
+
+fn show(output: &Output, status: &Answer) -> Result<(), Failure> {
+    match &status.address {
+        Some(address) => output.line(format_args!("service   {} at {address}", status.role))?,
+        None => output.line("service   not running")?,
+    }
+    output.line(format_args!("data      {}", status.data_directory))?;
+    server(output, "primary", &status.input)?;
+    server(output, "replica", &status.output)?;
+    status.databases.iter().try_for_each(|one| database(output, one))?;
+    if let Some(session) = &status.session {
+        let states = states(session);
+        let states = if states.is_empty() { String::new() } else { format!(" ({states})") };
+        let database = &session.target_database;
+        output.line(format_args!(
+            "session   {} at {}, database {database}{states}",
+            session.name,
+            position(session)
+        ))?;
+    }
+    for warning in &status.warnings {
+        output.line(format_args!("{} {warning}", output.paint(Paint::Yellow, "warning  ")))?;
+    }
+    Ok(())
+}
+
+fn server(output: &Output, name: &str, server: &ServerStatus) -> Result<(), Failure> {
+    let embedded = if server.embedded { ", embedded" } else { "" };
+    let state = match (server.connected, &server.version, &server.error) {
+        (true, Some(version), _) => format!("PostgreSQL {version}{embedded}"),
+        (true, None, _) => format!("answers{embedded}"),
+        (false, _, Some(error)) => output.paint(Paint::Red, error),
+        (false, _, None) => format!("does not answer{embedded}"),
+    };
+    Ok(output.line(format_args!("{name}   {}: {state}", server.dsn))?)
+}
+
+fn database(output: &Output, one: &DatabaseStatus) -> Result<(), Failure> {
+    let listener = &one.listener;
+    let colour = match listener.state.as_str() {
+        "streaming" | "catching_up" => Paint::Green,
+        "failed" | "reconnecting" => Paint::Red,
+        _ => Paint::Dim,
+    };
+    let pid = listener.pid.map_or_else(String::new, |pid| format!(", pid {pid}"));
+    output.line(format_args!(
+        "capture   {}: {}{pid}",
+        one.database,
+        output.paint(colour, &listener.state)
+    ))?;
+    if let Some(error) = listener.details.get("error").and_then(|error| error.as_str()) {
+        output.line(format_args!("          {}", output.paint(Paint::Red, error)))?;
+    }
+    if let Some(slot) = &one.slot {
+        let bytes =
+            |count: Option<u64>| count.map_or("?".to_owned(), |n| indicatif::HumanBytes(n).to_string());
+        let (lag, kept) = (bytes(slot.lag_bytes), bytes(slot.retained_bytes));
+        let state = slot.wal_status.as_deref().unwrap_or("unknown");
+        output.line(format_args!("slot      {}: {state}, {lag} behind, keeps {kept} of WAL", slot.name))?;
+    }
+    if let Some(log) = &one.log {
+        let size = indicatif::HumanBytes(log.bytes);
+        let head = one.head.as_ref().map_or_else(String::new, |head| format!(", head {}", place(head)));
+        let (transactions, entries) = (log.transactions, log.entries);
+        output
+            .line(format_args!("log       {transactions} transactions, {entries} entries, {size}{head}"))?;
+    }
+    Ok(())
+}

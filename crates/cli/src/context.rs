@@ -1,0 +1,129 @@
+//! What every command is given: the flags, the settings, the way to write, and the way to the API.
+
+use std::io::{self, BufRead, IsTerminal, Write};
+
+use ptr_server::{Configuration, Flags, Setting};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    arguments::Global,
+    client::{Call, Client, LocalClient},
+    failure::{Failure, Kind},
+    foreground::running,
+    output::{Format, Output},
+    progress::Progress,
+};
+
+/// What every command is given.
+pub struct Context {
+    /// The global flags as typed.
+    pub global: Global,
+    /// Where results go.
+    pub output: Output,
+}
+
+impl Context {
+    /// From the global flags.
+    pub fn new(global: Global) -> Self {
+        let format = if global.json { Format::Json } else { Format::Text };
+        let output = Output::new(format, global.quiet);
+        Self { global, output }
+    }
+
+    /// The settings from everywhere; `flags` are the command's own.
+    pub fn configuration(&self, flags: &[(Setting, Option<String>)]) -> Result<Configuration, Failure> {
+        let mut all = Flags {
+            env_file: self.global.env_file.clone(),
+            config: self.global.config.clone(),
+            ..Flags::default()
+        };
+        if let Some(folder) = &self.global.data_dir {
+            let folder = folder.to_str().ok_or_else(|| {
+                Failure::new(Kind::Usage, format!("--data-dir {} is not valid UTF-8", folder.display()))
+            })?;
+            all.values.insert(Setting::DataDirectory, folder.to_owned());
+        }
+        for (setting, value) in flags {
+            all.values.extend(value.clone().map(|value| (*setting, value)));
+        }
+        let configuration = Configuration::load(&all).map_err(|error| Failure::new(Kind::Usage, error))?;
+        configuration
+            .warnings
+            .iter()
+            .for_each(|warning| self.output.prose(format_args!("warning: {warning}")));
+        Ok(configuration)
+    }
+
+    /// The way to the API: to the running service, else to one in this process.
+    pub async fn client(&self) -> Result<Client, Failure> {
+        let configuration = self.configuration(&[])?;
+        if let Some((_, client)) = running(&configuration).await? {
+            return Ok(Client::Http(client));
+        }
+        Ok(Client::Local(Box::new(LocalClient::open(configuration).await?)))
+    }
+
+    /// One question, one answer.
+    pub async fn ask<T: DeserializeOwned>(&self, call: &Call) -> Result<T, Failure> {
+        let client = self.client().await?;
+        let progress = Progress::spinner(&self.output, "working");
+        let answer = client.ask(call).await;
+        progress.finish();
+        client.close().await;
+        answer
+    }
+
+    /// Writes an answer: as it is with `--json`, else as the text.
+    pub fn result<T: Serialize>(&self, answer: &T, text: impl FnOnce() -> String) -> Result<(), Failure> {
+        if self.output.is_json() {
+            return Ok(self.output.json(answer)?);
+        }
+        Ok(self.output.line(text())?)
+    }
+
+    /// Writes a list: as it is with `--json`, else as a table.
+    pub fn list<T: Serialize>(
+        &self,
+        heading: &[&str],
+        all: &[T],
+        row: impl Fn(&T) -> Vec<String>,
+    ) -> Result<(), Failure> {
+        if self.output.is_json() {
+            return Ok(self.output.json(&all)?);
+        }
+        Ok(self.output.table(heading, all.iter().map(row))?)
+    }
+
+    /// The one captured database that the command is about; `None` is the default one.
+    pub fn database(&self) -> Result<Option<String>, Failure> {
+        match self.global.database.as_slice() {
+            [] => Ok(None),
+            [one] => Ok(Some(one.clone())),
+            _ => Err(Failure::new(Kind::Usage, "this command is about one database; give --database once")),
+        }
+    }
+
+    /// All captured databases that were named, as the setting takes them; `None` leaves it to the settings.
+    pub fn databases(&self) -> Option<String> {
+        (!self.global.database.is_empty()).then(|| self.global.database.join(","))
+    }
+
+    /// Asks the person, unless `--yes` has answered already.
+    pub fn confirm(&self, question: &str) -> Result<(), Failure> {
+        if self.global.yes {
+            return Ok(());
+        }
+        if self.global.no_input || !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+            return Err(Failure::new(Kind::Precondition, format!("not done without consent: {question}"))
+                .hint("say yes beforehand with --yes"));
+        }
+        eprint!("{question} [y/N] ");
+        io::stderr().flush()?;
+        let mut answer = String::new();
+        io::stdin().lock().read_line(&mut answer)?;
+        if matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes") {
+            return Ok(());
+        }
+        Err(Failure::new(Kind::Interrupted, "not done"))
+    }
+}

@@ -1,0 +1,233 @@
+//! A service in this process, in front of a person or as the process that `up --detach` leaves behind: started
+//! step by step aloud, ended by Ctrl-C, SIGTERM or `down`.
+
+use std::{sync::Arc, time::Duration};
+
+use ptr_server::{
+    Announcement, Announcer, Configuration, Problem, Role, Running, Service,
+    resource::{navigation::Progress as Step, status::Status},
+    serve,
+};
+use serde::Serialize;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
+};
+
+use crate::{
+    client::{Call, Client, HttpClient, LocalClient, is_alive},
+    context::Context,
+    embedded,
+    failure::{Failure, Kind},
+    output::Output,
+    port,
+    progress::Progress,
+};
+
+/// The service that runs on the data directory and answers, with the way to it.
+pub async fn running(configuration: &Configuration) -> Result<Option<(Running, HttpClient)>, Failure> {
+    let file = configuration.data.service_file();
+    let found = Running::find(&configuration.data)
+        .map_err(|error| Failure::new(Kind::Failed, format!("{} cannot be read: {error}", file.display())))?;
+    let Some(running) = found else { return Ok(None) };
+    let client = HttpClient::new(&running.url(), Some(running.token.clone()));
+    Ok(is_alive(&client).await.then_some((running, client)))
+}
+
+/// Runs a service of that role until somebody ends it.
+pub async fn run(context: &Context, configuration: Configuration, role: Role) -> Result<(), Failure> {
+    refuse_a_second(&configuration, role).await?;
+    if role != Role::Listener {
+        port::check(&configuration.address)?;
+    }
+    let mut signals = Signals::catch()?;
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let telling = tokio::spawn(tell(receiver, Teller::new(&context.output)));
+    let announcer = Announcer::to(sender);
+    let opened = tokio::select! {
+        opened = Service::open(configuration.clone(), role, &announcer) => opened.map_err(|error| Problem::from(error).into()),
+        () = signals.one() => Err(Failure::new(Kind::Interrupted, "interrupted while starting")),
+    };
+    let service = match opened {
+        Ok(service) => service,
+        Err(failure) => {
+            if role == Role::Up {
+                embedded::stop(&configuration).await?;
+            }
+            return Err(failure);
+        }
+    };
+    drop(announcer);
+    let ended = tokio::select! {
+        ended = work(&service, role) => ended,
+        failure = tell_when_ready(context, &service, role) => Err(failure),
+        () = signals.one() => Ok(()),
+    };
+    telling.abort();
+    context.output.prose("stopping");
+    service.close().await.map_err(Problem::from)?;
+    ended
+}
+
+/// What the role does until it is ended.
+async fn work(service: &Arc<Service>, role: Role) -> Result<(), Failure> {
+    if role == Role::Listener {
+        service.shutdown_token().cancelled().await;
+        return Ok(());
+    }
+    serve(Arc::clone(service)).await.map_err(|error| Problem::from(error).into())
+}
+
+/// Tells when everything runs, then waits for ever; ends only where it cannot tell.
+async fn tell_when_ready(context: &Context, service: &Arc<Service>, role: Role) -> Failure {
+    let client = Client::Local(Box::new(LocalClient::of(Arc::clone(service))));
+    let told = async {
+        if role != Role::Ipc {
+            until_capturing(&client).await?;
+        }
+        Summary::ask(&client, std::process::id()).await?.show(context)?;
+        Ok(context.output.flush()?)
+    };
+    match told.await {
+        Ok(()) => std::future::pending().await,
+        Err(failure) => failure,
+    }
+}
+
+/// Capture and API may be two processes; two of a kind on one data directory may not.
+async fn refuse_a_second(configuration: &Configuration, role: Role) -> Result<(), Failure> {
+    let Some((running, _)) = running(configuration).await? else { return Ok(()) };
+    if role == Role::Listener && running.role == Role::Ipc.name() {
+        return Ok(());
+    }
+    let what = format!("`{}` runs on this data directory already, pid {}", running.role, running.pid);
+    Err(Failure::new(Kind::Precondition, what)
+        .hint("use it, or end it with `postgres-test-replay down`, or take another --data-dir"))
+}
+
+/// Ctrl-C and SIGTERM, caught from the start.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn catch() -> Result<Self, Failure> {
+        let caught = |kind| {
+            signal(kind)
+                .map_err(|error| Failure::new(Kind::Failed, format!("signals cannot be caught: {error}")))
+        };
+        Ok(Self { interrupt: caught(SignalKind::interrupt())?, terminate: caught(SignalKind::terminate())? })
+    }
+
+    async fn one(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// Returns when every captured database streams; fails when one has failed.
+pub async fn until_capturing(client: &Client) -> Result<(), Failure> {
+    const INTERVAL: Duration = Duration::from_millis(100);
+    loop {
+        let status: Status = client.ask(&Call::get("/api/status")).await?;
+        if let Some(one) = status.databases.iter().find(|one| one.listener.state == "failed") {
+            let error = one
+                .listener
+                .details
+                .get("error")
+                .and_then(|error| error.as_str())
+                .unwrap_or("it says nothing");
+            return Err(Failure::new(Kind::Failed, format!("capture of {} failed: {error}", one.database))
+                .hint("see `postgres-test-replay doctor`"));
+        }
+        let captures = |state: &str| matches!(state, "streaming" | "catching_up");
+        if !status.databases.is_empty() && status.databases.iter().all(|one| captures(&one.listener.state)) {
+            return Ok(());
+        }
+        tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+/// What is up, where.
+#[derive(Serialize)]
+pub struct Summary {
+    role: String,
+    pid: u32,
+    address: Option<String>,
+    data_directory: String,
+    /// Without passwords; `dsn` gives them.
+    input_dsn: String,
+    output_dsn: String,
+    capturing: Vec<String>,
+}
+
+impl Summary {
+    /// Of the service behind the client.
+    pub async fn ask(client: &Client, pid: u32) -> Result<Self, Failure> {
+        let status: Status = client.ask(&Call::get("/api/status")).await?;
+        let captures = |state: &str| matches!(state, "streaming" | "catching_up");
+        let capturing = status.databases.iter().filter(|one| captures(&one.listener.state));
+        Ok(Self {
+            role: status.role,
+            pid,
+            address: status.address,
+            data_directory: status.data_directory,
+            input_dsn: status.input.dsn,
+            output_dsn: status.output.dsn,
+            capturing: capturing.map(|one| one.database.clone()).collect(),
+        })
+    }
+
+    /// Writes it.
+    pub fn show(&self, context: &Context) -> Result<(), Failure> {
+        let output = &context.output;
+        if output.is_json() {
+            return Ok(output.json(self)?);
+        }
+        output.line(format_args!("primary    {}", self.input_dsn))?;
+        output.line(format_args!("replica    {}", self.output_dsn))?;
+        if let Some(address) = &self.address {
+            output.line(format_args!("API        http://{address}"))?;
+        }
+        if !self.capturing.is_empty() {
+            output.line(format_args!("capturing  {}", self.capturing.join(", ")))?;
+        }
+        Ok(())
+    }
+}
+
+/// How announcements reach the person.
+struct Teller {
+    progress: Progress,
+    quiet: bool,
+}
+
+impl Teller {
+    fn new(output: &Output) -> Self {
+        Self { progress: Progress::spinner(output, "starting"), quiet: output.is_quiet() }
+    }
+
+    fn line(&self, text: &str) {
+        if !self.quiet {
+            self.progress.above(|| eprintln!("{text}"));
+        }
+    }
+}
+
+async fn tell(mut announcements: mpsc::UnboundedReceiver<Announcement>, teller: Teller) {
+    while let Some(announcement) = announcements.recv().await {
+        match announcement {
+            Announcement::Step(text) => teller.line(&text),
+            Announcement::Warning(text) => teller.line(&format!("warning: {text}")),
+            Announcement::Progress(Step { step, done, total: Some(total), unit }) => {
+                teller.progress.say(&format!("{step}: {done} of {total} {unit}"));
+            }
+            Announcement::Progress(Step { step, done, total: None, unit }) => {
+                teller.progress.say(&format!("{step}: {done} {unit}"));
+            }
+        }
+    }
+}

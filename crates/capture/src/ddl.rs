@@ -15,8 +15,8 @@ pub mod split;
 pub mod tag;
 
 use ptr_model::{
-    AffectedObject, Change, DroppedObject, Environment, Gap, OUR_SCHEMA, RelationRows, SchemaChange, Statement,
-    Xid,
+    AffectedObject, Change, DroppedObject, Environment, Gap, OUR_SCHEMA, RelationRows, SchemaChange,
+    Statement, Xid,
 };
 
 use derive::Derivation;
@@ -31,7 +31,15 @@ pub struct SchemaEvents {
     secret: Option<Secret>,
     derivation: Derivation,
     dropped: Vec<DroppedObject>,
-    extensions: u32,
+    /// The CREATE or ALTER EXTENSION whose script is running.
+    extension: Option<SentStatement>,
+}
+
+/// What the client sent in one go: nothing else can share both.
+#[derive(PartialEq, Eq, Debug)]
+struct SentStatement {
+    statement_time: String,
+    query: String,
 }
 
 /// What a logical message with our prefix turned out to be.
@@ -49,14 +57,14 @@ impl SchemaEvents {
     /// Believes what is signed with `secret`; without one nothing is believed.
     #[must_use]
     pub fn new(secret: Option<Secret>) -> Self {
-        Self { secret, derivation: Derivation::default(), dropped: Vec::new(), extensions: 0 }
+        Self { secret, derivation: Derivation::default(), dropped: Vec::new(), extension: None }
     }
 
     /// Another transaction begins.
     pub fn begin(&mut self) {
         self.derivation = Derivation::default();
         self.dropped.clear();
-        self.extensions = 0;
+        self.extension = None;
     }
 
     /// Reads the content of one message of transaction `xid`.
@@ -91,27 +99,44 @@ impl SchemaEvents {
             dropped.append(&mut event.dropped);
             event.dropped = dropped;
         }
-        let inside_extension = self.bracket(&event);
         let statement = self.derivation.statement(&event);
-        let is_entry = event.event == EventKind::DdlCommandEnd && !inside_extension && !concerns_us_only(&event);
+        let by_script = self.is_by_script(&event, &statement);
+        let is_entry = event.event == EventKind::DdlCommandEnd && !by_script && !concerns_us_only(&event);
         Reading::Change(Change::Schema(Box::new(schema_change(event, statement, is_entry))))
     }
 
-    /// Keeps count of open CREATE and ALTER EXTENSION; true for what their scripts do.
-    fn bracket(&mut self, event: &SchemaEvent) -> bool {
+    /// Whether an extension's script did this, which CREATE EXTENSION does again.
+    ///
+    /// The start of CREATE EXTENSION opens a bracket that its end closes, but one that finds the extension there
+    /// (`IF NOT EXISTS`) has no end. So inside the bracket an event is the script's only if something else says so
+    /// too, and the bracket does not outlive what the client sent with it.
+    fn is_by_script(&mut self, event: &SchemaEvent, statement: &Statement) -> bool {
+        let sent = SentStatement { statement_time: event.statement_time.clone(), query: event.query.clone() };
+        if self.extension.as_ref().is_some_and(|extension| *extension != sent) {
+            self.extension = None;
+        }
         let is_extension = matches!(event.tag.as_str(), "CREATE EXTENSION" | "ALTER EXTENSION");
         match event.event {
             EventKind::DdlCommandStart if is_extension => {
-                self.extensions += 1;
-                self.extensions > 1
+                self.extension = Some(sent);
+                false
             }
             EventKind::DdlCommandEnd if is_extension => {
-                self.extensions = self.extensions.saturating_sub(1);
-                self.extensions > 0
+                self.extension = None;
+                false
             }
-            _ => self.extensions > 0,
+            _ => self.extension.is_some() && looks_scripted(event, statement),
         }
     }
+}
+
+/// What tells an extension's script from the client: its objects belong to the extension, the client sent no such
+/// statement, or (from PostgreSQL 18 on) the context names the script.
+fn looks_scripted(event: &SchemaEvent, statement: &Statement) -> bool {
+    let objects_belong = !event.objects.is_empty() && event.objects.iter().all(|object| object.in_extension);
+    objects_belong
+        || matches!(statement, Statement::Underivable { .. })
+        || event.context.lines().any(|line| line.starts_with("extension script file \""))
 }
 
 /// Whether everything that an event touched is ours.

@@ -7,5 +7,10 @@
 //!
 //! `decode`, `assemble` and `ddl` are pure: no clock, disk or network.
 
+pub mod assemble;
 pub mod ddl;
 pub mod decode;
+pub mod doctor;
+pub mod sequences;
+pub mod source;
+pub mod transport;

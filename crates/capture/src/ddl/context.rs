@@ -162,15 +162,22 @@ mod tests {
 
     #[test]
     fn a_statement_about_our_schema_is_not_taken_for_ours() {
-        let frames = "SQL statement \"drop table postgres_test_replay.x\"\nPL/pgSQL function f() line 1 at EXECUTE";
+        let frames =
+            "SQL statement \"drop table postgres_test_replay.x\"\nPL/pgSQL function f() line 1 at EXECUTE";
         assert_eq!(caller_of(frames), "text drop table postgres_test_replay.x");
     }
 
     #[test]
     fn a_function_and_anything_else_are_named() {
         assert_eq!(caller_of("SQL function \"my \"f\" statement 2"), "function my \"f 2");
-        assert_eq!(caller_of("SQL function \"f\" during startup"), "unknown SQL function \"f\" during startup");
+        assert_eq!(
+            caller_of("SQL function \"f\" during startup"),
+            "unknown SQL function \"f\" during startup"
+        );
         assert_eq!(caller_of("while doing things\nPL/x"), "unknown while doing things");
-        assert_eq!(caller_of("SQL statement \"create table 'x\"\n"), "unknown SQL statement \"create table 'x\"");
+        assert_eq!(
+            caller_of("SQL statement \"create table 'x\"\n"),
+            "unknown SQL statement \"create table 'x\""
+        );
     }
 }

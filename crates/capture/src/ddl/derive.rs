@@ -42,9 +42,10 @@ impl Derivation {
             Caller::SqlFunction { name, statement } => {
                 (event.query.as_str(), of_function(event, name, statement, backslashes))
             }
-            Caller::Unknown(frame) => {
-                (event.query.as_str(), Err(format!("it was run from a place that shows no statement: {frame}")))
-            }
+            Caller::Unknown(frame) => (
+                event.query.as_str(),
+                Err(format!("it was run from a place that shows no statement: {frame}")),
+            ),
         };
         match found {
             Ok(statement) => Statement::Text(statement),
@@ -73,7 +74,11 @@ impl Derivation {
 
 /// The first candidate that names an object that the event touched, else the first: a statement may touch
 /// objects that it does not name, and one in between may have had nothing to do (`IF NOT EXISTS`).
-fn choose(event: &SchemaEvent, statements: &[SqlStatement<'_>], candidates: &[usize]) -> Result<usize, String> {
+fn choose(
+    event: &SchemaEvent,
+    statements: &[SqlStatement<'_>],
+    candidates: &[usize],
+) -> Result<usize, String> {
     let touched: Vec<&str> = event
         .objects
         .iter()
@@ -94,7 +99,8 @@ fn prepared(statement: SqlStatement<'_>) -> Result<SqlStatement<'_>, String> {
         return Ok(statement);
     }
     let body = statement.words.iter().position(|word| word.depth == 0 && word.is("AS")).map(|at| at + 1);
-    let Some((words, first)) = body.and_then(|at| Some((statement.words.get(at..)?, statement.words.get(at)?)))
+    let Some((words, first)) =
+        body.and_then(|at| Some((statement.words.get(at..)?, statement.words.get(at)?)))
     else {
         return Err("it was prepared in a form that is not understood".to_owned());
     };

@@ -128,8 +128,10 @@ impl<'a> Splitter<'a> {
 
     fn token(&mut self, kind: TokenKind, at: usize, end: usize) -> Result<(), SplitError> {
         match kind {
-            TokenKind::Whitespace | TokenKind::LineComment | TokenKind::BlockComment { terminated: true } => {}
-            TokenKind::BlockComment { terminated: false } | TokenKind::QuotedIdent { terminated: false, .. } => {
+            TokenKind::Whitespace | TokenKind::LineComment | TokenKind::BlockComment { terminated: true } => {
+            }
+            TokenKind::BlockComment { terminated: false }
+            | TokenKind::QuotedIdent { terminated: false, .. } => {
                 return Err(SplitError::Unterminated);
             }
             TokenKind::Literal { kind } if !is_terminated(kind) => return Err(SplitError::Unterminated),
@@ -167,10 +169,10 @@ impl<'a> Splitter<'a> {
         if after_dot {
             return;
         }
-        let opens_body = word.is("ATOMIC") && before.last().is_some_and(|previous| previous.is("BEGIN"));
-        if opens_body && before.first().is_some_and(|first| first.is("CREATE")) {
-            self.blocks += 1;
-        } else if self.blocks > 0 && word.is("CASE") {
+        let opens_body = word.is("ATOMIC")
+            && before.last().is_some_and(|previous| previous.is("BEGIN"))
+            && before.first().is_some_and(|first| first.is("CREATE"));
+        if opens_body || (self.blocks > 0 && word.is("CASE")) {
             self.blocks += 1;
         } else if self.blocks > 0 && word.is("END") {
             self.blocks -= 1;
@@ -263,7 +265,10 @@ mod tests {
                         select case when a > 0 then 1 else (case a when 0 then 0 end) end; select 2; end";
         assert_eq!(texts(&format!("{function}; drop table t")), [function, "drop table t"]);
         assert_eq!(texts("begin; create table t (a int); end"), ["begin", "create table t (a int)", "end"]);
-        assert_eq!(split("create function f() begin atomic select 1;", Backslashes::Ordinary), Err(SplitError::OpenBody));
+        assert_eq!(
+            split("create function f() begin atomic select 1;", Backslashes::Ordinary),
+            Err(SplitError::OpenBody)
+        );
     }
 
     #[test]

@@ -8,7 +8,17 @@ use super::split::{SqlStatement, Word};
 
 /// Words after CREATE that no tag has. `DEFAULT` is CREATE DEFAULT CONVERSION.
 const CREATE_MODIFIERS: [&str; 11] = [
-    "OR", "REPLACE", "GLOBAL", "LOCAL", "TEMP", "TEMPORARY", "UNLOGGED", "RECURSIVE", "UNIQUE", "TRUSTED", "DEFAULT",
+    "OR",
+    "REPLACE",
+    "GLOBAL",
+    "LOCAL",
+    "TEMP",
+    "TEMPORARY",
+    "UNLOGGED",
+    "RECURSIVE",
+    "UNIQUE",
+    "TRUSTED",
+    "DEFAULT",
 ];
 
 /// How many words are looked at: more than any tag has, modifiers included.
@@ -54,8 +64,11 @@ fn starts(leading: &[String], tag: &str) -> bool {
 /// The first words in upper case, without those that modify a CREATE and without PROCEDURAL and CONSTRAINT
 /// where a tag leaves them out.
 fn leading_keywords(words: &[Word<'_>]) -> Vec<String> {
-    let mut leading: Vec<String> =
-        words.iter().take(LEADING_WORDS + CREATE_MODIFIERS.len()).map(|word| word.text.to_ascii_uppercase()).collect();
+    let mut leading: Vec<String> = words
+        .iter()
+        .take(LEADING_WORDS + CREATE_MODIFIERS.len())
+        .map(|word| word.text.to_ascii_uppercase())
+        .collect();
     if leading.first().is_some_and(|first| first == "CREATE") {
         while leading.get(1).is_some_and(|word| CREATE_MODIFIERS.contains(&word.as_str())) {
             leading.remove(1);
@@ -110,7 +123,10 @@ mod tests {
             ("create or replace temp recursive view v (a) as select 1", "CREATE VIEW"),
             ("create materialized view v as select 1", "CREATE MATERIALIZED VIEW"),
             ("create unique index concurrently on t (a)", "CREATE INDEX"),
-            ("create constraint trigger x after insert on t for each row execute function f()", "CREATE TRIGGER"),
+            (
+                "create constraint trigger x after insert on t for each row execute function f()",
+                "CREATE TRIGGER",
+            ),
             ("create or replace trusted procedural language l handler h", "CREATE LANGUAGE"),
             ("create language plperl", "CREATE EXTENSION"),
             ("drop procedural language l", "DROP LANGUAGE"),

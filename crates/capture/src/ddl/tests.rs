@@ -66,6 +66,19 @@ fn what_an_extension_script_does_is_no_entry_but_the_extension_is() {
 }
 
 #[test]
+fn an_extension_that_was_there_already_hides_nothing_after_it() {
+    let mut events = SchemaEvents::new(Some(secret()));
+    let query = "create extension if not exists x; create table t (a int)";
+    let mut next = |event: &str, tag: &str, query: &str| {
+        schema(read(&mut events, json!({"v": 1, "event": event, "tag": tag, "query": query}))).is_entry
+    };
+    assert!(!next("ddl_command_start", "CREATE EXTENSION", query));
+    assert!(next("ddl_command_end", "CREATE TABLE", query));
+    assert!(!next("ddl_command_start", "CREATE EXTENSION", query));
+    assert!(next("ddl_command_end", "DROP TABLE", "select f()"));
+}
+
+#[test]
 fn ddl_on_our_own_schema_is_no_entry() {
     let mut events = SchemaEvents::new(Some(secret()));
     let mut entry = |identity: &str| {
@@ -83,7 +96,9 @@ fn rows_and_gaps_are_read() {
     let mut events = SchemaEvents::new(Some(secret()));
     let rows = json!({"v": 1, "event": "rows", "relation": "public.t", "columns": ["a"], "first": true, "rows": [["1"], [null]]});
     match read(&mut events, rows) {
-        Reading::Change(Change::Rows(rows)) => assert_eq!(rows.rows, [vec![Some("1".to_owned())], vec![None]]),
+        Reading::Change(Change::Rows(rows)) => {
+            assert_eq!(rows.rows, [vec![Some("1".to_owned())], vec![None]])
+        }
         other => panic!("{other:?}"),
     }
     let gap = json!({"v": 1, "event": "gap", "reason": "r", "statement": "s", "sqlstate": "42501"});
@@ -96,7 +111,9 @@ fn rows_and_gaps_are_read() {
 #[test]
 fn a_signed_message_that_cannot_be_read_becomes_a_gap() {
     let mut events = SchemaEvents::new(Some(secret()));
-    for event in [json!({"v": 2, "event": "ddl_command_end", "query": "q"}), json!([]), json!({"v": 1, "event": "x"})] {
+    for event in
+        [json!({"v": 2, "event": "ddl_command_end", "query": "q"}), json!([]), json!({"v": 1, "event": "x"})]
+    {
         assert!(matches!(read(&mut events, event), Reading::Change(Change::Gap(_))));
     }
     let not_utf8 = [secret().sign(XID, "").into_bytes(), b"{\xff}".to_vec()].concat();
@@ -106,11 +123,9 @@ fn a_signed_message_that_cannot_be_read_becomes_a_gap() {
 #[test]
 fn an_unsigned_message_is_not_believed() {
     let mut events = SchemaEvents::new(Some(secret()));
-    let json = json!({"v": 1, "event": "ddl_command_end", "tag": "DROP TABLE", "query": "drop table t"}).to_string();
+    let json =
+        json!({"v": 1, "event": "ddl_command_end", "tag": "DROP TABLE", "query": "drop table t"}).to_string();
     assert_eq!(events.read(json.as_bytes(), XID), Reading::Forged(SignatureError::Missing));
     let other: Secret = "cd".repeat(32).parse().unwrap();
-    assert_eq!(
-        events.read(other.sign(XID, &json).as_bytes(), XID),
-        Reading::Forged(SignatureError::Wrong)
-    );
+    assert_eq!(events.read(other.sign(XID, &json).as_bytes(), XID), Reading::Forged(SignatureError::Wrong));
 }

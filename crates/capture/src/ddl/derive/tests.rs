@@ -1,5 +1,5 @@
 use super::*;
-use crate::ddl::event::{FunctionSource, Object, parse, Event};
+use crate::ddl::event::{Event, FunctionSource, Object, parse};
 
 fn event(tag: &str, query: &str) -> SchemaEvent {
     let json = serde_json::json!({
@@ -48,12 +48,16 @@ fn reason(statement: Statement) -> String {
 #[test]
 fn a_statement_sent_alone_is_itself() {
     let mut derivation = Derivation::default();
-    assert_eq!(text(derivation.statement(&event("CREATE TABLE", " create table t (a int); "))), "create table t (a int)");
+    assert_eq!(
+        text(derivation.statement(&event("CREATE TABLE", " create table t (a int); "))),
+        "create table t (a int)"
+    );
 }
 
 #[test]
 fn statements_sent_together_are_told_apart_by_tag_and_order() {
-    let query = "create table a (x int); insert into a values (1); create index on a (x); create table b (y int)";
+    let query =
+        "create table a (x int); insert into a values (1); create index on a (x); create table b (y int)";
     let mut derivation = Derivation::default();
     let mut next = |tag| text(derivation.statement(&event(tag, query)));
     assert_eq!(next("CREATE TABLE"), "create table a (x int)");
@@ -82,20 +86,27 @@ fn the_start_of_a_command_does_not_use_up_its_statement() {
 #[test]
 fn what_a_called_function_did_is_not_taken_for_the_call() {
     let mut derivation = Derivation::default();
-    assert!(reason(derivation.statement(&event("CREATE INDEX", "select create_hypertable('t')"))).contains("called"));
-    assert!(reason(derivation.statement(&event("CREATE INDEX", "select 1; select 2"))).contains("none of the 2"));
+    assert!(
+        reason(derivation.statement(&event("CREATE INDEX", "select create_hypertable('t')")))
+            .contains("called")
+    );
+    assert!(
+        reason(derivation.statement(&event("CREATE INDEX", "select 1; select 2"))).contains("none of the 2")
+    );
 }
 
 #[test]
 fn a_statement_inside_a_procedure_comes_from_the_context() {
-    let frames = "SQL statement \"create table nested(a int)\"\nPL/pgSQL function f() line 1 at SQL statement";
+    let frames =
+        "SQL statement \"create table nested(a int)\"\nPL/pgSQL function f() line 1 at SQL statement";
     let event = within(event("CREATE TABLE", "select f()"), frames);
     assert_eq!(text(Derivation::default().statement(&event)), "create table nested(a int)");
 }
 
 #[test]
 fn the_same_text_run_again_in_a_loop_starts_over() {
-    let frames = "SQL statement \"create table x (a int); drop table x\"\nPL/pgSQL function f() line 1 at EXECUTE";
+    let frames =
+        "SQL statement \"create table x (a int); drop table x\"\nPL/pgSQL function f() line 1 at EXECUTE";
     let mut derivation = Derivation::default();
     for _ in 0..2 {
         for (tag, expected) in [("CREATE TABLE", "create table x (a int)"), ("DROP TABLE", "drop table x")] {

@@ -1,0 +1,112 @@
+//! The replication protocol, from login to the stream of changes.
+//!
+//! First step of capture. tokio-postgres has no replication mode, so the few messages that it takes are spoken
+//! here, on the stream that `ptr-postgres` opens (so DSN, TLS and sockets are the same everywhere) and with the
+//! message formats of `postgres-protocol`.
+//!
+//! A [`ReplicationConnection`] takes commands; [`ReplicationConnection::start`] turns it into a
+//! [`ReplicationStream`]. Nothing else in the crate knows what the protocol looks like.
+//!
+//! Facts: PostgreSQL manual, chapters "Frontend/Backend Protocol" and "Streaming Replication Protocol".
+
+mod command;
+mod login;
+mod stream;
+mod wire;
+
+use ptr_model::{Lsn, OUR_SCHEMA};
+use ptr_postgres::{ConnectError, Dsn, ServerError, quote_identifier, quote_literal};
+
+pub use command::{CreatedSlot, SlotKind, SystemIdentity};
+pub use stream::{ReplicationStream, StandbyStatus, StreamMessage};
+use wire::Wire;
+
+/// What went wrong between us and the server.
+#[derive(Debug, thiserror::Error)]
+pub enum TransportError {
+    /// The server cannot be reached, or refuses the login.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The server answered with an error.
+    #[error("the server ended {doing}: {error}")]
+    Server {
+        /// What was being done.
+        doing: String,
+        /// The server's words.
+        error: Box<ServerError>,
+    },
+    /// The connection broke.
+    #[error("the replication connection broke: {0}")]
+    Io(#[from] std::io::Error),
+    /// The server closed the connection without a word.
+    #[error("the server closed the replication connection")]
+    Closed,
+    /// The login takes what we do not have.
+    #[error("the server asks for {asked}, {missing}")]
+    Login {
+        /// What it asks for.
+        asked: String,
+        /// What is missing, and what to do.
+        missing: &'static str,
+    },
+    /// The server sent what the protocol does not allow here.
+    #[error(
+        "the server sent {what}, which is not part of the replication protocol; is this a pooler's port?"
+    )]
+    Protocol {
+        /// What came.
+        what: String,
+    },
+}
+
+impl TransportError {
+    /// The server's own error, if it is one.
+    #[must_use]
+    pub fn server_error(&self) -> Option<&ServerError> {
+        match self {
+            Self::Server { error, .. } => Some(error),
+            Self::Connect(ConnectError::LoginRefused { error, .. } | ConnectError::Server { error, .. }) => {
+                Some(error)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// A session in replication mode that takes commands, and SQL as well (`replication=database`).
+#[derive(Debug)]
+pub struct ReplicationConnection {
+    wire: Wire,
+}
+
+impl ReplicationConnection {
+    /// Logs in, with the settings under which one value has one text.
+    ///
+    /// # Errors
+    /// [`TransportError::Connect`] or [`TransportError::Login`].
+    pub async fn connect(dsn: &Dsn) -> Result<Self, TransportError> {
+        Ok(Self { wire: login::log_in(dsn, OUR_SCHEMA).await? })
+    }
+
+    /// Starts streaming a slot from `from` on, or from where it was confirmed if that is later.
+    ///
+    /// # Errors
+    /// [`TransportError::Server`]: 42704 where the slot is missing, 55006 where it is in use, 55000 where it was
+    /// invalidated.
+    pub async fn start(
+        mut self,
+        slot: &str,
+        publication: &str,
+        from: Lsn,
+    ) -> Result<ReplicationStream, TransportError> {
+        let command = format!(
+            "START_REPLICATION SLOT {} LOGICAL {from} (proto_version '1', publication_names {}, messages 'true')",
+            quote_identifier(slot),
+            // A list of identifiers inside a string.
+            quote_literal(&quote_identifier(publication)),
+        );
+        self.wire.query(&command).await?;
+        self.wire.expect_copy_both("the start of replication").await?;
+        Ok(ReplicationStream::new(self.wire))
+    }
+}

@@ -98,7 +98,7 @@ fn env_variables(file: &FileText) -> Result<BTreeMap<String, String>, Configurat
 /// The line is found and not shown: it may hold a password.
 fn env_error(path: &Path, text: &str, error: &dotenvy::Error) -> ConfigurationError {
     let line = match error {
-        dotenvy::Error::LineParse(line, _) => text.lines().position(|other| other.trim() == line.trim()),
+        dotenvy::Error::LineParse(line, _) => text.lines().position(|other| other.contains(line.trim())),
         _ => None,
     };
     ConfigurationError::Malformed {

@@ -1,0 +1,111 @@
+//! The REST API: one file a resource, each handler one call of the service.
+//!
+//! request -> [`guard`] (host, origin, token) -> extractors ([`body`], [`query`]) -> a method of
+//! [`Service`] -> JSON, or a [`crate::problem::Problem`].
+
+mod backups;
+mod body;
+mod checkpoints;
+mod diff;
+mod events;
+mod guard;
+mod health;
+mod moves;
+mod navigation;
+mod page;
+mod query;
+mod sessions;
+mod status;
+mod transactions;
+mod wal_logs;
+
+use std::sync::Arc;
+
+use axum::{Json, Router, http::StatusCode, http::Uri, middleware, routing::get};
+use utoipa::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+pub use guard::Guard;
+
+use crate::{
+    problem::{Code, Problem},
+    service::Service,
+};
+
+/// What the handlers share.
+type Shared = axum::extract::State<Arc<Service>>;
+
+/// A handler's answer.
+type Answer<T> = Result<Json<T>, Problem>;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "postgres-test-replay",
+        description = "A time machine for a PostgreSQL database. Every error is an RFC 9457 problem."
+    ),
+    components(schemas(Problem, crate::resource::event::Event))
+)]
+struct Description;
+
+/// The whole API and the page, guarded.
+#[must_use]
+pub fn router(service: Arc<Service>) -> Router {
+    let (router, description) = routes().split_for_parts();
+    let description = Arc::new(description);
+    let openapi = move || async move { Json(description.as_ref().clone()) };
+    router
+        .route("/api/openapi.json", get(openapi))
+        .merge(page::routes())
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn_with_state(Arc::new(Guard::of(&service)), guard::check))
+        .with_state(service)
+}
+
+fn routes() -> OpenApiRouter<Arc<Service>> {
+    OpenApiRouter::with_openapi(Description::openapi())
+        .routes(routes!(health::health))
+        .routes(routes!(status::status))
+        .routes(routes!(status::config))
+        .routes(routes!(status::dsn))
+        .routes(routes!(status::doctor))
+        .routes(routes!(status::doctor_fix))
+        .routes(routes!(status::verify))
+        .routes(routes!(status::teardown))
+        .routes(routes!(status::shutdown))
+        .routes(routes!(sessions::create, sessions::list))
+        .routes(routes!(sessions::switch))
+        .routes(routes!(sessions::show, sessions::delete))
+        .routes(routes!(sessions::open))
+        .routes(routes!(checkpoints::create, checkpoints::list))
+        .routes(routes!(checkpoints::pin_migration))
+        .routes(routes!(checkpoints::show, checkpoints::rename, checkpoints::delete))
+        .routes(routes!(navigation::navigate))
+        .routes(routes!(navigation::replay))
+        .routes(routes!(navigation::undo))
+        .routes(routes!(navigation::redo))
+        .routes(routes!(navigation::position))
+        .routes(routes!(moves::list))
+        .routes(routes!(moves::show, moves::cancel))
+        .routes(routes!(wal_logs::list))
+        .routes(routes!(transactions::list))
+        .routes(routes!(transactions::show))
+        .routes(routes!(diff::diff))
+        .routes(routes!(backups::create, backups::list))
+        .routes(routes!(backups::show, backups::delete))
+        .routes(routes!(backups::restore))
+        .routes(routes!(backups::verify))
+        .routes(routes!(events::events))
+}
+
+async fn unknown_path(uri: Uri) -> Problem {
+    Problem::new(Code::NotFound, format!("there is nothing at {}", uri.path()))
+        .with_hint("GET /api/openapi.json lists everything that there is")
+}
+
+async fn wrong_method(method: axum::http::Method, uri: Uri) -> Problem {
+    Problem::new(Code::Usage, format!("{} does not take {method}", uri.path()))
+        .with_status(StatusCode::METHOD_NOT_ALLOWED)
+        .with_hint("GET /api/openapi.json lists the methods of each path")
+}

@@ -1,0 +1,19 @@
+//! Backups by `pg_dump`, each with a file beside it that says what it is and what it held.
+//!
+//! [`create`]: snapshot -> which position of the log it shows ([`snapshot`]) -> digest of every table
+//! ([`contents`]) -> `pg_dump` of the same snapshot -> metadata ([`store`]). [`restore`]: into a new database that
+//! takes the old one's place only when it is whole. [`verify`]: into a scratch database whose contents are
+//! compared with the digests.
+//!
+//! Invariants: a backup that is listed as complete is whole on disk; a restore that fails leaves the old database
+//! as it was.
+
+mod contents;
+mod create;
+mod program;
+mod restore;
+mod snapshot;
+mod store;
+mod verify;
+
+pub(crate) use store::Backups;

@@ -1,0 +1,257 @@
+//! Making a backup.
+
+use std::{sync::Arc, time::Instant};
+
+use ptr_model::{OUR_SCHEMA, Position};
+use ptr_postgres::{Connection, Dsn, ServerVersion, SessionSettings, connect};
+
+use super::{contents, program, snapshot::Visibility, store};
+use crate::{
+    resource::{
+        backup::{BackupAnswer, BackupFormat, BackupPosition, BackupState, CreateBackup},
+        event::Event,
+        session::Deleted,
+    },
+    service::{APPLICATION_NAME, Captured, Service, ServiceError, blocking, now},
+};
+
+/// Snapshots that are tried before an inexact position is accepted.
+const ATTEMPTS: usize = 5;
+
+/// Connections with which `pg_dump` reads in directory format.
+const JOBS: u32 = 2;
+
+/// What is dumped.
+struct Origin {
+    dsn: Dsn,
+    session_id: Option<String>,
+    /// The log whose position the dump shows; none for a session, whose own position is known.
+    captured: Option<Arc<Captured>>,
+    position: Option<Position>,
+}
+
+impl Service {
+    /// `POST /api/backups`.
+    ///
+    /// # Errors
+    /// A server that does not answer, no fitting `pg_dump`, a full disk.
+    pub async fn create_backup(self: &Arc<Self>, request: CreateBackup) -> Result<BackupAnswer, ServiceError> {
+        let origin = self.backup_origin(&request).await?;
+        let record = self.begin_backup(&request, &origin)?;
+        let answer = record.answer.clone();
+        let service = Arc::clone(self);
+        // Its own task, so that it goes on when whoever asked goes away.
+        let task = self.spawn(async move { service.run_backup(record, origin).await });
+        if request.background {
+            return Ok(answer);
+        }
+        task.await.map_err(|error| ServiceError::Broken { detail: format!("the backup's task ended: {error}") })?
+    }
+
+    async fn backup_origin(&self, request: &CreateBackup) -> Result<Origin, ServiceError> {
+        if let Some(session) = &request.session_id {
+            let session = self.session_named(Some(session)).await?;
+            let cursor = self.cursor_of(&session).await?;
+            return Ok(Origin {
+                dsn: self.output()?.with_database(&session.target_database),
+                session_id: Some(session.id.to_string()),
+                captured: None,
+                position: cursor.map(|cursor| cursor.position),
+            });
+        }
+        let database = request.database.as_deref().unwrap_or(self.configuration().default_database());
+        Ok(Origin {
+            dsn: self.input()?.with_database(database),
+            session_id: None,
+            // Without a log the dump is as good; only its position is not known.
+            captured: self.captured(Some(database)).ok(),
+            position: None,
+        })
+    }
+
+    fn begin_backup(&self, request: &CreateBackup, origin: &Origin) -> Result<store::Record, ServiceError> {
+        let created_at = now().to_string();
+        let name = request.name.clone().unwrap_or_else(|| usual_name(origin.dsn.database(), &created_at));
+        store::check_name(&name)?;
+        if self.backups.find(&name).is_ok() {
+            return Err(ServiceError::precondition(
+                format!("there is a backup called {name:?} already"),
+                "choose another name, or delete that one first",
+            ));
+        }
+        let record = store::Record {
+            answer: BackupAnswer {
+                id: name.clone(),
+                path: self.backups.dump(&name).display().to_string(),
+                name,
+                database: origin.dsn.database().to_owned(),
+                session_id: origin.session_id.clone(),
+                format: request.format.unwrap_or_default(),
+                bytes: 0,
+                server_version: String::new(),
+                position: None,
+                state: BackupState::Running,
+                error: None,
+                created_at,
+                elapsed_ms: 0,
+            },
+            contents: contents::Contents::new(),
+            pid: std::process::id(),
+        };
+        self.backups.save(&record)?;
+        self.tell(Event::Backup { backup: record.answer.clone() });
+        Ok(record)
+    }
+
+    async fn run_backup(&self, mut record: store::Record, origin: Origin) -> Result<BackupAnswer, ServiceError> {
+        let started = Instant::now();
+        let outcome = tokio::select! {
+            outcome = self.dump(&mut record, &origin) => outcome,
+            () = self.shutdown_token().cancelled() => Err(ServiceError::precondition("the service was stopped", "make the backup again")),
+        };
+        let dump = self.backups.dump(&record.answer.id);
+        record.answer.elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        match &outcome {
+            Ok(()) => record.answer.state = BackupState::Complete,
+            Err(error) => {
+                store::remove_dump(&dump)?;
+                record.answer.state = BackupState::Failed;
+                record.answer.error = Some(error.to_string());
+            }
+        }
+        record.answer.bytes = blocking(move || store::size(&dump)).await?;
+        self.backups.save(&record)?;
+        self.tell(Event::Backup { backup: record.answer.clone() });
+        outcome.map(|()| record.answer)
+    }
+
+    async fn dump(&self, record: &mut store::Record, origin: &Origin) -> Result<(), ServiceError> {
+        let connection = connect(&origin.dsn, &SessionSettings::canonical(APPLICATION_NAME)).await?;
+        let version = server_version(&connection).await?;
+        record.answer.server_version = version.to_string();
+        let pg_dump = self.programs()?.client_program("pg_dump", version.major)?;
+        let (snapshot, position) = self.snapshot(&connection, origin).await?;
+        record.answer.position = position;
+        record.contents = contents::read(&**connection).await?;
+        let arguments = arguments(record.answer.format, &record.answer.path, &snapshot);
+        program::run("pg_dump", &pg_dump, &origin.dsn, &arguments).await?;
+        connection.close().await;
+        Ok(())
+    }
+
+    /// Opens a transaction with an exported snapshot, and says which position it shows.
+    async fn snapshot(
+        &self,
+        connection: &Connection,
+        origin: &Origin,
+    ) -> Result<(String, Option<BackupPosition>), ServiceError> {
+        let Some(captured) = &origin.captured else {
+            let (snapshot, _) = export(connection).await?;
+            return Ok((snapshot, origin.position.map(|at| BackupPosition { at: at.into(), exact: true })));
+        };
+        for attempt in 1.. {
+            let Ok(before) = self.marker_position(captured).await else {
+                // Nobody captures, so there is no telling where in the log this is.
+                let (snapshot, _) = export(connection).await?;
+                return Ok((snapshot, None));
+            };
+            let (snapshot, visible) = export(connection).await?;
+            let after = self.marker_position(captured).await?;
+            let between = captured.read(move |log| log.summaries(before.ordinal, after.ordinal)).await?;
+            let xids: Vec<u32> = between.iter().map(|transaction| transaction.header.xid.0).collect();
+            if let Some(seen) = visible.prefix(&xids) {
+                let at = seen.checked_sub(1).map_or(before, |last| between[last].after());
+                return Ok((snapshot, Some(BackupPosition { at: at.into(), exact: true })));
+            }
+            if attempt == ATTEMPTS {
+                return Ok((snapshot, Some(BackupPosition { at: before.into(), exact: false })));
+            }
+            connection.batch_execute("ROLLBACK").await?;
+        }
+        unreachable!("the loop ends by returning")
+    }
+
+    /// `GET /api/backups`.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub async fn backups(&self) -> Result<Vec<BackupAnswer>, ServiceError> {
+        let backups = self.backups.clone();
+        blocking(move || backups.all()).await?
+    }
+
+    /// `GET /api/backups/{id}`.
+    ///
+    /// # Errors
+    /// There is none of that id.
+    pub async fn backup(&self, id: &str) -> Result<BackupAnswer, ServiceError> {
+        Ok(self.backups.find(id)?.answer)
+    }
+
+    /// `DELETE /api/backups/{id}`.
+    ///
+    /// # Errors
+    /// There is none of that id, or it is being made.
+    pub async fn delete_backup(&self, id: &str) -> Result<Deleted, ServiceError> {
+        let answer = self.backups.find(id)?.answer;
+        if answer.state == BackupState::Running {
+            return Err(ServiceError::precondition(
+                format!("the backup {id:?} is being made"),
+                "wait until it is done",
+            ));
+        }
+        self.backups.remove(id)?;
+        self.tell(Event::Deleted { resource: "backup".into(), id: id.to_owned() });
+        Ok(Deleted { status: "deleted".into(), id: answer.id, name: answer.name })
+    }
+}
+
+pub(super) async fn server_version(connection: &Connection) -> Result<ServerVersion, ServiceError> {
+    let row = connection.query_one("SELECT current_setting('server_version_num')::int", &[]).await?;
+    Ok(ServerVersion::of_number(u32::try_from(row.get::<_, i32>(0)).unwrap_or_default()))
+}
+
+async fn export(connection: &Connection) -> Result<(String, Visibility), ServiceError> {
+    connection.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+    let row = connection.query_one("SELECT pg_current_snapshot()::text, pg_export_snapshot()", &[]).await?;
+    let text: String = row.get(0);
+    let visible = Visibility::parse(&text)
+        .ok_or_else(|| ServiceError::Broken { detail: format!("the server's snapshot reads {text:?}") })?;
+    Ok((row.get(1), visible))
+}
+
+fn arguments(format: BackupFormat, path: &str, snapshot: &str) -> Vec<String> {
+    let mut arguments = vec![
+        format!("--file={path}"),
+        format!("--snapshot={snapshot}"),
+        format!("--exclude-schema={OUR_SCHEMA}"),
+        "--no-password".into(),
+        "--no-publications".into(),
+        "--no-subscriptions".into(),
+    ];
+    match format {
+        BackupFormat::Custom => arguments.push("--format=custom".into()),
+        BackupFormat::Directory => arguments.extend(["--format=directory".into(), format!("--jobs={JOBS}")]),
+    }
+    arguments
+}
+
+/// `shop-20260501T123000Z`.
+fn usual_name(database: &str, created_at: &str) -> String {
+    let time: String = created_at.chars().take(19).filter(|c| !matches!(c, '-' | ':')).collect();
+    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' };
+    let database: String = database.chars().map(plain).take(60).collect();
+    format!("{database}-{time}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_usual_name_is_always_a_sound_one() {
+        let name = usual_name("../Sh op", "2026-05-01T12:30:00.123456Z");
+        assert_eq!(name, "___Sh_op-20260501T123000Z");
+        assert!(store::check_name(&name).is_ok());
+    }
+}

@@ -1,0 +1,216 @@
+//! The service: one data directory, the two servers, the logs of the captured databases, and every operation that
+//! users can ask for.
+//!
+//! [`Service::open`] finds the servers (or makes [`embedded`] ones), opens the catalog and the logs, and starts
+//! what its [`Role`] asks for: set-up of each captured database ([`setup`]), its listener ([`capturing`]), and the
+//! task that keeps followers at head ([`follow`]). The operations are methods, one file a resource.
+//!
+//! Invariants: a session is moved by one move at a time, in any process ([`moves`]); a move goes on when whoever
+//! asked for it goes away; what only looks never waits for a move.
+
+mod announce;
+mod capturing;
+mod checkpoints;
+mod diff;
+mod doctor;
+mod dsn;
+mod embedded;
+mod entries;
+mod error;
+mod follow;
+mod history;
+mod moves;
+mod navigate;
+mod positions;
+mod roles;
+mod running;
+mod sessions;
+mod setup;
+mod status;
+mod teardown;
+mod transactions;
+mod values;
+mod verify;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, RwLock},
+};
+
+use ptr_log::Catalog;
+use ptr_postgres::Dsn;
+use tokio::sync::broadcast;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use announce::{Announcement, Announcer};
+pub use dsn::End;
+pub use error::ServiceError;
+pub use moves::Direction;
+pub use navigate::Moved;
+pub use roles::Role;
+pub use running::Running;
+
+pub(crate) use history::blocking;
+
+use capturing::Captured;
+use embedded::{Embedded, Ends, Start};
+use moves::Moves;
+use running::RunningFile;
+
+use crate::{
+    backups::Backups,
+    configuration::{ApiToken, Configuration},
+    resource::event::Event,
+};
+
+/// The `application_name` of our sessions.
+pub(crate) const APPLICATION_NAME: &str = "postgres-test-replay";
+
+/// Events that a slow client may be behind before it misses some.
+const EVENT_BACKLOG: usize = 1024;
+
+/// One opened data directory and everything that can be asked of it.
+pub struct Service {
+    configuration: Configuration,
+    role: Role,
+    own_token: ApiToken,
+    input: Option<Dsn>,
+    output: Option<Dsn>,
+    embedded: tokio::sync::Mutex<Embedded>,
+    catalog: Catalog,
+    captured: RwLock<BTreeMap<String, Arc<Captured>>>,
+    moves: Moves,
+    backups: Backups,
+    events: broadcast::Sender<Event>,
+    shutdown: CancellationToken,
+    tasks: TaskTracker,
+    running: Mutex<Option<RunningFile>>,
+    address: Mutex<Option<String>>,
+    warnings: Mutex<Vec<String>>,
+}
+
+impl Service {
+    /// Opens the data directory in a role. [`Role::Offline`] starts and makes nothing.
+    ///
+    /// # Errors
+    /// [`ServiceError`]: a server that does not answer, a directory that cannot be used, a set-up that is refused.
+    pub async fn open(
+        configuration: Configuration,
+        role: Role,
+        announcer: &Announcer,
+    ) -> Result<Arc<Self>, ServiceError> {
+        let start = if role.makes_things() { Start::All } else { Start::Nothing };
+        let Ends { input, output, embedded } = Ends::find(&configuration, start, announcer).await?;
+        let path = configuration.data.catalog();
+        let catalog = blocking(move || Catalog::open(&path)).await??;
+        let service = Arc::new(Self {
+            own_token: ApiToken::random(),
+            backups: Backups::at(configuration.data.backups()),
+            warnings: Mutex::new(configuration.warnings.clone()),
+            configuration,
+            role,
+            input,
+            output,
+            embedded: embedded.into(),
+            catalog,
+            captured: RwLock::default(),
+            moves: Moves::default(),
+            events: broadcast::Sender::new(EVENT_BACKLOG),
+            shutdown: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            running: Mutex::default(),
+            address: Mutex::default(),
+        });
+        service.start(announcer).await?;
+        Ok(service)
+    }
+
+    /// Starts what the role asks for.
+    async fn start(self: &Arc<Self>, announcer: &Announcer) -> Result<(), ServiceError> {
+        for database in self.configuration.databases.clone() {
+            if self.role.captures() {
+                self.set_up(&database, announcer).await?;
+                self.start_listener(&database).await?;
+            } else {
+                self.open_log(&database).await?;
+            }
+        }
+        if self.role.serves() {
+            self.ensure_default_session(announcer).await?;
+            self.start_watching();
+        }
+        Ok(())
+    }
+
+    /// The configuration it was opened with.
+    #[must_use]
+    pub fn configuration(&self) -> &Configuration {
+        &self.configuration
+    }
+
+    /// The token of the user who started it.
+    #[must_use]
+    pub fn own_token(&self) -> &ApiToken {
+        &self.own_token
+    }
+
+    /// Cancelled when it ends, by whoever wants it to end.
+    #[must_use]
+    pub fn shutdown_token(&self) -> &CancellationToken {
+        &self.shutdown
+    }
+
+    /// Live events from now on.
+    #[must_use]
+    pub fn subscribe(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+
+    /// Writes `run/service.json`: from here on other processes find this service at `address`.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn publish(&self, address: String) -> Result<(), ServiceError> {
+        let data = &self.configuration.data;
+        let file = RunningFile::write(data, address.clone(), self.role.name(), &self.own_token)
+            .map_err(ServiceError::file("write", data.service_file()))?;
+        *lock(&self.running) = Some(file);
+        *lock(&self.address) = Some(address);
+        Ok(())
+    }
+
+    /// Ends it in good order: moves stop at a position, listeners confirm what is durable, embedded servers that
+    /// it started are shut down.
+    ///
+    /// # Errors
+    /// An embedded server that does not stop.
+    pub async fn close(&self) -> Result<(), ServiceError> {
+        self.shutdown.cancel();
+        self.moves.cancel_all();
+        self.tasks.close();
+        self.tasks.wait().await;
+        *lock(&self.running) = None;
+        if self.role.makes_things() {
+            self.embedded.lock().await.stop().await?;
+        }
+        Ok(())
+    }
+
+    /// Tells whoever listens.
+    fn tell(&self, event: Event) {
+        // An error means that nobody listens.
+        let _ = self.events.send(event);
+    }
+
+    fn warn(&self, text: String) {
+        let mut warnings = lock(&self.warnings);
+        if !warnings.contains(&text) {
+            warnings.push(text);
+        }
+    }
+}
+
+/// Locks a mutex whose holders never panic halfway: each only replaces or copies a value.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

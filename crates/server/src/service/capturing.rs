@@ -1,0 +1,190 @@
+//! The captured databases: their logs, their listeners, and "now".
+//!
+//! A listener writes its state to `run/listener-<database>.json` as it changes, so that other processes can tell
+//! it. Whether one really runs is told by its process, not by the file.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use ptr_capture::{
+    listener::{ListenerOptions, ListenerStatus as Listening, listen},
+    source::{SourceRecord, emit_marker},
+};
+use ptr_log::Log;
+use ptr_model::{MarkerToken, Position};
+use ptr_postgres::{SessionSettings, connect};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use super::{APPLICATION_NAME, Service, ServiceError, blocking, running};
+use crate::resource::{event::Event, status::ListenerStatus};
+
+/// How long a marker may take to come round. It takes about a millisecond when the listener keeps up.
+const MARKER_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often the log is asked for a marker.
+const MARKER_PAUSE: Duration = Duration::from_millis(2);
+
+/// A captured database with a log.
+pub(crate) struct Captured {
+    pub(crate) database: String,
+    pub(crate) log: Log,
+    /// The listener of this process; `None` where it runs elsewhere or not at all.
+    listener: Option<watch::Receiver<Listening>>,
+    /// Where a listener of any process writes its state.
+    state_file: PathBuf,
+}
+
+/// What `run/listener-<database>.json` holds.
+#[derive(Serialize, Deserialize)]
+struct StateFile {
+    pid: u32,
+    #[serde(flatten)]
+    status: serde_json::Value,
+}
+
+impl Captured {
+    /// What the listener does, wherever it runs.
+    pub(super) fn listener(&self) -> ListenerStatus {
+        match &self.listener {
+            Some(watched) => shown(std::process::id(), serde_json::json!(&*watched.borrow())),
+            None => listener_elsewhere(&self.state_file),
+        }
+    }
+
+    fn keeps_up(&self) -> bool {
+        matches!(self.listener().state.as_str(), "starting" | "catching_up" | "streaming" | "reconnecting")
+    }
+}
+
+/// What a listener of another process does.
+pub(super) fn listener_elsewhere(path: &std::path::Path) -> ListenerStatus {
+    let text = std::fs::read(path).ok();
+    let file: Option<StateFile> = text.and_then(|text| serde_json::from_slice(&text).ok());
+    match file {
+        Some(file) if running::process_lives(file.pid) => shown(file.pid, file.status),
+        _ => ListenerStatus { state: "absent".into(), ..ListenerStatus::default() },
+    }
+}
+
+fn shown(pid: u32, details: serde_json::Value) -> ListenerStatus {
+    let state = details.get("state").and_then(|state| state.as_str()).unwrap_or("absent").to_owned();
+    ListenerStatus { state, pid: Some(pid), details }
+}
+
+impl Service {
+    /// Opens the log of a database where there is one.
+    pub(super) async fn open_log(&self, database: &str) -> Result<(), ServiceError> {
+        let directory = self.configuration.data.log_of(database);
+        if !directory.join("log.json").exists() {
+            return Ok(());
+        }
+        let log = blocking(move || Log::open(&directory)).await??;
+        self.keep(database, log, None);
+        Ok(())
+    }
+
+    fn keep(&self, database: &str, log: Log, listener: Option<watch::Receiver<Listening>>) {
+        let state_file = self.configuration.data.listener_file(database);
+        let captured = Captured { database: database.to_owned(), log, listener, state_file };
+        let mut known = self.captured.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        known.insert(database.to_owned(), Arc::new(captured));
+    }
+
+    /// Starts the listener of a database that was set up.
+    pub(super) async fn start_listener(self: &Arc<Self>, database: &str) -> Result<(), ServiceError> {
+        let data = &self.configuration.data;
+        let record = SourceRecord::load(&data.source_record(database))?;
+        let secret = record.and_then(|record| record.secret());
+        let dsn = self.input()?.with_database(database);
+        let options =
+            ListenerOptions::new(dsn, self.slot_of(database), self.configuration.publication.clone(), secret);
+        let (state, watched) = watch::channel(Listening::default());
+        let directory = data.log_of(database);
+        let ended = self.shutdown.clone();
+        let listening = listen(options, directory.clone(), state, ended);
+        let name = database.to_owned();
+        self.tasks.spawn(async move {
+            if let Err(error) = listening.await {
+                tracing::error!(database = name, "capture ended: {error}");
+            }
+        });
+        let log = blocking(move || Log::open(&directory)).await??;
+        self.tasks.spawn(publish_state(Arc::clone(self), database.to_owned(), watched.clone()));
+        self.keep(database, log, Some(watched));
+        Ok(())
+    }
+
+    /// The position of this moment, exactly: every transaction whose commit returned before is in, none that
+    /// starts afterwards.
+    pub(crate) async fn marker_position(&self, captured: &Arc<Captured>) -> Result<Position, ServiceError> {
+        if !captured.keeps_up() {
+            let state = captured.listener().state;
+            return Err(ServiceError::precondition(
+                format!("nothing captures {:?} at the moment (the listener is {state}), so there is no telling where in the log now is", captured.database),
+                "run postgres-test-replay up, or listener; or name a position with --at",
+            ));
+        }
+        let token = MarkerToken::random();
+        let dsn = self.input()?.with_database(&captured.database);
+        let connection = connect(&dsn, &SessionSettings::named(APPLICATION_NAME)).await?;
+        emit_marker(&connection, token).await?;
+        connection.close().await;
+        let deadline = tokio::time::Instant::now() + MARKER_PATIENCE;
+        loop {
+            if let Some(position) = captured.read(move |log| log.marker(token)).await? {
+                return Ok(position);
+            }
+            if tokio::time::Instant::now() > deadline {
+                let state = captured.listener().state;
+                return Err(ServiceError::precondition(
+                    format!("the listener (now {state}) did not come to this moment within {} s", MARKER_PATIENCE.as_secs()),
+                    "status shows how far behind it is; try again when it is streaming",
+                ));
+            }
+            tokio::time::sleep(MARKER_PAUSE).await;
+        }
+    }
+
+    pub(super) fn slot_of(&self, database: &str) -> String {
+        let first = database == self.configuration.default_database();
+        ptr_capture::source::slot_name(&self.configuration.slot, database, first)
+    }
+
+    /// Each log's head, as events; what a new client of the stream gets first.
+    pub async fn heads(&self) -> Vec<Event> {
+        let mut heads = Vec::new();
+        for captured in self.all_captured() {
+            // A log that cannot be read now is told by the status.
+            if let Ok(head) = captured.read(Log::head).await {
+                heads.push(Event::Head { database: captured.database.clone(), head: head.into() });
+            }
+        }
+        heads
+    }
+}
+
+/// Writes the listener's state to its file and tells it, as it changes.
+async fn publish_state(service: Arc<Service>, database: String, mut watched: watch::Receiver<Listening>) {
+    let path = service.configuration.data.listener_file(&database);
+    let mut last = String::new();
+    loop {
+        let status = serde_json::json!(&*watched.borrow_and_update());
+        let listener = shown(std::process::id(), status.clone());
+        let file = StateFile { pid: std::process::id(), status };
+        let text = serde_json::to_vec(&file).unwrap_or_default();
+        if let Err(error) = running::write_private(&path, &text) {
+            tracing::warn!("cannot write {}: {error}", path.display());
+        }
+        if listener.state != last {
+            last.clone_from(&listener.state);
+            service.tell(Event::Listener { database: database.clone(), listener });
+        }
+        if watched.changed().await.is_err() {
+            break;
+        }
+        // The progress changes with every flush; nobody reads the file that often.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    // Left behind, it names a process that is gone.
+    let _ = std::fs::remove_file(path);
+}

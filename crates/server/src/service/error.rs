@@ -1,0 +1,254 @@
+//! Every error of every part, sorted once into the problem that users meet.
+
+use std::{io, path::PathBuf};
+
+use ptr_capture::source::SourceError;
+use ptr_log::{CatalogError, LogError, ResolveError};
+use ptr_model::{ExpressionError, Position};
+use ptr_postgres::{ClusterError, ConnectError, ProgramsError, ServerError};
+use ptr_replay::ReplayError;
+
+use crate::{
+    problem::{Code, Problem},
+    resource::position::PositionAnswer,
+};
+
+/// Why an operation did not happen.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// The request makes no sense by itself.
+    #[error("{detail}")]
+    Usage {
+        /// What is wrong.
+        detail: String,
+        /// What to do.
+        hint: String,
+    },
+    /// What was named does not exist.
+    #[error("there is no {what} {name:?}")]
+    NotFound {
+        /// What kind of thing.
+        what: &'static str,
+        /// The name or id.
+        name: String,
+        /// What to do.
+        hint: String,
+    },
+    /// Something must hold first.
+    #[error("{detail}")]
+    Precondition {
+        /// What does not hold.
+        detail: String,
+        /// What to do.
+        hint: String,
+    },
+    /// A position that does not read as one.
+    #[error(transparent)]
+    Expression(#[from] ExpressionError),
+    /// A position that the log does not have.
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The catalog.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// A server that cannot be reached.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// A statement of ours that a server refused, or a connection that broke.
+    #[error("{}", describe(.0))]
+    Server(#[from] tokio_postgres::Error),
+    /// An embedded server.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// PostgreSQL's programs.
+    #[error(transparent)]
+    Programs(#[from] ProgramsError),
+    /// Set-up or teardown of the primary.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// Replay.
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
+    /// A file of ours.
+    #[error("cannot {operation} {}: {source}", path.display())]
+    File {
+        /// What was tried, as a verb.
+        operation: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A program that failed.
+    #[error("{program} failed: {output}")]
+    Program {
+        /// Its name.
+        program: &'static str,
+        /// What it printed last.
+        output: String,
+    },
+    /// Something inside us.
+    #[error("{detail}")]
+    Broken {
+        /// What.
+        detail: String,
+    },
+}
+
+fn describe(error: &tokio_postgres::Error) -> String {
+    ServerError::of(error).map_or_else(|| error.to_string(), |error| error.to_string())
+}
+
+impl ServiceError {
+    pub(crate) fn usage(detail: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Usage { detail: detail.into(), hint: hint.into() }
+    }
+
+    pub(crate) fn precondition(detail: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Precondition { detail: detail.into(), hint: hint.into() }
+    }
+
+    pub(crate) fn not_found(what: &'static str, name: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::NotFound { what, name: name.into(), hint: hint.into() }
+    }
+
+    pub(crate) fn file(operation: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::File { operation, path, source }
+    }
+
+    /// As users meet it.
+    #[must_use]
+    pub fn problem(&self) -> Problem {
+        let detail = self.to_string();
+        match self {
+            Self::Usage { hint, .. } => Problem::new(Code::Usage, detail).with_hint(hint),
+            Self::NotFound { hint, .. } => Problem::new(Code::NotFound, detail).with_hint(hint),
+            Self::Precondition { hint, .. } => Problem::new(Code::Precondition, detail).with_hint(hint),
+            Self::Expression(_) => Problem::new(Code::Usage, detail),
+            Self::Resolve(error) => resolve_problem(error, detail),
+            Self::Log(error) => log_problem(error, detail),
+            Self::Catalog(error) => catalog_problem(error, detail),
+            Self::Connect(error) => connect_problem(error, detail),
+            Self::Server(error) => with_state(server_problem(error, detail), error.code().map(|code| code.code())),
+            Self::Cluster(_) => Problem::new(Code::Unreachable, detail)
+                .with_hint("the server's own log, named above or in embedded/, says more"),
+            Self::Programs(_) => Problem::new(Code::Precondition, detail),
+            Self::Source(error) => source_problem(error, detail),
+            Self::Replay(error) => replay_problem(error, detail),
+            Self::File { .. } => Problem::new(Code::Failed, detail)
+                .with_hint("check that the folder is there, writable, and that its disk has space"),
+            Self::Program { .. } => Problem::new(Code::Failed, detail),
+            Self::Broken { .. } => {
+                Problem::new(Code::Failed, detail).with_hint("this is an error of ours; please report it")
+            }
+        }
+    }
+}
+
+impl From<ServiceError> for Problem {
+    fn from(error: ServiceError) -> Self {
+        error.problem()
+    }
+}
+
+fn resolve_problem(error: &ResolveError, detail: String) -> Problem {
+    match error {
+        ResolveError::OutOfRange { first, last, nearest, .. } => out_of_range(detail, *first, *last, *nearest),
+        ResolveError::UnknownCheckpoint { .. } => Problem::new(Code::NotFound, detail)
+            .with_hint("checkpoint list shows all; other forms are head, @-1, an LSN, entry:42, xid:812, 5m ago"),
+        ResolveError::UnknownXid { .. } => {
+            Problem::new(Code::NotFound, detail).with_hint("log shows the transactions that there are")
+        }
+        ResolveError::Log(error) => log_problem(error, detail),
+        _ => Problem::new(Code::Usage, detail),
+    }
+}
+
+/// The answer to a position outside the log: what can be reached, and what is nearest.
+pub(super) fn out_of_range(detail: String, first: Position, last: Position, nearest: Position) -> Problem {
+    let position = |position: Position| serde_json::json!(PositionAnswer::from(position));
+    Problem::new(Code::PositionOutOfRange, detail)
+        .with_hint(format!("the log reaches from {first} to {last}; nearest is {nearest}"))
+        .with("range", serde_json::json!({"first": position(first), "last": position(last)}))
+        .with("nearest", position(nearest))
+}
+
+fn log_problem(error: &LogError, detail: String) -> Problem {
+    match error {
+        LogError::Damaged(_) => Problem::new(Code::Integrity, detail),
+        LogError::Locked { .. } | LogError::Refused(_) => Problem::new(Code::Precondition, detail),
+        _ => Problem::new(Code::Failed, detail),
+    }
+}
+
+fn catalog_problem(error: &CatalogError, detail: String) -> Problem {
+    match error {
+        CatalogError::NotFound { .. } => Problem::new(Code::NotFound, detail),
+        CatalogError::NameTaken { .. } => {
+            Problem::new(Code::Precondition, detail).with_hint("choose another name, or delete that one first")
+        }
+        CatalogError::Fixed { .. } => Problem::new(Code::Precondition, detail),
+        _ => Problem::new(Code::Failed, detail),
+    }
+}
+
+fn connect_problem(error: &ConnectError, detail: String) -> Problem {
+    let state = error.server_error().map(|error| error.sqlstate.code().to_owned());
+    with_state(Problem::new(Code::Unreachable, detail).with_hint(error.hint()), state.as_deref())
+}
+
+fn server_problem(error: &tokio_postgres::Error, detail: String) -> Problem {
+    if error.is_closed() {
+        return Problem::new(Code::Unreachable, detail).with_hint("the server ended the connection; try again");
+    }
+    Problem::new(Code::Failed, detail)
+}
+
+fn source_problem(error: &SourceError, detail: String) -> Problem {
+    match error {
+        SourceError::Connect(error) => connect_problem(error, detail),
+        SourceError::NotReady(findings) => {
+            let findings = serde_json::to_value(findings).unwrap_or_default();
+            Problem::new(Code::Precondition, detail)
+                .with_hint("run postgres-test-replay doctor for each finding with its fix")
+                .with("findings", findings)
+        }
+        SourceError::NotOurs { .. } | SourceError::Locked { .. } | SourceError::Programs(_) => {
+            Problem::new(Code::Precondition, detail)
+        }
+        SourceError::Broken { .. } => Problem::new(Code::Integrity, detail),
+        _ => {
+            let state = error.server_error().map(|error| error.sqlstate.code());
+            with_state(Problem::new(Code::Failed, detail), state)
+        }
+    }
+}
+
+fn replay_problem(error: &ReplayError, detail: String) -> Problem {
+    let problem = match error {
+        ReplayError::Connect(error) => connect_problem(error, detail),
+        ReplayError::Log(error) => log_problem(error, detail),
+        ReplayError::Mismatch(_) => Problem::new(Code::Integrity, detail),
+        ReplayError::Stopped(stop) => {
+            let problem = Problem::new(Code::Precondition, detail).with_hint(stop.choices.join("; or "));
+            problem.with("position", serde_json::json!(PositionAnswer::from(stop.position)))
+        }
+        ReplayError::Cancelled { at } => {
+            let problem = Problem::new(Code::Precondition, detail);
+            problem.with("position", serde_json::json!(PositionAnswer::from(*at)))
+        }
+        _ => Problem::new(Code::Failed, detail),
+    };
+    with_state(problem, error.sqlstate())
+}
+
+fn with_state(problem: Problem, state: Option<&str>) -> Problem {
+    match state {
+        Some(state) => problem.with("sqlstate", state),
+        None => problem,
+    }
+}

@@ -1,0 +1,122 @@
+//! From a configured database to one that is captured, and from a captured one to a default session.
+
+use std::sync::Arc;
+
+use ptr_capture::source::{PreparedSource, SchemaCapture, SetupEvent, SourceOptions, prepare};
+use ptr_postgres::QualifiedName;
+use tokio::sync::mpsc;
+
+use super::{Announcement, Announcer, Service, ServiceError, blocking};
+use crate::{configuration::ReplicaIdentityPolicy, resource::navigation::Progress};
+
+impl Service {
+    /// Sets up the primary for a database and makes its log; does nothing that was done before.
+    pub(super) async fn set_up(&self, database: &str, announcer: &Announcer) -> Result<(), ServiceError> {
+        self.refuse_one_place(database)?;
+        let options = self.source_options(database)?;
+        let (events, mut told) = mpsc::unbounded_channel();
+        let forward = {
+            let announcer = announcer.clone();
+            tokio::spawn(async move {
+                while let Some(event) = told.recv().await {
+                    announce(&announcer, &event);
+                }
+            })
+        };
+        let prepared = prepare(&options, &events).await;
+        drop(events);
+        // It ends with its channel.
+        let _ = forward.await;
+        let prepared = prepared?;
+        self.note_warnings(database, &prepared);
+        let directory = self.configuration.data.log_of(database);
+        let identity = prepared.identity;
+        blocking(move || match directory.join("log.json").exists() {
+            true => Ok(()),
+            false => ptr_log::create(&directory, &identity),
+        })
+        .await??;
+        Ok(())
+    }
+
+    /// What set-up and teardown are told.
+    pub(super) fn source_options(&self, database: &str) -> Result<SourceOptions, ServiceError> {
+        let data = &self.configuration.data;
+        let dsn = self.input()?.with_database(database);
+        let mut options =
+            SourceOptions::new(dsn, self.programs()?, data.base_of(database), data.source_record(database));
+        options.slot = self.slot_of(database);
+        options.publication.clone_from(&self.configuration.publication);
+        options.replica_identity = self.configuration.replica_identity == ReplicaIdentityPolicy::Full;
+        let tables = self.configuration.excluded_tables.iter();
+        options.exclude_tables = tables.map(|name| table(name)).collect();
+        Ok(options)
+    }
+
+    /// Input and output must be two databases. The same place by another way is found by the checks on the servers.
+    fn refuse_one_place(&self, database: &str) -> Result<(), ServiceError> {
+        let (input, output) = (self.input()?.with_database(database), self.output()?);
+        if !input.same_place(output) {
+            return Ok(());
+        }
+        Err(ServiceError::precondition(
+            format!("INPUT_DSN and OUTPUT_DSN are the same database ({output}): replay would write into what is captured"),
+            "give OUTPUT_DSN another database or another server",
+        ))
+    }
+
+    fn note_warnings(&self, database: &str, prepared: &PreparedSource) {
+        if let SchemaCapture::Off { reason } = &prepared.schema_capture {
+            self.warn(format!("schema changes of {database} are not captured: {reason}"));
+        }
+        for finding in &prepared.warnings {
+            self.warn(format!("{database}: {}", finding.title));
+        }
+    }
+
+    /// Runs a task that the service waits for when it ends.
+    pub(crate) fn spawn<F>(self: &Arc<Self>, task: F) -> tokio::task::JoinHandle<F::Output>
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        self.tasks.spawn(task)
+    }
+}
+
+/// `schema.table`, or a table of `public`.
+fn table(name: &str) -> QualifiedName {
+    let (schema, table) = name.split_once('.').unwrap_or(("public", name));
+    QualifiedName::new(schema, table)
+}
+
+fn announce(announcer: &Announcer, event: &SetupEvent) {
+    match event {
+        SetupEvent::Checking => announcer.step("checking the primary"),
+        SetupEvent::Warning { text } => announcer.warn(text),
+        SetupEvent::UndoingUnfinished => announcer.step("removing what an interrupted set-up left on the primary"),
+        SetupEvent::InstallingTriggers => announcer.step("making schema postgres_test_replay and its event triggers"),
+        SetupEvent::SettingIdentities { tables } => {
+            announcer.step(format!("setting REPLICA IDENTITY FULL on {} tables", tables.len()));
+        }
+        SetupEvent::WaitingForTable { table, holders } => {
+            let holders: Vec<String> = holders.iter().map(ToString::to_string).collect();
+            announcer.warn(format!("table {table} is locked by {}; trying again", holders.join(", ")));
+        }
+        SetupEvent::Publishing { name, tables } => {
+            let tables = tables.map_or("all tables".to_owned(), |tables| format!("{tables} tables"));
+            announcer.step(format!("making publication {name} for {tables}"));
+        }
+        SetupEvent::CreatingSlot { name } => announcer.step(format!("making replication slot {name}")),
+        SetupEvent::WaitingForSlot { waits } => {
+            waits.iter().for_each(|wait| announcer.warn(format!("the slot waits for {wait}")));
+        }
+        SetupEvent::SlotCreated { lsn } => announcer.step(format!("history begins at {lsn}; reading the base image")),
+        SetupEvent::Dumping { bytes_done, bytes, .. } => announcer.announce(Announcement::Progress(Progress {
+            step: "reading the base image".into(),
+            done: *bytes_done,
+            total: Some(*bytes),
+            unit: "bytes".into(),
+        })),
+        SetupEvent::Prepared { lsn } => announcer.step(format!("the primary is ready, from {lsn} on")),
+    }
+}

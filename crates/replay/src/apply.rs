@@ -32,6 +32,7 @@ use crate::{
     sql,
 };
 use bracket::Bracket;
+pub(crate) use roles::create_missing as create_missing_roles;
 use guard::Guard;
 
 /// How much is kept in memory and in one transaction.

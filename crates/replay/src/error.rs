@@ -1,6 +1,6 @@
 //! What can go wrong on the way from log to replica.
 
-type LogError = std::io::Error; // SWITCH
+use ptr_log::LogError;
 use ptr_model::Position;
 use ptr_postgres::{ConnectError, QualifiedName};
 

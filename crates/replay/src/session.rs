@@ -1,0 +1,351 @@
+//! A session's database on the output server: made from a template, opened and closed to local writes,
+//! replaced by another, deleted.
+//!
+//! Invariants: a database that is not ours and not empty is never touched without consent; a replacement is
+//! one transaction of two renames, so that a crash leaves the old database or the new one under the name;
+//! what is left over is recognised by its cursor and removed at the next start.
+
+mod names;
+mod properties;
+mod target;
+
+use ptr_model::SessionId;
+use ptr_postgres::{ConnectError, Connection, Dsn, quote_identifier};
+use tokio_postgres::Client;
+use uuid::Uuid;
+
+pub use names::{maintenance, next_name, old_name, template_name};
+pub use target::{TargetState, inspect};
+
+use crate::{
+    base::DatabaseProperties,
+    cursor::{self, CursorError},
+    database::{self, DatabaseError, Doing},
+};
+
+/// A session's database and where it comes from.
+#[derive(Clone, Debug)]
+pub struct SessionDatabase {
+    /// The output server.
+    pub output: Dsn,
+    /// The database's name.
+    pub name: String,
+    /// Whose it is.
+    pub session_id: SessionId,
+    /// Whose history it holds.
+    pub log_id: Uuid,
+    /// The captured database's properties, which a clone loses.
+    pub properties: DatabaseProperties,
+}
+
+/// Whether the user agreed to lose what is in a database that is not ours.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Consent {
+    /// No.
+    Missing,
+    /// Yes, for this one.
+    Given,
+}
+
+/// Whether a session's database takes writes of others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    /// `default_transaction_read_only = on`.
+    ReadOnly,
+    /// It was opened by the user.
+    Open,
+}
+
+/// Why something could not be done with a session's database.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// It holds what is not ours.
+    #[error(
+        "database {database} is not empty and not ours ({holds}); name another target database, empty it, \
+         or agree to lose what it holds (--yes)"
+    )]
+    Foreign {
+        /// The database.
+        database: String,
+        /// What it holds.
+        holds: String,
+    },
+    /// Others are connected, and ending their connections was not agreed to.
+    #[error("database {database} is in use by {connections} other connection(s): {who}; close them first")]
+    InUse {
+        /// The database.
+        database: String,
+        /// How many.
+        connections: u64,
+        /// Who they are.
+        who: String,
+    },
+    /// The template is not there.
+    #[error("the template database {template} does not exist; install the base image first")]
+    NoTemplate {
+        /// Its name.
+        template: String,
+    },
+    /// The position in the database cannot be used.
+    #[error(transparent)]
+    Cursor(#[from] CursorError),
+    /// The output server cannot be reached.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The output server refused something.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+}
+
+impl SessionDatabase {
+    /// Where the database is reached.
+    #[must_use]
+    pub fn dsn(&self) -> Dsn {
+        self.output.with_database(&self.name)
+    }
+
+    /// A connection to another database of the server, from which this one can be made, renamed, dropped.
+    pub(crate) async fn server(&self) -> Result<Connection, ConnectError> {
+        database::open(&maintenance(&self.output, &self.name)).await
+    }
+
+    /// What stands under the database's name now.
+    ///
+    /// # Errors
+    /// [`SessionError`] where the server cannot be asked.
+    pub async fn inspect(&self) -> Result<TargetState, SessionError> {
+        inspect(&self.output, &self.name).await
+    }
+
+    /// Makes the database from a template. What stands under its name goes away if it is empty or ours, or
+    /// with consent. Returns how many connections were ended for it.
+    ///
+    /// # Errors
+    /// [`SessionError::Foreign`] and [`SessionError::InUse`] where something is in the way.
+    pub async fn create(&self, template: &str, consent: Consent) -> Result<u64, SessionError> {
+        let server = self.server().await?;
+        let ended = self.make_room(&server, consent).await?;
+        let temporary = next_name(&self.name);
+        self.clone_to(&server, template, &temporary).await?;
+        self.rename(&server, &temporary).await?;
+        Ok(ended)
+    }
+
+    async fn make_room(&self, server: &Client, consent: Consent) -> Result<u64, SessionError> {
+        let holds = match self.inspect().await? {
+            TargetState::Absent => return Ok(0),
+            TargetState::Ours(cursor) if cursor.log_id == self.log_id => {
+                let ended = end_connections(server, &self.name).await?;
+                drop_database(server, &self.name).await?;
+                return Ok(ended);
+            }
+            TargetState::Empty => None,
+            TargetState::Ours(cursor) => Some(format!("a session of log {}", cursor.log_id)),
+            TargetState::Foreign { holds } => Some(holds),
+        };
+        match (holds, consent) {
+            (Some(holds), Consent::Missing) => {
+                return Err(SessionError::Foreign { database: self.name.clone(), holds });
+            }
+            (None, Consent::Missing) => refuse_others(server, &self.name).await?,
+            (_, Consent::Given) => {}
+        }
+        let ended = end_connections(server, &self.name).await?;
+        drop_database(server, &self.name).await?;
+        Ok(ended)
+    }
+
+    /// Clones a template under a name of ours and gives the clone what cloning loses.
+    pub(crate) async fn clone_to(
+        &self,
+        server: &Client,
+        template: &str,
+        name: &str,
+    ) -> Result<(), SessionError> {
+        drop_database(server, name).await?;
+        let sql = format!("CREATE DATABASE {} TEMPLATE {}", quote_identifier(name), quote_identifier(template));
+        server.batch_execute(&sql).await.map_err(|error| {
+            if error.code() == Some(&tokio_postgres::error::SqlState::UNDEFINED_DATABASE) {
+                return SessionError::NoTemplate { template: template.to_owned() };
+            }
+            DatabaseError::new(format!("make database {name} from {template}"), error).into()
+        })?;
+        properties::put_back(server, name, &self.properties).await?;
+        set_access(server, name, Access::ReadOnly).await?;
+        self.claim(name).await
+    }
+
+    /// Writes into a clone whose it is.
+    async fn claim(&self, name: &str) -> Result<(), SessionError> {
+        let client = database::open(&self.output.with_database(name)).await?;
+        if let Some(cursor) = cursor::read(&client).await? {
+            cursor::write(&client, &cursor::Cursor { session_id: Some(self.session_id), ..cursor }).await?;
+        }
+        client.close().await;
+        Ok(())
+    }
+
+    /// Gives a database the session's name, where nothing has it.
+    async fn rename(&self, server: &Client, from: &str) -> Result<(), SessionError> {
+        let sql = rename_sql(from, &self.name);
+        let doing = || format!("rename database {from} to {}", self.name);
+        Ok(server.batch_execute(&sql).await.doing_with(doing)?)
+    }
+
+    /// Puts the database `next` in the place of the session's and drops the old one. Ends all connections to
+    /// it and says how many there were.
+    ///
+    /// # Errors
+    /// [`SessionError`]; the session then has the old database or the new one.
+    pub async fn swap_in(&self, next: &str) -> Result<u64, SessionError> {
+        let server = self.server().await?;
+        let old = old_name(&self.name);
+        self.drop_leftover(&server, &old).await?;
+        let mut ended = 0;
+        // A client may come back between the end of its connection and the renames; then once more.
+        for attempt in 1..=SWAP_ATTEMPTS {
+            ended += end_connections(&server, &self.name).await?;
+            match self.exchange(&server, next, &old).await {
+                Ok(()) => break,
+                Err(error)
+                    if attempt < SWAP_ATTEMPTS
+                        && error.source.code() == Some(&tokio_postgres::error::SqlState::OBJECT_IN_USE) => {}
+                Err(error) => {
+                    close_door(&server, &self.name, true).await?;
+                    return Err(error.into());
+                }
+            }
+        }
+        drop_database(&server, &old).await?;
+        Ok(ended)
+    }
+
+    async fn exchange(&self, server: &Client, next: &str, old: &str) -> Result<(), DatabaseError> {
+        let exists = "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)";
+        let row = server.query_one(exists, &[&self.name]).await.doing("look for the session's database")?;
+        let away = if row.get(0) { rename_sql(&self.name, old) } else { String::new() };
+        if !away.is_empty() {
+            close_door(server, &self.name, false).await?;
+            end_connections(server, &self.name).await?;
+        }
+        let sql = format!("BEGIN; {away}; {}; COMMIT", rename_sql(next, &self.name));
+        let outcome = server.batch_execute(&sql).await.doing("put the new database in its place");
+        if outcome.is_err() {
+            server.batch_execute("ROLLBACK").await.doing("roll back")?;
+        }
+        outcome
+    }
+
+    /// Opens the session's database to local writes, or closes it.
+    ///
+    /// # Errors
+    /// [`SessionError`] where the server refuses.
+    pub async fn set_access(&self, access: Access) -> Result<(), SessionError> {
+        let server = self.server().await?;
+        Ok(set_access(&server, &self.name, access).await?)
+    }
+
+    /// Deletes the session's database, if it is ours, and what moves of it left over. Returns how many
+    /// connections were ended.
+    ///
+    /// # Errors
+    /// [`SessionError::Foreign`] where it is not ours.
+    pub async fn delete(&self) -> Result<u64, SessionError> {
+        let server = self.server().await?;
+        self.remove_leftovers().await?;
+        match self.inspect().await? {
+            TargetState::Absent => Ok(0),
+            TargetState::Ours(_) => {
+                let ended = end_connections(&server, &self.name).await?;
+                drop_database(&server, &self.name).await?;
+                Ok(ended)
+            }
+            TargetState::Empty => Ok(0),
+            TargetState::Foreign { holds } => {
+                Err(SessionError::Foreign { database: self.name.clone(), holds })
+            }
+        }
+    }
+
+    /// Finishes or removes what an interrupted move left. To be called before a session's first move.
+    ///
+    /// # Errors
+    /// [`SessionError`] where the server refuses.
+    pub async fn remove_leftovers(&self) -> Result<(), SessionError> {
+        let server = self.server().await?;
+        // A swap that failed between closing the door and renaming leaves it closed.
+        close_door(&server, &self.name, true).await?;
+        for name in [next_name(&self.name), old_name(&self.name)] {
+            close_door(&server, &name, true).await?;
+            self.drop_leftover(&server, &name).await?;
+        }
+        Ok(())
+    }
+
+    async fn drop_leftover(&self, server: &Client, name: &str) -> Result<(), SessionError> {
+        if let TargetState::Ours(cursor) = inspect(&self.output, name).await?
+            && cursor.log_id == self.log_id
+        {
+            end_connections(server, name).await?;
+            drop_database(server, name).await?;
+        }
+        Ok(())
+    }
+}
+
+/// How often a swap is tried against clients that come back at once.
+const SWAP_ATTEMPTS: u32 = 5;
+
+fn rename_sql(from: &str, to: &str) -> String {
+    format!("ALTER DATABASE {} RENAME TO {}", quote_identifier(from), quote_identifier(to))
+}
+
+/// Lets nobody in any more, or everybody again. Nothing happens where there is no such database.
+async fn close_door(server: &Client, name: &str, open: bool) -> Result<(), DatabaseError> {
+    let sql = "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1 AND datallowconn <> $2)";
+    let row = server.query_one(sql, &[&name, &open]).await.doing_with(|| format!("look for database {name}"))?;
+    if row.get(0) {
+        let sql = format!("ALTER DATABASE {} WITH ALLOW_CONNECTIONS {open}", quote_identifier(name));
+        server.batch_execute(&sql).await.doing_with(|| format!("let connections to {name} in: {open}"))?;
+    }
+    Ok(())
+}
+
+async fn set_access(server: &Client, name: &str, access: Access) -> Result<(), DatabaseError> {
+    let database = quote_identifier(name);
+    let sql = match access {
+        Access::ReadOnly => format!("ALTER DATABASE {database} SET default_transaction_read_only = on"),
+        Access::Open => format!("ALTER DATABASE {database} RESET default_transaction_read_only"),
+    };
+    server.batch_execute(&sql).await.doing_with(|| format!("say whether {name} takes writes"))
+}
+
+/// Drops a database of that name, if there is one.
+pub(crate) async fn drop_database(server: &Client, name: &str) -> Result<(), DatabaseError> {
+    let sql = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quote_identifier(name));
+    server.batch_execute(&sql).await.doing_with(|| format!("drop database {name}"))
+}
+
+/// Ends all connections to a database, waits until they are gone, and says how many there were.
+async fn end_connections(server: &Client, name: &str) -> Result<u64, DatabaseError> {
+    let sql = "SELECT count(*) FILTER (WHERE backend_type = 'client backend' AND application_name <> $2),
+                      count(pg_terminate_backend(pid, 5000))
+               FROM pg_stat_activity WHERE datname = $1 AND pid <> pg_backend_pid()";
+    let doing = || format!("end the connections to {name}");
+    let row = server.query_one(sql, &[&name, &database::APPLICATION_NAME]).await.doing_with(doing)?;
+    Ok(u64::try_from(row.get::<_, i64>(0)).unwrap_or(0))
+}
+
+async fn refuse_others(server: &Client, name: &str) -> Result<(), SessionError> {
+    let sql = "SELECT count(*), coalesce(string_agg(DISTINCT format('%s as %s (pid %s)', coalesce(nullif(
+                      application_name, ''), 'a client'), usename, pid), ', '), '')
+               FROM pg_stat_activity WHERE datname = $1 AND pid <> pg_backend_pid()
+                 AND backend_type = 'client backend'";
+    let row = server.query_one(sql, &[&name]).await.doing_with(|| format!("look who uses {name}"))?;
+    match u64::try_from(row.get::<_, i64>(0)).unwrap_or(0) {
+        0 => Ok(()),
+        connections => {
+            Err(SessionError::InUse { database: name.to_owned(), connections, who: row.get(1) })
+        }
+    }
+}

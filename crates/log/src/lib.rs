@@ -1,1 +1,30 @@
 //! The durable history: segments, recovery, transaction index, catalog of checkpoints and sessions.
+//!
+//! A log is the captured history of one database, in a folder of its own. One [`Writer`] appends whole
+//! transactions in commit order; any number of [`Log`]s, in any process, read what is durable. The [`Catalog`]
+//! keeps what people made of that history: checkpoints, sessions, moves.
+//!
+//! `docs/log-format.md` specifies the segments byte by byte, with the argument why a crash at any moment loses
+//! nothing that was acknowledged.
+
+mod disk;
+mod error;
+mod format;
+mod identity;
+mod index;
+mod lock;
+mod log;
+mod recovery;
+mod segment;
+mod writer;
+
+pub use disk::{Disk, DiskFile, SystemDisk};
+pub use error::{Damage, LogError};
+pub use format::FormatError;
+pub use identity::{LogIdentity, create};
+pub use log::{
+    CheckReport, Direction, Entry, EntryPage, EntryQuery, Item, Log, LogStatistics, Reader, ResolveError,
+    TransactionQuery,
+};
+pub use recovery::Recovery;
+pub use writer::{Begun, Committed, Writer, WriterOptions};

@@ -1,0 +1,299 @@
+//! Opening a log after any end of its last writer.
+//!
+//! What is committed and readable stays, what was never acknowledged is cut, and what was acknowledged but
+//! cannot be read is an error, never cut. Two witnesses tell the last two apart: blocks say how much of the file
+//! was durable when they were written, and the index knows only durable transactions.
+
+use std::{path::PathBuf, sync::Arc, time::SystemTime};
+
+use ptr_model::{OperationCounts, Position, Timestamp};
+
+use crate::{
+    Damage, LogError,
+    disk::Disk,
+    format::{Form, FormatError, RelationId, SegmentHeader},
+    identity::{Layout, LogIdentity},
+    index::{Index, IndexRow, Place, TableId, add_counts},
+    segment::{
+        self, Depth, Fault, OpenSegment, ScannedTransaction, Scanner, SegmentFile, Settled, proof_of_damage,
+    },
+};
+
+/// Transactions added to the index at a time.
+const INDEX_BATCH: usize = 4096;
+
+/// What recovery did, for whoever opened the log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Recovery {
+    /// Bytes of unfinished transactions that were cut from the last segment.
+    pub cut_bytes: u64,
+    /// Transactions that the index lacked.
+    pub indexed: u64,
+}
+
+/// A log that is ready to be appended to.
+pub(crate) struct Recovered {
+    pub(crate) index: Index,
+    pub(crate) segment: OpenSegment,
+    /// The first relation id that the open segment does not use.
+    pub(crate) next_relation: RelationId,
+    pub(crate) head: Position,
+    /// Full segments that a crash kept from being sealed.
+    pub(crate) unsealed: Vec<u64>,
+    pub(crate) report: Recovery,
+}
+
+/// Recovers the log, whose lock the caller holds.
+pub(crate) fn recover(
+    layout: &Layout,
+    identity: &LogIdentity,
+    disk: &Arc<dyn Disk>,
+) -> Result<Recovered, LogError> {
+    let directory = layout.segments();
+    segment::remove_unfinished(disk, &directory)?;
+    let segments = segment::list(disk, &directory)?;
+    let index = Index::open(&layout.index(), identity)?;
+    let mut recovery =
+        Run { disk, identity, directory, index, unsealed: Vec::new(), report: Recovery::default() };
+    let (segment, next_relation, head) = recovery.run(&segments)?;
+    let Run { mut index, unsealed, report, .. } = recovery;
+    index.commit(segment.first_ordinal(), segment.file_end())?;
+    Ok(Recovered { index, segment, next_relation, head, unsealed, report })
+}
+
+struct Run<'r> {
+    disk: &'r Arc<dyn Disk>,
+    identity: &'r LogIdentity,
+    directory: PathBuf,
+    index: Index,
+    unsealed: Vec<u64>,
+    report: Recovery,
+}
+
+impl Run<'_> {
+    fn run(&mut self, segments: &[u64]) -> Result<(OpenSegment, RelationId, Position), LogError> {
+        let creation = self.identity.creation_position();
+        let Some((last, full)) = segments.split_last() else {
+            self.refuse_if_index_is_ahead(creation, None)?;
+            return Ok((self.new_segment(creation)?, RelationId(0), creation));
+        };
+        let mut expected = Some(creation);
+        for (first_ordinal, next) in full.iter().zip(&segments[1..]) {
+            expected = self.full_segment(*first_ordinal, *next, expected)?;
+        }
+        let segment = self.open(*last)?;
+        check_chain(&segment, expected)?;
+        if segment.header().form == Form::Sealed {
+            // The open segment behind it is missing, empty or not: the index tells.
+            let end = self.index_segment(&segment)?.position;
+            self.refuse_if_index_is_ahead(end, Some(&segment))?;
+            return Ok((self.new_segment(end)?, RelationId(0), end));
+        }
+        let (settled, next_relation) = self.last_segment(&segment)?;
+        let resumed = OpenSegment::resume(segment, settled.file_end, settled.logical_end)?;
+        Ok((resumed, next_relation, settled.position))
+    }
+
+    fn open(&self, first_ordinal: u64) -> Result<SegmentFile, LogError> {
+        SegmentFile::open(self.disk, &self.directory, first_ordinal, self.identity)
+    }
+
+    fn new_segment(&self, start: Position) -> Result<OpenSegment, LogError> {
+        OpenSegment::create(self.disk, &self.directory, &new_header(self.identity, start))
+    }
+
+    /// Looks at a segment that is not the last, and says where it ends if that was found out.
+    fn full_segment(
+        &mut self,
+        first_ordinal: u64,
+        next: u64,
+        expected: Option<Position>,
+    ) -> Result<Option<Position>, LogError> {
+        let segment = self.open(first_ordinal)?;
+        check_chain(&segment, expected)?;
+        if segment.header().form == Form::Open {
+            self.unsealed.push(first_ordinal);
+        }
+        if self.index.head().ordinal >= next {
+            return Ok(segment.footer().map(|footer| footer.end));
+        }
+        self.index_segment(&segment).map(|settled| Some(settled.position))
+    }
+
+    /// Adds what the index lacks of a segment in which everything must hold.
+    fn index_segment(&mut self, segment: &SegmentFile) -> Result<Settled, LogError> {
+        let mut scanner = Scanner::new(segment, Depth::Glance)?;
+        let fault = match self.index_rest(segment, &mut scanner)? {
+            None => scanner.finish().err(),
+            fault => fault,
+        };
+        let settled = scanner.settled();
+        match fault {
+            None => Ok(settled),
+            Some(fault) => Err(fault.into_error(segment.path(), (settled.position.ordinal, None))),
+        }
+    }
+
+    /// Recovers the segment that was appended to.
+    fn last_segment(&mut self, segment: &SegmentFile) -> Result<(Settled, RelationId), LogError> {
+        let mut scanner = Scanner::new(segment, Depth::Glance)?;
+        let fault = self.index_rest(segment, &mut scanner)?;
+        let (settled, length) = (scanner.settled(), segment.blocks_end()?);
+        let lost = (settled.position.ordinal, None);
+        if let Some(fault) = fault {
+            let Fault::Format { offset, problem } = fault else {
+                return Err(fault.into_error(segment.path(), lost));
+            };
+            let proof = proof_of_damage(segment.file(), segment.seed(), offset, length)
+                .map_err(LogError::file("read", segment.path()))?;
+            if proof.is_some() || self.index.head().ordinal > settled.position.ordinal {
+                let known = self.index.head().ordinal;
+                let lost = (settled.position.ordinal, (known > settled.position.ordinal).then_some(known));
+                return Err(Damage { path: segment.path().to_owned(), offset, problem, lost }.into());
+            }
+        }
+        self.refuse_if_index_is_ahead(settled.position, Some(segment))?;
+        self.forget_foreign_index(segment, settled)?;
+        if length > settled.file_end {
+            self.report.cut_bytes = length - settled.file_end;
+            segment.file().truncate(settled.file_end).map_err(LogError::file("cut", segment.path()))?;
+        }
+        // What is found here may be in memory only, and is taken for durable from now on.
+        segment.file().sync().map_err(LogError::file("make durable", segment.path()))?;
+        Ok((settled, scanner.relations().next_id()))
+    }
+
+    /// An index whose end is not the log's, though it has as many transactions, was put here from elsewhere.
+    fn forget_foreign_index(&mut self, last: &SegmentFile, settled: Settled) -> Result<(), LogError> {
+        if self.index.head() == settled.position {
+            return Ok(());
+        }
+        self.index.clear(self.identity)?;
+        self.report.indexed = 0;
+        let last_ordinal = last.header().start.ordinal;
+        for first_ordinal in segment::list(self.disk, &self.directory)? {
+            if first_ordinal < last_ordinal {
+                let segment = self.open(first_ordinal)?;
+                self.index_segment(&segment)?;
+            }
+        }
+        let mut scanner = Scanner::new(last, Depth::Glance)?;
+        // Where it ends was judged before.
+        self.index_rest(last, &mut scanner).map(|_| ())
+    }
+
+    /// Adds the transactions of a segment that the index lacks, up to its end or to a fault.
+    fn index_rest(
+        &mut self,
+        segment: &SegmentFile,
+        scanner: &mut Scanner<'_>,
+    ) -> Result<Option<Fault>, LogError> {
+        let first_ordinal = segment.header().start.ordinal;
+        let mut rows = Vec::new();
+        let fault = loop {
+            match scanner.next_transaction() {
+                Ok(Some(transaction)) if transaction.ordinal < self.index.head().ordinal => {}
+                Ok(Some(transaction)) => rows.push(index_row(&mut self.index, first_ordinal, transaction)),
+                Ok(None) => break None,
+                Err(fault) => break Some(fault),
+            }
+            if rows.len() >= INDEX_BATCH {
+                self.insert(&mut rows)?;
+            }
+        };
+        self.insert(&mut rows)?;
+        Ok(fault)
+    }
+
+    fn insert(&mut self, rows: &mut Vec<IndexRow>) -> Result<(), LogError> {
+        self.index.insert(rows)?;
+        self.report.indexed += rows.len() as u64;
+        rows.clear();
+        Ok(())
+    }
+
+    fn refuse_if_index_is_ahead(&self, end: Position, last: Option<&SegmentFile>) -> Result<(), LogError> {
+        let known = self.index.head().ordinal;
+        if known <= end.ordinal {
+            return Ok(());
+        }
+        let path = last.map_or_else(|| self.directory.clone(), |segment| segment.path().to_owned());
+        let offset = last.map_or(Ok(0), SegmentFile::blocks_end)?;
+        let problem = FormatError::Short("the history: the index knows more of it");
+        Err(Damage { path, offset, problem, lost: (end.ordinal, Some(known)) }.into())
+    }
+}
+
+/// A segment must begin where the one before it ends.
+fn check_chain(segment: &SegmentFile, expected: Option<Position>) -> Result<(), LogError> {
+    let start = segment.header().start;
+    match expected {
+        Some(expected) if expected != start => {
+            let problem = FormatError::Contradiction(
+                "it does not begin where the segment before it ends; one is missing",
+            );
+            Err(Damage {
+                path: segment.path().to_owned(),
+                offset: 0,
+                problem,
+                lost: (expected.ordinal, Some(start.ordinal)),
+            }
+            .into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The header of a segment that begins at `start`.
+pub(crate) fn new_header(identity: &LogIdentity, start: Position) -> SegmentHeader {
+    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    SegmentHeader {
+        form: Form::Open,
+        system_identifier: identity.system_identifier,
+        log_id: identity.log_id,
+        database_oid: identity.database_oid,
+        timeline: identity.timeline,
+        start,
+        created: Timestamp(i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX)),
+        database: identity.database.clone(),
+    }
+}
+
+fn index_row(index: &mut Index, segment: u64, transaction: ScannedTransaction) -> IndexRow {
+    let mut tables: Vec<(TableId, OperationCounts)> = Vec::new();
+    for (relation, counts) in &transaction.tables {
+        let id = index.intern(&relation.schema, &relation.name);
+        // A table that was altered inside the transaction has several definitions.
+        match tables.iter_mut().find(|(known, _)| *known == id) {
+            Some((_, total)) => add_counts(total, counts),
+            None => tables.push((id, *counts)),
+        }
+    }
+    let ScannedTransaction { header, ordinal, first_entry, counts, has_gap, has_schema_event, .. } =
+        transaction;
+    let place = Place { segment, logical: transaction.logical, bytes: transaction.bytes };
+    IndexRow { header, ordinal, first_entry, counts, place, tables, has_gap, has_schema_event }
+}
+
+/// Forgets the index and learns it again.
+pub(crate) fn rebuild(layout: &Layout, identity: &LogIdentity, disk: &Arc<dyn Disk>) -> Result<(), LogError> {
+    let directory = layout.segments();
+    let mut index = Index::open(&layout.index(), identity)?;
+    let known = index.head();
+    index.clear(identity)?;
+    let report = Recovery::default();
+    let mut run = Run { disk, identity, directory: directory.clone(), index, unsealed: Vec::new(), report };
+    let (segment, _, head) = run.run(&segment::list(disk, &directory)?)?;
+    if head.ordinal < known.ordinal {
+        // The old index stays, as the only witness of what is missing.
+        let problem = FormatError::Short("the history: the index knows more of it");
+        return Err(Damage {
+            path: directory,
+            offset: 0,
+            problem,
+            lost: (head.ordinal, Some(known.ordinal)),
+        }
+        .into());
+    }
+    run.index.commit(segment.first_ordinal(), segment.file_end())
+}

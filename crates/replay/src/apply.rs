@@ -161,6 +161,12 @@ impl Applier {
         self.committed.position
     }
 
+    /// The end of the last transaction that went in whole, committed or not.
+    #[must_use]
+    pub fn reached(&self) -> Position {
+        self.reached
+    }
+
     /// What was applied and committed.
     #[must_use]
     pub fn applied(&self) -> &Applied {

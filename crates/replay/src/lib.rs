@@ -1,4 +1,11 @@
 //! Log to replica: plan, fold, SQL, apply, cursor, sessions.
+//!
+//! The way of a move: [`navigate`] asks [`plan`] for the cheapest way, a `feed` reads the log on a thread,
+//! [`apply`] folds changes ([`fold`]) with what the replica's [`catalog`] says, turns net effects into
+//! statements ([`sql`]) and commits them with the [`cursor`]. [`base`] makes the template database that
+//! [`session`] clones. [`verify`] compares a session with the primary.
+//!
+//! `plan`, `fold` and `sql` are pure. Capture is not known here: the two meet at the log.
 
 pub mod apply;
 pub mod base;
@@ -6,7 +13,19 @@ pub mod catalog;
 pub mod cursor;
 pub mod database;
 pub mod error;
+mod feed;
 pub mod fold;
+pub mod navigate;
 pub mod plan;
 pub mod session;
 pub mod sql;
+
+pub use apply::{Applier, Limits, Notice};
+pub use base::{BaseError, BaseOptions, BaseProgress, InstalledBase, Manifest, install_base};
+pub use cursor::{Cursor, CursorState};
+pub use error::{Mismatch, ReplayError, Stop};
+pub use navigate::{
+    NavigateError, NavigateOutcome, NavigateProgress, NavigateRequest, follow, navigate, plan_for, whereabouts,
+};
+pub use plan::{Plan, PlanFacts, Strategy};
+pub use session::{Access, Consent, SessionDatabase, SessionError, TargetState};

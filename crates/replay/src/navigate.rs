@@ -1,0 +1,310 @@
+//! Takes a session to a position: plan, then do it.
+//!
+//! Invariant: whatever fails or is interrupted, the session's database is at the position its cursor says. A
+//! move within the database commits at positions; a move by keyframe builds another database first.
+
+mod facts;
+mod undo;
+
+use std::time::{Duration, Instant};
+
+use ptr_log::{Item, Log, TransactionQuery};
+use ptr_model::{Position, TransactionSummary};
+use serde::Serialize;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    apply::{Applier, Limits, Notice},
+    cursor::{self, CursorState},
+    database,
+    error::{Mismatch, ReplayError},
+    feed::Feed,
+    plan::{Contents, Here, NoWay, Plan, PlanStep, Strategy, plan},
+    session::{SessionDatabase, SessionError, TargetState, next_name},
+};
+
+/// A move to make.
+#[derive(Clone, Debug)]
+pub struct NavigateRequest {
+    /// The history.
+    pub log: Log,
+    /// The session's database.
+    pub session: SessionDatabase,
+    /// The template database at CREATION.
+    pub template: String,
+    /// Where to.
+    pub to: Position,
+    /// Whether the session was opened for local writes since its last move by keyframe.
+    pub locally_written: bool,
+    /// Memory and transaction sizes.
+    pub limits: Limits,
+}
+
+/// How far a move is.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct NavigateProgress {
+    /// The plan, once it is made.
+    pub plan: Option<Plan>,
+    /// Where the database that moves is, as committed or about to be.
+    pub at: Option<Position>,
+    /// Transactions done.
+    pub done: u64,
+    /// Transactions to do.
+    pub total: u64,
+}
+
+/// What a move did.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct NavigateOutcome {
+    /// Where the session was; `None` where it had no database.
+    pub from: Option<Position>,
+    /// Where it is.
+    pub to: Position,
+    /// How it got there.
+    pub strategy: Strategy,
+    /// Why that way.
+    pub reason: String,
+    /// Transactions of the log that were applied or taken back.
+    pub transactions: u64,
+    /// Entries of the log that were applied or taken back.
+    pub entries_applied: u64,
+    /// How long it took.
+    pub elapsed: Duration,
+    /// Connections of others to the session's database that had to be ended.
+    pub connections_ended: u64,
+    /// What the user should know.
+    pub notices: Vec<Notice>,
+}
+
+/// Why a move did not arrive.
+#[derive(Debug, thiserror::Error)]
+pub enum NavigateError {
+    /// Replay failed; the session is where its cursor says.
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
+    /// The session's database could not be made or replaced.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// Nothing leads there.
+    #[error(transparent)]
+    NoWay(#[from] NoWay),
+}
+
+/// Where a session is: its cursor, or `None` where it has no database of this log.
+///
+/// # Errors
+/// [`NavigateError`] where the server cannot be asked, or the name is taken by a database that is not ours.
+pub async fn whereabouts(request: &NavigateRequest) -> Result<Option<Here>, NavigateError> {
+    match request.session.inspect().await? {
+        TargetState::Absent => Ok(None),
+        TargetState::Ours(cursor) if cursor.log_id == request.session.log_id => {
+            let contents = match (cursor.state, request.locally_written) {
+                (CursorState::Moving, _) => Contents::Unsettled,
+                (CursorState::Settled, true) => Contents::LocallyWritten,
+                (CursorState::Settled, false) => Contents::FromLog,
+            };
+            Ok(Some(Here { position: cursor.position, contents }))
+        }
+        TargetState::Ours(cursor) => Err(not_ours(request, format!("a session of log {}", cursor.log_id))),
+        TargetState::Empty => Err(not_ours(request, "nothing, but it was not made by us".to_owned())),
+        TargetState::Foreign { holds } => Err(not_ours(request, holds)),
+    }
+}
+
+fn not_ours(request: &NavigateRequest, holds: String) -> NavigateError {
+    SessionError::Foreign { database: request.session.name.clone(), holds }.into()
+}
+
+/// What would be done, without doing it.
+///
+/// # Errors
+/// As [`navigate`].
+pub async fn plan_for(request: &NavigateRequest) -> Result<Plan, NavigateError> {
+    let from = whereabouts(request).await?;
+    let facts = facts::gather(request, from.map(|here| here.position)).await?;
+    Ok(plan(from, request.to, &facts)?)
+}
+
+/// Takes a session to a position, in the cheapest way.
+///
+/// Cancelling stops it at a position of the log; the session is then where [`ReplayError::Cancelled`] says.
+///
+/// # Errors
+/// [`NavigateError`]; the session is at a position all the same.
+pub async fn navigate(
+    request: &NavigateRequest,
+    progress: &watch::Sender<NavigateProgress>,
+    cancel: &CancellationToken,
+) -> Result<NavigateOutcome, NavigateError> {
+    let started = Instant::now();
+    request.session.remove_leftovers().await?;
+    let from = whereabouts(request).await?;
+    let facts = facts::gather(request, from.map(|here| here.position)).await?;
+    let mut chosen = plan(from, request.to, &facts)?;
+    let mut travel = Travel { request, progress, cancel, outcome: Travelled::default() };
+    let mut result = travel.run(&chosen).await;
+    if chosen.strategy == Strategy::Undo
+        && let Err(NavigateError::Replay(error)) = &result
+        && is_only_this_way_barred(error)
+    {
+        let reason = error.to_string();
+        let nothing_here = plan(None, request.to, &facts)?;
+        chosen = Plan { reason, ..nothing_here };
+        travel.outcome = Travelled::default();
+        result = travel.run(&chosen).await;
+    }
+    result?;
+    let Travelled { transactions, entries, connections_ended, notices } = travel.outcome;
+    Ok(NavigateOutcome {
+        from: from.map(|here| here.position),
+        to: request.to,
+        strategy: chosen.strategy,
+        reason: chosen.reason,
+        transactions,
+        entries_applied: entries,
+        elapsed: started.elapsed(),
+        connections_ended,
+        notices,
+    })
+}
+
+/// Whether an undo failed for what a keyframe does not suffer from: old rows that the log has not, a
+/// constraint that rows of that time do not meet.
+fn is_only_this_way_barred(error: &ReplayError) -> bool {
+    let ReplayError::Mismatch(mismatch) = error else { return false };
+    matches!(mismatch.as_ref(), Mismatch::NotReversible(_) | Mismatch::Refused { .. } | Mismatch::Fold { .. })
+}
+
+/// The summaries of transactions from `from` up to and without `to`, at most `limit` of them.
+fn transactions(log: &Log, from: u64, to: u64, limit: usize) -> Result<Vec<TransactionSummary>, ReplayError> {
+    let query = TransactionQuery { since: Some(from), until: Some(to), limit, ..TransactionQuery::default() };
+    Ok(log.transactions(&query)?)
+}
+
+#[derive(Default)]
+struct Travelled {
+    transactions: u64,
+    entries: u64,
+    connections_ended: u64,
+    notices: Vec<Notice>,
+}
+
+struct Travel<'a> {
+    request: &'a NavigateRequest,
+    progress: &'a watch::Sender<NavigateProgress>,
+    cancel: &'a CancellationToken,
+    outcome: Travelled,
+}
+
+impl Travel<'_> {
+    async fn run(&mut self, plan: &Plan) -> Result<(), NavigateError> {
+        self.progress.send_modify(|progress| {
+            *progress = NavigateProgress { plan: Some(plan.clone()), ..NavigateProgress::default() };
+        });
+        let session = &self.request.session;
+        let mut database = session.name.clone();
+        for step in &plan.steps {
+            match step {
+                PlanStep::Clone { keyframe, .. } => {
+                    database = next_name(&session.name);
+                    let server = session.server().await.map_err(SessionError::from)?;
+                    session.clone_to(&server, keyframe, &database).await?;
+                }
+                PlanStep::Redo { from, to } => self.redo(&database, *from, *to).await?,
+                PlanStep::Undo { from, to } => self.undo(&database, *from, *to).await?,
+                PlanStep::Swap => self.outcome.connections_ended += session.swap_in(&database).await?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn open(&self, database: &str) -> Result<Applier, ReplayError> {
+        let dsn = self.request.session.output.with_database(database);
+        let mut applier = Applier::open(&dsn, self.request.session.log_id, self.request.limits).await?;
+        applier.assign(self.request.session.session_id);
+        Ok(applier)
+    }
+
+    async fn redo(&mut self, database: &str, from: Position, to: Position) -> Result<(), NavigateError> {
+        let mut applier = self.open(database).await?;
+        self.expect(&applier, from)?;
+        let outcome = self.redo_with(&mut applier, to).await;
+        self.count(&applier);
+        if outcome.is_err() {
+            applier.abandon().await?;
+        }
+        Ok(outcome?)
+    }
+
+    async fn redo_with(&self, applier: &mut Applier, to: Position) -> Result<(), ReplayError> {
+        let from = applier.position();
+        self.progress.send_modify(|progress| progress.total = to.ordinal.saturating_sub(from.ordinal));
+        let mut feed = Feed::start(&self.request.log, from.ordinal, to.ordinal);
+        while let Some(portion) = feed.next().await {
+            for item in portion? {
+                match item {
+                    Item::Begin(summary) => applier.begin(&summary).await?,
+                    Item::Change(change) => applier.change(change).await?,
+                    Item::Commit => {
+                        applier.end().await?;
+                        if self.cancel.is_cancelled() {
+                            applier.commit().await?;
+                            return Err(ReplayError::Cancelled { at: applier.position() });
+                        }
+                    }
+                }
+            }
+            self.report(applier, from);
+        }
+        applier.commit().await?;
+        if applier.position() == to {
+            return Ok(());
+        }
+        let problem = format!("arrived at {} instead of {to}: the log ends there", applier.position());
+        Err(Mismatch::Cursor { database: self.request.session.name.clone(), problem }.into())
+    }
+
+    fn report(&self, applier: &Applier, from: Position) {
+        let at = applier.reached();
+        self.progress.send_modify(|progress| {
+            progress.at = Some(at);
+            progress.done = at.ordinal.abs_diff(from.ordinal);
+        });
+    }
+
+    fn expect(&self, applier: &Applier, position: Position) -> Result<(), ReplayError> {
+        if applier.position() == position {
+            return Ok(());
+        }
+        let problem = format!("moved to {} meanwhile; navigate again", applier.position());
+        Err(Mismatch::Cursor { database: self.request.session.name.clone(), problem }.into())
+    }
+
+    fn count(&mut self, applier: &Applier) {
+        let applied = applier.applied();
+        self.outcome.transactions += applied.transactions;
+        self.outcome.entries += applied.entries;
+        self.outcome.notices.extend(applied.notices.iter().cloned());
+    }
+}
+
+/// Takes a session that follows forward to `to` within its database; cheap where little is new. Nothing
+/// happens where it is there, or beyond.
+///
+/// # Errors
+/// [`NavigateError`]; the session is at a position all the same.
+pub async fn follow(
+    request: &NavigateRequest,
+    cancel: &CancellationToken,
+) -> Result<Option<NavigateOutcome>, NavigateError> {
+    let dsn = request.session.dsn();
+    let client = database::open(&dsn).await.map_err(ReplayError::from)?;
+    let here = cursor::read(&client).await.map_err(ReplayError::from)?.map(|cursor| cursor.position);
+    client.close().await;
+    if here.is_some_and(|here| here >= request.to) || request.locally_written {
+        return Ok(None);
+    }
+    let (progress, _) = watch::channel(NavigateProgress::default());
+    navigate(request, &progress, cancel).await.map(Some)
+}

@@ -1,0 +1,81 @@
+//! What the plan has to know, read from the log's index and the output server.
+
+use ptr_model::{Position, TransactionSummary};
+use ptr_postgres::Connection;
+
+use super::{NavigateError, NavigateRequest};
+use crate::{
+    database::Doing,
+    error::ReplayError,
+    plan::{Irreversible, KeyframeFacts, PlanFacts, RangeFacts},
+    session::SessionError,
+};
+
+pub(super) async fn gather(
+    request: &NavigateRequest,
+    from: Option<Position>,
+) -> Result<PlanFacts, NavigateError> {
+    let between = match from {
+        Some(from) if from > request.to => backwards(request, from).await?,
+        Some(from) => RangeFacts { entries: request.to.entry_index - from.entry_index, ..RangeFacts::default() },
+        None => RangeFacts::default(),
+    };
+    let creation = request.log.creation();
+    let range = RangeFacts {
+        entries: request.to.entry_index.saturating_sub(creation.entry_index),
+        ..RangeFacts::default()
+    };
+    let server = request.session.server().await.map_err(SessionError::from)?;
+    let bytes = template_bytes(&server, &request.template).await?;
+    let keyframe = bytes.map(|bytes| KeyframeFacts {
+        database: request.template.clone(),
+        position: creation,
+        bytes,
+        range: Some(range),
+    });
+    Ok(PlanFacts { between, keyframes: keyframe.into_iter().collect() })
+}
+
+async fn template_bytes(server: &Connection, template: &str) -> Result<Option<u64>, NavigateError> {
+    let sql = "SELECT pg_database_size(oid) FROM pg_database WHERE datname = $1";
+    let row = server.query_opt(sql, &[&template]).await.doing("look for the keyframe").map_err(ReplayError::from)?;
+    Ok(row.map(|row| u64::try_from(row.get::<_, i64>(0)).unwrap_or(0)))
+}
+
+/// Summaries read at once.
+const PAGE: usize = 1_000;
+
+/// Looks at the transactions on the way back until one is found that bars it.
+async fn backwards(request: &NavigateRequest, from: Position) -> Result<RangeFacts, NavigateError> {
+    let (log, to, largest) = (request.log.clone(), request.to, request.limits.window_bytes as u64);
+    let read = tokio::task::spawn_blocking(move || {
+        let mut facts =
+            RangeFacts { entries: from.entry_index - to.entry_index, ..RangeFacts::default() };
+        let mut next = to.ordinal;
+        while next < from.ordinal {
+            let page = super::transactions(&log, next, from.ordinal, PAGE)?;
+            let Some(last) = page.last() else { break };
+            next = last.ordinal + 1;
+            facts.bytes += page.iter().map(|one| one.bytes).sum::<u64>();
+            facts.irreversible = page.iter().find_map(|one| obstacle(one, largest));
+            if facts.irreversible.is_some() {
+                break;
+            }
+        }
+        Ok(facts)
+    });
+    let facts: Result<RangeFacts, ReplayError> = read.await.expect("reading the index does not panic");
+    Ok(facts?)
+}
+
+fn obstacle(transaction: &TransactionSummary, largest: u64) -> Option<Irreversible> {
+    if transaction.has_gap {
+        Some(Irreversible::Gap)
+    } else if transaction.counts.ddl > 0 {
+        Some(Irreversible::SchemaChange)
+    } else if transaction.counts.truncates > 0 {
+        Some(Irreversible::Truncate)
+    } else {
+        (transaction.bytes > largest).then_some(Irreversible::TooLarge)
+    }
+}

@@ -1,0 +1,144 @@
+//! Slots, walsenders, and what holds a new slot up.
+
+use ptr_model::OUR_SCHEMA;
+use ptr_postgres::{Connection, quote_literal};
+
+use super::{
+    Finding,
+    finding::{list, size},
+};
+use crate::source::{
+    Doing, SlotState, SourceError, SourceOptions, SourceRecord, Step, find_publication, find_slot,
+    slot_looks_ours, waits,
+};
+
+/// WAL kept for a slot that is worth a word.
+const MUCH_WAL: u64 = 1 << 30;
+
+pub(super) async fn check(
+    connection: &Connection,
+    options: &SourceOptions,
+    is_logical: bool,
+) -> Result<Vec<Finding>, SourceError> {
+    let record = SourceRecord::load(&options.record_path)?;
+    let slot = find_slot(connection, &options.slot).await?;
+    let mut findings = Vec::new();
+    match (&slot, &record) {
+        (Some(state), Some(record)) if record.began(Step::Slot) => {
+            findings.extend(kept(connection, &options.slot, state).await?);
+            findings.extend(publication(connection, record).await?);
+        }
+        (Some(state), _) => findings.push(leftover(connection, options, state)),
+        (None, Some(record)) if record.began(Step::Complete) => findings.push(gone(record)),
+        (None, _) => {
+            findings.extend(used_up(connection).await?);
+            if is_logical {
+                findings.extend(waiting(connection).await?);
+            }
+        }
+    }
+    Ok(findings)
+}
+
+async fn used_up(connection: &Connection) -> Result<Vec<Finding>, SourceError> {
+    let query = "SELECT pg_catalog.current_setting('max_replication_slots')::int8,
+            (SELECT count(*) FROM pg_catalog.pg_replication_slots),
+            ARRAY(SELECT pg_catalog.format('%s (%s)', slot_name, CASE WHEN active THEN 'in use' ELSE 'not in use' END)
+                    FROM pg_catalog.pg_replication_slots ORDER BY active, slot_name)";
+    let row = connection.query_one(query, &[]).await.doing(|| "counting the slots".to_owned())?;
+    let (allowed, used, names): (i64, i64, Vec<String>) = (row.get(0), row.get(1), row.get(2));
+    if used < allowed {
+        return Ok(Vec::new());
+    }
+    let finding = Finding::error("slots", format!("all {allowed} replication slots are used"))
+        .means(format!("there is none for us: {}", list(&names)))
+        .fix("raise max_replication_slots and restart, or drop a slot that nothing needs with pg_drop_replication_slot");
+    Ok(vec![finding])
+}
+
+fn leftover(connection: &Connection, options: &SourceOptions, state: &SlotState) -> Finding {
+    let name = &options.slot;
+    let is_ours = slot_looks_ours(name, state, connection.dsn().database()) && state.active_pid.is_none();
+    let user = state.used_by.clone().unwrap_or_else(|| "nobody".to_owned());
+    Finding::error("leftover_slot", format!("a slot {name:?} is there already"))
+        .means(format!(
+            "it is not of this data directory (database {}, plugin {}, used by {user}) and keeps {} of WAL",
+            state.database,
+            state.plugin,
+            size(state.kept_bytes)
+        ))
+        .fix(format!(
+            "if nothing needs it: SELECT pg_drop_replication_slot({}); else choose another name with --slot",
+            quote_literal(name)
+        ))
+        .fixable(is_ours)
+}
+
+fn gone(record: &SourceRecord) -> Finding {
+    Finding::error("slot_gone", format!("the slot {:?} is gone", record.slot))
+        .means("changes since then are not captured, and cannot be")
+        .fix("run teardown and set up again with a new data directory; the history so far stays readable in this one")
+}
+
+async fn kept(connection: &Connection, name: &str, state: &SlotState) -> Result<Vec<Finding>, SourceError> {
+    if state.wal_status == "lost" {
+        let lost = Finding::error("slot_lost", format!("the server gave up the WAL of the slot {name:?}"))
+            .means("changes since then are not captured, and cannot be")
+            .fix("run teardown and set up again with a new data directory, and raise max_slot_wal_keep_size");
+        return Ok(vec![lost]);
+    }
+    let row = connection
+        .query_one("SELECT pg_catalog.current_setting('max_slot_wal_keep_size')", &[])
+        .await
+        .doing(|| "reading max_slot_wal_keep_size".to_owned())?;
+    let limit: String = row.get(0);
+    if state.kept_bytes < MUCH_WAL {
+        return Ok(Vec::new());
+    }
+    let meaning = if limit == "-1" {
+        "it grows until the listener catches up, and can fill the disk of the server".to_owned()
+    } else {
+        format!("beyond max_slot_wal_keep_size ({limit}) the server gives it up, and changes are lost")
+    };
+    let much =
+        Finding::warning("wal_kept", format!("the slot {name:?} keeps {} of WAL", size(state.kept_bytes)))
+            .means(meaning)
+            .fix("run the listener (up), or teardown if nothing is to be captured any more");
+    Ok(vec![much])
+}
+
+/// From 18 on the server only warns, and streams nothing.
+async fn publication(connection: &Connection, record: &SourceRecord) -> Result<Option<Finding>, SourceError> {
+    let is_due = record.began(Step::Complete);
+    if !is_due || find_publication(connection, &record.publication).await? {
+        return Ok(None);
+    }
+    Ok(Some(
+        Finding::error("publication_gone", format!("the publication {:?} is gone", record.publication))
+            .means("the slot streams nothing any more; making the publication again does not help, because the slot looks at the past")
+            .fix("run teardown and set up again with a new data directory"),
+    ))
+}
+
+async fn waiting(connection: &Connection) -> Result<Option<Finding>, SourceError> {
+    let waits = waits(connection).await?;
+    if waits.is_empty() {
+        return Ok(None);
+    }
+    let waits: Vec<String> = waits.iter().map(ToString::to_string).collect();
+    let finding = Finding::warning("open_writers", "a new slot waits for open transactions")
+        .means(format!("set-up stands still until they end: {}", list(&waits)))
+        .fix("let them end; or end one with pg_terminate_backend(pid), or ROLLBACK PREPARED for a prepared one");
+    Ok(Some(finding))
+}
+
+/// Whether doctor may drop this slot: it has our prefix, and nobody uses it.
+pub(super) async fn droppable(connection: &Connection, options: &SourceOptions) -> Result<bool, SourceError> {
+    let has_record = SourceRecord::load(&options.record_path)?.is_some_and(|record| record.began(Step::Slot));
+    let state = find_slot(connection, &options.slot).await?;
+    Ok(!has_record
+        && options.slot.starts_with(OUR_SCHEMA)
+        && state.is_some_and(|state| {
+            state.active_pid.is_none() && slot_looks_ours(&options.slot, &state, connection.dsn().database())
+        }))
+}

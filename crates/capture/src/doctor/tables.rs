@@ -1,0 +1,191 @@
+//! What publishing means for each of the user's tables.
+
+use ptr_postgres::Connection;
+
+use super::{
+    Finding,
+    finding::{list, size},
+};
+use crate::source::{Doing, ServerFacts, SourceError, SourceOptions, SourceRecord, Step, Table, due, tables};
+
+/// WAL that FULL would have added since statistics began, from where on it is worth a word.
+const MUCH_WAL: u64 = 100 << 20;
+
+pub(super) async fn check(
+    connection: &Connection,
+    facts: &ServerFacts,
+    options: &SourceOptions,
+) -> Result<Vec<Finding>, SourceError> {
+    let tables = tables(connection, facts.version).await?;
+    let record = SourceRecord::load(&options.record_path)?;
+    let is_set_up = record.is_some_and(|record| record.began(Step::Complete));
+    let mut findings = Vec::new();
+    findings.extend(breaking(&tables, facts, options));
+    findings.extend(keyless(&tables, options));
+    findings.extend(exceptions(&tables, options));
+    findings.extend(cost(&tables, options));
+    findings.extend(unpublished(connection, &tables, facts, options, is_set_up).await?);
+    if is_set_up {
+        findings.extend(without_full(&tables, options));
+    }
+    Ok(findings)
+}
+
+fn names<'a>(tables: impl IntoIterator<Item = &'a Table>) -> Vec<String> {
+    tables.into_iter().map(|table| table.name.to_string()).collect()
+}
+
+/// Only a publication of all tables takes them in; one of our own choice leaves them out.
+fn breaking(tables: &[Table], facts: &ServerFacts, options: &SourceOptions) -> Option<Finding> {
+    let breaking: Vec<&Table> = tables.iter().filter(|table| table.would_break(options)).collect();
+    if breaking.is_empty() {
+        return None;
+    }
+    let reasons: Vec<String> = breaking
+        .iter()
+        .map(|table| match &table.exception {
+            Some(exception) => format!("{} ({exception})", table.name),
+            None => format!("{} (REPLICA IDENTITY FULL is turned off for it)", table.name),
+        })
+        .collect();
+    let title = format!("{} tables have no key, and cannot have REPLICA IDENTITY FULL", breaking.len());
+    let fix = "give each a primary key (ALTER TABLE ... ADD PRIMARY KEY), or remove what stands against FULL";
+    Some(if facts.is_superuser {
+        Finding::error("unpublishable_tables", title)
+            .means(format!(
+                "as soon as all tables are published, UPDATE and DELETE on them fail (55000): {}",
+                list(&reasons)
+            ))
+            .fix(fix)
+    } else {
+        Finding::warning("unpublishable_tables", title)
+            .means(format!(
+                "they are not captured, because UPDATE and DELETE on them would fail (55000): {}",
+                list(&reasons)
+            ))
+            .fix(fix)
+    })
+}
+
+fn keyless(tables: &[Table], options: &SourceOptions) -> Option<Finding> {
+    let keyless = tables.iter().filter(|table| {
+        !table.has_key && table.identity != 'f' && !table.is_partitioned && table.gets_full(options)
+    });
+    let keyless = names(keyless);
+    (!keyless.is_empty()).then(|| {
+        Finding::info("keyless_tables", format!("{} tables have no primary key", keyless.len()))
+            .means(format!(
+                "without REPLICA IDENTITY FULL a publication would make UPDATE and DELETE on them fail; set-up sets it \
+                 before it publishes: {}",
+                list(&keyless)
+            ))
+            .fix("nothing needs to be done")
+    })
+}
+
+fn exceptions(tables: &[Table], options: &SourceOptions) -> Option<Finding> {
+    let excepted = tables.iter().filter(|table| {
+        table.identity != 'f'
+            && !table.gets_full(options)
+            && !table.would_break(options)
+            && !table.is_partitioned
+    });
+    let excepted: Vec<String> = excepted
+        .map(|table| match &table.exception {
+            Some(exception) => format!("{} ({exception})", table.name),
+            None if !table.is_owned => format!("{} (owned by another role)", table.name),
+            None => format!("{} (turned off)", table.name),
+        })
+        .collect();
+    (!excepted.is_empty()).then(|| {
+        Finding::warning("identity_exceptions", format!("{} tables keep their replica identity", excepted.len()))
+            .means(format!(
+                "REPLICA IDENTITY FULL would make UPDATE and DELETE fail, or is not wanted; going back over changes of \
+                 these tables takes a keyframe: {}",
+                list(&excepted)
+            ))
+            .fix("nothing needs to be done; undo is faster without what stands against FULL")
+    })
+}
+
+/// FULL writes the whole old row, TOAST included, for every UPDATE and DELETE.
+fn cost(tables: &[Table], options: &SourceOptions) -> Option<Finding> {
+    let mut costs: Vec<(u64, &Table)> = tables
+        .iter()
+        .filter(|table| table.gets_full(options))
+        .map(|table| (table.mean_row_bytes().saturating_mul(table.rewritten_rows), table))
+        .filter(|(bytes, _)| *bytes >= MUCH_WAL)
+        .collect();
+    costs.sort_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
+    let costs: Vec<String> = costs
+        .iter()
+        .map(|(bytes, table)| {
+            format!(
+                "{} ({} for {} rows changed since statistics began)",
+                table.name,
+                size(*bytes),
+                table.rewritten_rows
+            )
+        })
+        .collect();
+    (!costs.is_empty()).then(|| {
+        Finding::warning("identity_cost", "REPLICA IDENTITY FULL costs much WAL on some tables")
+            .means(format!("every UPDATE and DELETE writes the old row too; an estimate: {}", list(&costs)))
+            .fix("exclude a table (--exclude-table); going back over its changes then takes a keyframe")
+    })
+}
+
+async fn unpublished(
+    connection: &Connection,
+    tables: &[Table],
+    facts: &ServerFacts,
+    options: &SourceOptions,
+    is_set_up: bool,
+) -> Result<Option<Finding>, SourceError> {
+    let missing = if is_set_up {
+        let rows = connection
+            .query(
+                "SELECT pg_catalog.format('%I.%I', schemaname, tablename)::regclass::oid
+                   FROM pg_catalog.pg_publication_tables WHERE pubname = $1",
+                &[&options.publication],
+            )
+            .await
+            .doing(|| "listing the published tables".to_owned())?;
+        let published: Vec<u32> = rows.iter().map(|row| row.get(0)).collect();
+        names(tables.iter().filter(|table| !table.is_partitioned && !published.contains(&table.oid)))
+    } else if facts.is_superuser {
+        Vec::new()
+    } else {
+        names(tables.iter().filter(|table| !table.is_owned && !table.is_partitioned))
+    };
+    if !is_set_up && !facts.is_superuser && !tables.iter().any(|table| table.is_owned) {
+        return Ok(Some(
+            Finding::error("nothing_to_publish", format!("role {:?} owns no table", facts.user))
+                .means("there is nothing that it may capture")
+                .fix("set INPUT_DSN to the tables' owner, or to a superuser"),
+        ));
+    }
+    Ok((!missing.is_empty()).then(|| {
+        Finding::warning("unpublished_tables", format!("{} tables are not captured", missing.len()))
+            .means(format!("their changes are not in the log: {}", list(&missing)))
+            .fix(format!(
+                "as the owner of the tables and of the publication: ALTER PUBLICATION {} ADD TABLE ...; their rows up to \
+                 then are missing, so a new base image is needed as well",
+                ptr_postgres::quote_identifier(&options.publication)
+            ))
+    }))
+}
+
+/// After set-up: tables that lost FULL, or got it never.
+fn without_full(tables: &[Table], options: &SourceOptions) -> Option<Finding> {
+    let without = names(due(tables, options));
+    (!without.is_empty()).then(|| {
+        Finding::warning(
+            "replica_identity",
+            format!("{} tables have no REPLICA IDENTITY FULL any more", without.len()),
+        )
+        .means(format!("going back over their changes takes a keyframe: {}", list(&without)))
+        .fix("ALTER TABLE ... REPLICA IDENTITY FULL on each")
+        .fixable(true)
+    })
+}

@@ -1,0 +1,311 @@
+//! Set-up, in the order that loses nothing.
+//!
+//! Checks -> record -> triggers -> replica identities -> publication -> slot -> base image in the slot's snapshot.
+//! Identities come before the slot, because changes in between would have no old image; the publication comes
+//! before the slot, because a slot streams by the publications of its own past.
+
+use ptr_log::LogIdentity;
+use ptr_model::Oid;
+use ptr_postgres::{Connection, SessionSettings, connect};
+use uuid::Uuid;
+
+use super::{
+    Manifest, NotedIdentity, Progress, SchemaCapture, ServerFacts, SetupEvent, SourceError, SourceOptions,
+    SourceRecord, Step,
+    base::{self, Beginning},
+    catalog::{Table, tables},
+    identity, publication,
+    publication::Scope,
+    schema, slot, teardown,
+};
+use crate::{
+    ddl::Secret,
+    doctor::{self, Finding, Severity},
+    transport::ReplicationConnection,
+};
+
+/// What capture needs to begin, and what the user should know.
+#[derive(Clone, Debug)]
+pub struct PreparedSource {
+    /// For `ptr_log::create`, and to compare with a log that is there.
+    pub identity: LogIdentity,
+    /// Signs the messages of the event triggers; `None` where there are none.
+    pub secret: Option<Secret>,
+    /// Whether schema changes are captured.
+    pub schema_capture: SchemaCapture,
+    /// What is not as it could be.
+    pub warnings: Vec<Finding>,
+    /// The base image.
+    pub manifest: Manifest,
+    /// Whether all this was there already.
+    pub was_prepared: bool,
+}
+
+/// Makes everything that capture needs on the primary, and takes the base image. Does nothing where that was done.
+///
+/// # Errors
+/// [`SourceError`]. What was made by then stays, is in the record, and is undone when called again.
+pub async fn prepare(
+    options: &SourceOptions,
+    progress: &dyn Progress,
+) -> Result<PreparedSource, SourceError> {
+    progress.report(SetupEvent::Checking);
+    let connection =
+        connect(&options.dsn, &SessionSettings::canonical("postgres-test-replay set-up")).await?;
+    let facts = ServerFacts::ask(&connection).await?;
+    if let Some(record) = SourceRecord::load(&options.record_path)? {
+        is_of_this_database(&record, &facts, options)?;
+        if record.began(Step::Complete) {
+            return verify(&connection, &record, options).await;
+        }
+        progress.report(SetupEvent::UndoingUnfinished);
+        teardown::undo(&connection, options, Some(&record), progress).await?;
+    }
+    let warnings = check(&connection, &facts, options, progress).await?;
+    let record = make(&connection, &facts, options, progress).await?;
+    let manifest = Manifest::load(&options.base_directory)?;
+    progress.report(SetupEvent::Prepared { lsn: manifest.lsn });
+    Ok(prepared(&record, manifest, warnings, false))
+}
+
+/// Refuses before anything is changed.
+async fn check(
+    connection: &Connection,
+    facts: &ServerFacts,
+    options: &SourceOptions,
+    progress: &dyn Progress,
+) -> Result<Vec<Finding>, SourceError> {
+    nothing_is_taken(connection, options).await?;
+    let findings = doctor::check_server(connection, facts, options).await?;
+    let (errors, others): (Vec<_>, Vec<_>) =
+        findings.into_iter().partition(|finding| finding.severity == Severity::Error);
+    if !errors.is_empty() {
+        return Err(SourceError::NotReady(errors));
+    }
+    for finding in others.iter().filter(|finding| finding.severity == Severity::Warning) {
+        progress.report(SetupEvent::Warning { text: format!("{}: {}", finding.title, finding.meaning) });
+    }
+    Ok(others)
+}
+
+/// Things of our names without a record are somebody else's, or of a record that was lost.
+async fn nothing_is_taken(connection: &Connection, options: &SourceOptions) -> Result<(), SourceError> {
+    if let Some(state) = slot::find(connection, &options.slot).await? {
+        return Err(slot::not_ours(&options.slot, &state));
+    }
+    if let Some(found) = publication::find(connection, &options.publication).await? {
+        let maker = if found.is_ours { ", made by another set-up" } else { "" };
+        return Err(SourceError::NotOurs {
+            what: "publication",
+            name: options.publication.clone(),
+            detail: format!(" (owner {}{maker})", found.owner),
+            hint: "choose another name with PUBLICATION_NAME, or run teardown if nothing else uses it"
+                .to_owned(),
+        });
+    }
+    if schema::installed(connection).await?.schema {
+        return Err(SourceError::NotOurs {
+            what: "schema",
+            name: ptr_model::OUR_SCHEMA.to_owned(),
+            detail: ": another data directory captures this database, or captured it".to_owned(),
+            hint: "run teardown with that data directory, or here if it is gone".to_owned(),
+        });
+    }
+    if options.base_directory.exists() {
+        return Err(SourceError::NotOurs {
+            what: "base image",
+            name: options.base_directory.display().to_string(),
+            detail: String::new(),
+            hint: "it belongs to an earlier history; move the folder away, or choose another data directory"
+                .to_owned(),
+        });
+    }
+    Ok(())
+}
+
+fn is_of_this_database(
+    record: &SourceRecord,
+    facts: &ServerFacts,
+    options: &SourceOptions,
+) -> Result<(), SourceError> {
+    if (record.system_identifier, record.database_oid) == (facts.system_identifier, facts.database_oid) {
+        return Ok(());
+    }
+    Err(SourceError::Broken {
+        what: format!(
+            "{} is about database {:?} of another server, or of this server before it was made anew",
+            options.record_path.display(),
+            record.database
+        ),
+        hint: "set INPUT_DSN to that server, or choose another data directory for this one".to_owned(),
+    })
+}
+
+async fn make(
+    connection: &Connection,
+    facts: &ServerFacts,
+    options: &SourceOptions,
+    progress: &dyn Progress,
+) -> Result<SourceRecord, SourceError> {
+    let path = &options.record_path;
+    let before = tables(connection, facts.version).await?;
+    let mut record = begin(facts, options, identity::note(&before));
+
+    if record.schema_capture == SchemaCapture::On {
+        record.begin(Step::Triggers, path)?;
+        progress.report(SetupEvent::InstallingTriggers);
+        let secret = schema::install(connection, facts.version, options, &record.identities).await?;
+        record.secret = Some(secret.reveal().to_owned());
+        record.save(path)?;
+        schema::mark_as_ours(connection).await?;
+    }
+
+    let due = identity::due(&before, options);
+    if !due.is_empty() {
+        record.begin(Step::Identities, path)?;
+        progress.report(SetupEvent::SettingIdentities {
+            tables: due.iter().map(|table| table.name.to_string()).collect(),
+        });
+        identity::set_full(connection, &due, options.lock_patience, progress).await?;
+    }
+
+    let scope = scope(facts, &before, options);
+    record.begin(Step::Publication, path)?;
+    progress.report(SetupEvent::Publishing {
+        name: options.publication.clone(),
+        tables: match &scope {
+            Scope::AllTables => None,
+            Scope::Tables(tables) => Some(tables.len()),
+        },
+    });
+    publication::create(connection, &options.publication, &scope, facts.version, record.log_id).await?;
+
+    begin_history(connection, facts, options, &mut record, progress).await?;
+    record.begin(Step::Complete, path)?;
+    Ok(record)
+}
+
+fn begin(facts: &ServerFacts, options: &SourceOptions, identities: Vec<NotedIdentity>) -> SourceRecord {
+    let schema_capture = if facts.is_superuser {
+        SchemaCapture::On
+    } else {
+        SchemaCapture::Off {
+            reason: format!("role {:?} is no superuser, which event triggers need", facts.user),
+        }
+    };
+    SourceRecord {
+        log_id: Uuid::now_v7(),
+        system_identifier: facts.system_identifier,
+        timeline: facts.timeline,
+        database: facts.database.clone(),
+        database_oid: facts.database_oid,
+        slot: options.slot.clone(),
+        publication: options.publication.clone(),
+        replica_identity: options.replica_identity,
+        schema_capture,
+        secret: None,
+        identities,
+        steps: Vec::new(),
+        creation: None,
+        created_at: facts.now,
+    }
+}
+
+/// All tables where the role may; else those it owns, but for such as would break. A partitioned table stands for
+/// its partitions.
+fn scope(facts: &ServerFacts, tables: &[Table], options: &SourceOptions) -> Scope {
+    if facts.is_superuser {
+        return Scope::AllTables;
+    }
+    let published =
+        tables.iter().filter(|table| table.is_owned && !table.is_partition && !table.would_break(options));
+    Scope::Tables(published.map(|table| table.name.clone()).collect())
+}
+
+/// The slot and the base image belong together: a slot without its image is of no use.
+async fn begin_history(
+    connection: &Connection,
+    facts: &ServerFacts,
+    options: &SourceOptions,
+    record: &mut SourceRecord,
+    progress: &dyn Progress,
+) -> Result<(), SourceError> {
+    let path = &options.record_path;
+    let mut replication =
+        ReplicationConnection::connect(&options.dsn).await.map_err(|source| SourceError::Replication {
+            doing: "opening a replication connection".to_owned(),
+            source: Box::new(source),
+        })?;
+    record.begin(Step::Slot, path)?;
+    progress.report(SetupEvent::CreatingSlot { name: options.slot.clone() });
+    let created =
+        slot::create(connection, &mut replication, &options.slot, facts.version.major, progress).await?;
+    record.creation = Some(created.consistent_point);
+    record.begin(Step::Base, path)?;
+    progress.report(SetupEvent::SlotCreated { lsn: created.consistent_point });
+    let beginning = Beginning { lsn: created.consistent_point, snapshot: created.snapshot };
+    base::take(options, facts, record, &beginning, progress).await?;
+    // The snapshot lives as long as this connection.
+    drop(replication);
+    Ok(())
+}
+
+/// Checks that what set-up made is still there.
+async fn verify(
+    connection: &Connection,
+    record: &SourceRecord,
+    options: &SourceOptions,
+) -> Result<PreparedSource, SourceError> {
+    let manifest = Manifest::load(&options.base_directory)?;
+    let lost = |what: String| {
+        SourceError::Broken {
+        what,
+        hint: "run teardown and set up again with a new data directory; the history so far stays readable in this one"
+            .to_owned(),
+    }
+    };
+    if manifest.log_id != record.log_id {
+        return Err(lost(format!("{} is of another history", options.base_directory.display())));
+    }
+    match slot::find(connection, &record.slot).await? {
+        None => return Err(lost(format!("the slot {:?} is gone", record.slot))),
+        Some(state) if state.wal_status == "lost" => {
+            return Err(lost(format!("the server gave up the WAL of the slot {:?}", record.slot)));
+        }
+        Some(_) => {}
+    }
+    if publication::find(connection, &record.publication).await?.is_none() {
+        return Err(lost(format!("the publication {:?} is gone", record.publication)));
+    }
+    if record.schema_capture == SchemaCapture::On {
+        let missing = schema::installed(connection).await?.missing_triggers;
+        if !missing.is_empty() {
+            return Err(lost(format!("event triggers are gone or disabled: {}", missing.join(", "))));
+        }
+    }
+    Ok(prepared(record, manifest, Vec::new(), true))
+}
+
+fn prepared(
+    record: &SourceRecord,
+    manifest: Manifest,
+    warnings: Vec<Finding>,
+    was_prepared: bool,
+) -> PreparedSource {
+    PreparedSource {
+        identity: LogIdentity {
+            system_identifier: record.system_identifier,
+            timeline: record.timeline,
+            database: record.database.clone(),
+            database_oid: Oid(record.database_oid),
+            creation: manifest.lsn,
+            created_at: record.created_at,
+            log_id: record.log_id,
+        },
+        secret: record.secret(),
+        schema_capture: record.schema_capture.clone(),
+        warnings,
+        manifest,
+        was_prepared,
+    }
+}

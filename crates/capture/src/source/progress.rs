@@ -1,0 +1,152 @@
+//! What set-up and teardown say while they work.
+
+use std::fmt;
+
+use ptr_model::Lsn;
+use serde::Serialize;
+use tokio::sync::mpsc::UnboundedSender;
+
+/// One thing to tell the user. Whoever shows it decides how.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum SetupEvent {
+    /// The checks that change nothing begin.
+    Checking,
+    /// Something is not as it could be, but capture goes on.
+    Warning {
+        /// What, and what it means.
+        text: String,
+    },
+    /// An earlier set-up broke off; what it made is removed first.
+    UndoingUnfinished,
+    /// Our schema and event triggers are about to be made.
+    InstallingTriggers,
+    /// These tables are about to get REPLICA IDENTITY FULL.
+    SettingIdentities {
+        /// Qualified and quoted.
+        tables: Vec<String>,
+    },
+    /// A table is locked; trying again.
+    WaitingForTable {
+        /// Qualified and quoted.
+        table: String,
+        /// Who holds it.
+        holders: Vec<Holder>,
+    },
+    /// The publication is about to be made.
+    Publishing {
+        /// Its name.
+        name: String,
+        /// How many tables it lists; `None` is all tables, now and later.
+        tables: Option<usize>,
+    },
+    /// The slot is about to be made.
+    CreatingSlot {
+        /// Its name.
+        name: String,
+    },
+    /// The slot waits for these to end.
+    WaitingForSlot {
+        /// Whom it waits for.
+        waits: Vec<SlotWait>,
+    },
+    /// The slot is there: from here on every change is kept.
+    SlotCreated {
+        /// Where history begins.
+        lsn: Lsn,
+    },
+    /// The base image is being read.
+    Dumping {
+        /// Tables begun.
+        tables_done: usize,
+        /// All tables.
+        tables: usize,
+        /// Size of the tables begun before the last, in bytes on the primary's disk.
+        bytes_done: u64,
+        /// Size of all tables.
+        bytes: u64,
+    },
+    /// Everything is there.
+    Prepared {
+        /// Where history begins.
+        lsn: Lsn,
+    },
+}
+
+/// A session that holds a lock.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Holder {
+    /// Its process id on the server.
+    pub pid: i32,
+    /// Its role.
+    pub user: String,
+    /// What it runs, or ran last.
+    pub query: String,
+}
+
+/// What a slot waits for before it can begin.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum SlotWait {
+    /// A transaction that has written, in any database of the server.
+    Writer {
+        /// Its process id on the server.
+        pid: i32,
+        /// Its database.
+        database: String,
+        /// Its role.
+        user: String,
+        /// When the transaction began.
+        since: String,
+        /// What it runs, or ran last.
+        query: String,
+    },
+    /// A prepared transaction.
+    Prepared {
+        /// Its name for COMMIT PREPARED and ROLLBACK PREPARED.
+        gid: String,
+        /// Its database.
+        database: String,
+        /// Its owner.
+        user: String,
+        /// When it was prepared.
+        since: String,
+    },
+}
+
+impl fmt::Display for SlotWait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Writer { pid, database, user, since, query } => {
+                write!(f, "process {pid} of {user} in {database}, open since {since}: {query}")
+            }
+            Self::Prepared { gid, database, user, since } => {
+                write!(f, "prepared transaction {gid:?} of {user} in {database}, since {since}")
+            }
+        }
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "process {} of {} ({})", self.pid, self.user, self.query)
+    }
+}
+
+/// Whoever wants to hear.
+pub trait Progress: Send + Sync {
+    /// Something happened.
+    fn report(&self, event: SetupEvent);
+}
+
+/// Nobody listens.
+impl Progress for () {
+    fn report(&self, _event: SetupEvent) {}
+}
+
+impl Progress for UnboundedSender<SetupEvent> {
+    fn report(&self, event: SetupEvent) {
+        // Who stopped listening does not stop the work.
+        let _ = self.send(event);
+    }
+}

@@ -70,10 +70,17 @@ pub enum Format {
 
 /// Restore a backup
 #[derive(Args, Debug)]
-#[group(id = "target", required = true, multiple = false, args = ["session", "to_database"])]
 pub struct Restore {
     /// Name or id
     backup: String,
+    #[command(flatten)]
+    target: Target,
+}
+
+/// Where a backup is restored to: one of the two.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+struct Target {
     /// The session whose database takes it
     #[arg(long, value_name = "SESSION")]
     session: Option<String>,
@@ -126,8 +133,8 @@ impl Create {
 impl Restore {
     async fn run(self, context: &Context) -> Result<(), Failure> {
         let request = RestoreBackup {
-            session_id: self.session,
-            database: self.to_database,
+            session_id: self.target.session,
+            database: self.target.to_database,
             replace: context.global.yes,
         };
         let call = Call::post(format!("{}/restore", path(&self.backup)), &request);

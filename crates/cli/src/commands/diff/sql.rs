@@ -31,12 +31,12 @@ pub fn statement(table: &str, row: &RowDiff) -> Option<String> {
 fn qualified(table: &str) -> String {
     match table.split_once('.') {
         Some((schema, name)) => format!("{}.{}", quote_identifier(schema), quote_identifier(name)),
-        None => quote_identifier(table).to_string(),
+        None => quote_identifier(table),
     }
 }
 
 fn names(row: &Map<String, Value>) -> String {
-    row.keys().map(|name| quote_identifier(name).to_string()).collect::<Vec<_>>().join(", ")
+    row.keys().map(|name| quote_identifier(name)).collect::<Vec<_>>().join(", ")
 }
 
 fn assignments(before: &Map<String, Value>, after: &Map<String, Value>) -> Option<String> {
@@ -70,7 +70,7 @@ fn literal(value: &Value) -> Option<String> {
     match value {
         Value::Null => Some("NULL".to_owned()),
         Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
-        Value::String(text) => Some(quote_literal(text).to_string()),
+        Value::String(text) => Some(quote_literal(text)),
         Value::Array(_) | Value::Object(_) => None,
     }
 }
@@ -90,9 +90,18 @@ mod tests {
     fn each_kind_of_difference_is_its_statement() {
         let (old, new) = (json!({"id": 1, "v": "it's"}), json!({"id": 1, "v": null}));
         let of = |before: &Value, after: &Value| statement("public.t", &row(before.clone(), after.clone()));
-        assert_eq!(of(&Value::Null, &new).unwrap(), "INSERT INTO public.t (id, v) VALUES (1, NULL);");
-        assert_eq!(of(&old, &new).unwrap(), "UPDATE public.t SET v = NULL WHERE id = 1 AND v = 'it''s';");
-        assert_eq!(of(&new, &Value::Null).unwrap(), "DELETE FROM public.t WHERE id = 1 AND v IS NULL;");
+        assert_eq!(
+            of(&Value::Null, &new).unwrap(),
+            r#"INSERT INTO "public"."t" ("id", "v") VALUES (1, NULL);"#
+        );
+        assert_eq!(
+            of(&old, &new).unwrap(),
+            r#"UPDATE "public"."t" SET "v" = NULL WHERE "id" = 1 AND "v" = 'it''s';"#
+        );
+        assert_eq!(
+            of(&new, &Value::Null).unwrap(),
+            r#"DELETE FROM "public"."t" WHERE "id" = 1 AND "v" IS NULL;"#
+        );
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub enum Step {
     Marker {
         /// Which.
         token: MarkerToken,
-        /// Where its message stands in the WAL.
+        /// Just past its message in the WAL.
         lsn: Lsn,
     },
 }
@@ -305,28 +305,21 @@ impl Assembler {
         Ok(())
     }
 
-    /// A message outside transactions stands for one of its own, with xid 0.
-    ///
-    /// Its WAL record may begin exactly where the commit record before it ends, and the LSN that is sent is the
-    /// beginning; so its end is taken as one byte further. Decoding skips such a message where it begins before
-    /// the confirmed LSN (`SnapBuildXactNeedsSkip` in `logicalmsg_decode`), so one byte is enough.
+    /// A message outside transactions stands for one of its own, with xid 0. Its LSN is just past its WAL record
+    /// (`buf->endptr` in `logicalmsg_decode`), so it is the end of what the log holds then, and a message at that
+    /// very LSN is a repetition.
     fn lone_message(&mut self, message: LogicalMessage, sent_at: Timestamp, steps: &mut Vec<Step>) {
-        let end_lsn = Lsn(message.lsn.0.saturating_add(1));
-        if message.lsn < self.skip_before {
+        let end_lsn = message.lsn;
+        if end_lsn <= self.skip_before {
             steps.push(Step::Passed { end_lsn });
         } else if message.prefix != OUR_SCHEMA {
-            let (commit_lsn, commit_time) = (message.lsn, sent_at);
-            steps.push(Step::Begin(TransactionHeader {
-                xid: Xid(0),
-                commit_lsn,
-                end_lsn,
-                commit_time,
-                origin: None,
-            }));
+            let (commit_lsn, commit_time) = (end_lsn, sent_at);
+            let header = TransactionHeader { xid: Xid(0), commit_lsn, end_lsn, commit_time, origin: None };
+            steps.push(Step::Begin(header));
             steps.push(Step::Change(Change::Message(message.into())));
             steps.push(Step::Commit { end_lsn });
         } else if let Some(token) = MarkerToken::from_content(&message.content) {
-            steps.push(Step::Marker { token, lsn: message.lsn });
+            steps.push(Step::Marker { token, lsn: end_lsn });
             steps.push(Step::Passed { end_lsn });
         } else {
             self.ignore(SignatureError::Missing);

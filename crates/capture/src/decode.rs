@@ -90,7 +90,7 @@ pub enum PgOutput {
     Message {
         /// Whether it belongs to the transaction that is open.
         transactional: bool,
-        /// Where its WAL record begins.
+        /// Just past its WAL record (`buf->endptr` in `logicalmsg_decode`).
         lsn: Lsn,
         /// Its prefix.
         prefix: String,
@@ -326,4 +326,4 @@ fn message(cursor: &mut Cursor) -> Result<PgOutput, DecodeError> {
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests;

@@ -127,18 +127,25 @@ fn a_marker_is_seen_and_leaves_nothing_in_the_log() {
 }
 
 #[test]
-fn a_message_outside_transactions_is_a_transaction_of_its_own_just_after_the_one_before() {
+fn a_message_outside_transactions_is_a_transaction_of_its_own() {
     let mut assembler = assembler(0);
     let messages = vec![
         begin(16),
         relation(&["a"]),
         insert(1),
         commit(16, 32),
-        message(false, 32, "p", "x"),
-        message(false, 32, "p", "x"),
+        message(false, 40, "p", "x"),
+        message(false, 40, "p", "sent again"),
+        // A commit record may begin just where the message's record ends.
+        begin(40),
+        insert(1),
+        commit(40, 48),
     ];
     let steps = steps(&mut assembler, messages);
-    assert_eq!(outline(&steps), "begin 0/10 INSERT commit 0/20 begin 0/20 MESSAGE commit 0/21 passed 0/21");
+    assert_eq!(
+        outline(&steps),
+        "begin 0/10 INSERT commit 0/20 begin 0/28 MESSAGE commit 0/28 passed 0/28 begin 0/28 INSERT commit 0/30"
+    );
     let Step::Begin(header) = &steps[3] else { panic!() };
     assert_eq!((header.xid, header.commit_time), (Xid(0), NOW));
 }
@@ -156,7 +163,7 @@ fn a_signed_schema_event_is_a_change_and_a_forged_one_is_counted() {
         commit(16, 32),
         message(false, 40, OUR_SCHEMA, secret().sign(Xid(0), &json)),
     ];
-    assert_eq!(outline(&steps(&mut assembler, messages)), "begin 0/10 DDL commit 0/20 passed 0/29");
+    assert_eq!(outline(&steps(&mut assembler, messages)), "begin 0/10 DDL commit 0/20 passed 0/28");
     assert_eq!(assembler.ignored().count, 3);
 }
 

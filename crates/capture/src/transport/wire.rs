@@ -146,7 +146,9 @@ impl Wire {
             match self.parse(&frame)? {
                 Message::NoticeResponse(_) | Message::ParameterStatus(_) => {}
                 _ => {
-                    return Err(TransportError::Protocol { what: format!("{} at {doing}", kind(frame.kind)) });
+                    return Err(TransportError::Protocol {
+                        what: format!("{} at {doing}", kind(frame.kind)),
+                    });
                 }
             }
         }

@@ -1,0 +1,85 @@
+//! The log as the listener sees it.
+//!
+//! A trait, because the listener's promises are about logs that are slow or fail, which tests put in its place.
+
+use ptr_log::{Committed, LogError, LogIdentity, Writer};
+use ptr_model::{Change, Lsn, MarkerToken, Position, TransactionHeader};
+
+/// Where transactions go. Lives on one thread, and blocks.
+pub trait TransactionLog: 'static {
+    /// Whose history it holds.
+    fn identity(&self) -> &LogIdentity;
+    /// The end of the last durable transaction.
+    fn head(&self) -> Position;
+    /// Begins a transaction. The header's `end_lsn` is not known yet.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    fn begin(&mut self, header: &TransactionHeader) -> Result<(), LogError>;
+    /// Adds a change to the transaction.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    fn append(&mut self, change: &Change) -> Result<(), LogError>;
+    /// Ends the transaction; `None` if there was nothing to keep in it.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    fn commit(&mut self, end_lsn: Lsn) -> Result<Option<Committed>, LogError>;
+    /// Forgets the transaction that was begun, if one was.
+    fn abort(&mut self);
+    /// A marker came round after everything committed so far.
+    fn marker(&mut self, token: MarkerToken, lsn: Lsn);
+    /// Everything that committed before `lsn` was given to the log.
+    fn covered(&mut self, lsn: Lsn);
+    /// Bytes in memory that wait for a flush.
+    fn pending_bytes(&self) -> usize;
+    /// Makes everything committed so far durable.
+    ///
+    /// # Errors
+    /// Where it cannot be; nothing may be confirmed then.
+    fn flush(&mut self) -> Result<Position, LogError>;
+}
+
+impl TransactionLog for Writer {
+    fn identity(&self) -> &LogIdentity {
+        Self::identity(self)
+    }
+
+    fn head(&self) -> Position {
+        Self::head(self)
+    }
+
+    fn begin(&mut self, header: &TransactionHeader) -> Result<(), LogError> {
+        // A repetition is told by the log as well as by the assembler, and dropped there.
+        Self::begin(self, header).map(|_| ())
+    }
+
+    fn append(&mut self, change: &Change) -> Result<(), LogError> {
+        Self::append(self, change)
+    }
+
+    fn commit(&mut self, end_lsn: Lsn) -> Result<Option<Committed>, LogError> {
+        Self::commit(self, end_lsn)
+    }
+
+    fn abort(&mut self) {
+        Self::abort(self);
+    }
+
+    fn marker(&mut self, token: MarkerToken, lsn: Lsn) {
+        Self::marker(self, token, lsn);
+    }
+
+    fn covered(&mut self, lsn: Lsn) {
+        Self::covered(self, lsn);
+    }
+
+    fn pending_bytes(&self) -> usize {
+        Self::pending_bytes(self)
+    }
+
+    fn flush(&mut self) -> Result<Position, LogError> {
+        Self::flush(self)
+    }
+}

@@ -1,0 +1,165 @@
+//! Before streaming: is this the server, database, slot and publication that the log was begun with?
+
+use std::time::{Duration, Instant};
+
+use ptr_model::{Lsn, MarkerToken};
+use ptr_postgres::{Dsn, SessionSettings, connect, quote_literal};
+
+use super::{
+    ListenError, ListenerOptions,
+    error::{MarkerError, SetupError, at_start},
+    writer::Opened,
+};
+use crate::{
+    source::emit_marker,
+    transport::{ReplicationConnection, ReplicationStream},
+};
+
+/// The oldest server: `messages` came with it.
+const OLDEST_VERSION: u32 = 140_000;
+/// A status goes out this often at least.
+const STATUS_INTERVAL: Duration = Duration::from_secs(10);
+/// And never more often without a reason.
+const SHORTEST_STATUS_INTERVAL: Duration = Duration::from_millis(100);
+/// How long the server may need to notice that a connection of ours is dead (`wal_sender_timeout` is a minute).
+const SLOT_PATIENCE: Duration = Duration::from_secs(90);
+
+/// A stream that runs.
+pub(super) struct Stream {
+    pub(super) stream: ReplicationStream,
+    /// How often the server must hear from us.
+    pub(super) status_interval: Duration,
+    /// Where it begins.
+    pub(super) from: Lsn,
+    /// How far the server was when it began.
+    pub(super) target: Lsn,
+}
+
+/// How long to wait for a slot that is in use: usually by a connection of our own that died.
+#[derive(Debug, Default)]
+pub(super) struct SlotPatience {
+    since: Option<Instant>,
+}
+
+impl SlotPatience {
+    /// Whether to go on waiting.
+    pub(super) fn lasts(&mut self) -> bool {
+        self.since.get_or_insert_with(Instant::now).elapsed() < SLOT_PATIENCE
+    }
+}
+
+/// Checks the primary and starts the stream at the end of what was received.
+pub(super) async fn start(
+    mut connection: ReplicationConnection,
+    options: &ListenerOptions,
+    log: &Opened,
+    received: Lsn,
+) -> Result<Stream, ListenError> {
+    let system = connection.identify_system().await?;
+    if system.system_identifier != log.identity.system_identifier {
+        let (expected, found) = (log.identity.system_identifier, system.system_identifier);
+        return Err(SetupError::OtherCluster { expected, found }.into());
+    }
+    if system.timeline != log.identity.timeline {
+        let (expected, found) = (log.identity.timeline, system.timeline);
+        return Err(SetupError::OtherTimeline { expected, found }.into());
+    }
+    let status_interval = check_database(&mut connection, options, log).await?;
+    check_slot(&mut connection, options).await?;
+    let stream = connection
+        .start(&options.slot, &options.publication, received)
+        .await
+        .map_err(|error| at_start(error, &options.slot, options.dsn.user()))?;
+    Ok(Stream { stream, status_interval, from: received, target: system.flush_lsn })
+}
+
+/// One row of text, which is there because of how the query is made.
+async fn row(
+    connection: &mut ReplicationConnection,
+    sql: &str,
+) -> Result<Option<Vec<Option<String>>>, ListenError> {
+    Ok(connection.query(sql).await?.into_iter().next())
+}
+
+/// Version, database and publication; answers with how often the server must hear from us.
+async fn check_database(
+    connection: &mut ReplicationConnection,
+    options: &ListenerOptions,
+    log: &Opened,
+) -> Result<Duration, ListenError> {
+    let sql = format!(
+        "SELECT pg_catalog.current_setting('server_version_num'), \
+         (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()), \
+         (SELECT count(*) FROM pg_catalog.pg_publication WHERE pubname = {}), \
+         (SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout')",
+        quote_literal(&options.publication)
+    );
+    let row = row(connection, &sql).await?.unwrap_or_default();
+    let field = |at: usize| row.get(at).cloned().flatten().unwrap_or_default();
+    if field(0).parse().map_or(true, |version: u32| version < OLDEST_VERSION) {
+        return Err(SetupError::Version { found: field(0) }.into());
+    }
+    if field(1) != log.identity.database_oid.to_string() {
+        return Err(SetupError::OtherDatabase { database: options.dsn.database().to_owned() }.into());
+    }
+    if field(2) == "0" {
+        return Err(SetupError::PublicationMissing { publication: options.publication.clone() }.into());
+    }
+    Ok(status_interval(field(3).parse().unwrap_or(0)))
+}
+
+/// A third of `wal_sender_timeout` (milliseconds, 0 for none), so that one late status does no harm.
+fn status_interval(timeout_ms: u64) -> Duration {
+    match timeout_ms {
+        0 => STATUS_INTERVAL,
+        timeout => Duration::from_millis(timeout / 3).clamp(SHORTEST_STATUS_INTERVAL, STATUS_INTERVAL),
+    }
+}
+
+async fn check_slot(
+    connection: &mut ReplicationConnection,
+    options: &ListenerOptions,
+) -> Result<(), ListenError> {
+    let sql = format!(
+        "SELECT wal_status, active_pid FROM pg_catalog.pg_replication_slots \
+         WHERE slot_name = {} AND database = pg_catalog.current_database() AND plugin = 'pgoutput'",
+        quote_literal(&options.slot)
+    );
+    let slot = options.slot.clone();
+    let Some(row) = row(connection, &sql).await? else {
+        return Err(SetupError::SlotMissing { slot }.into());
+    };
+    let field = |at: usize| row.get(at).cloned().flatten();
+    if field(0).as_deref() == Some("lost") {
+        return Err(SetupError::SlotLost { slot, reason: "wal_status is lost".to_owned() }.into());
+    }
+    if let Some(pid) = field(1) {
+        return Err(ListenError::SlotInUse { slot, pid: pid.parse().ok() });
+    }
+    Ok(())
+}
+
+/// Puts a marker into the stream over a connection of its own. Answers with a position of the WAL after it:
+/// when the server has decoded that far, the marker must have come.
+pub(super) async fn send_marker(dsn: Dsn, token: MarkerToken) -> Result<Lsn, MarkerError> {
+    let connection = connect(&dsn, &SessionSettings::canonical(ptr_model::OUR_SCHEMA)).await?;
+    emit_marker(&connection, token).await?;
+    let row = connection.query_one("SELECT pg_catalog.pg_current_wal_insert_lsn()::text", &[]).await?;
+    let lsn: String = row.try_get(0)?;
+    connection.close().await;
+    // Not knowing it only means not noticing that the marker is lost.
+    Ok(lsn.parse().unwrap_or(Lsn(u64::MAX)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_server_hears_from_us_three_times_within_its_patience() {
+        assert_eq!(status_interval(60_000), STATUS_INTERVAL);
+        assert_eq!(status_interval(2_000), Duration::from_millis(666));
+        assert_eq!(status_interval(1), SHORTEST_STATUS_INTERVAL);
+        assert_eq!(status_interval(0), STATUS_INTERVAL);
+    }
+}

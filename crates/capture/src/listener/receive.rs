@@ -1,0 +1,334 @@
+//! Reads one connection until it ends.
+//!
+//! One loop with four things to wait for: the server, room in the queue, the disk, and the clock. It never waits
+//! for the writer alone, so the server hears from us in time whatever the writer does; when the queue is full it
+//! stops reading, and the server waits in turn.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use ptr_model::{Lsn, MarkerToken, Timestamp};
+use ptr_postgres::SqlState;
+use tokio::{
+    sync::{oneshot, watch},
+    task::JoinError,
+    time::{Instant, Interval, MissedTickBehavior, interval},
+};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+
+use super::{
+    ListenError, ListenerOptions, ListenerState, ListenerStatus,
+    backoff::Backoff,
+    error::{MarkerError, SetupError, while_streaming},
+    primary::{Stream, send_marker},
+    queue::{Closed, Command, Room, weight},
+    state::now,
+    writer::WriterThread,
+};
+use crate::{
+    assemble::{Assembler, Step},
+    decode::decode,
+    transport::{ReplicationStream, StandbyStatus, StreamMessage, TransportError},
+};
+
+/// Changes are handed on when this much has gathered, or nothing more is there to read.
+const BATCH_BYTES: usize = 256 * 1024;
+/// A status that nobody waits for goes out, and state is published, this often at most.
+const PACE: Duration = Duration::from_millis(200);
+/// How long the end of a connection may wait for the disk before the server is left without a last word.
+const FAREWELL: Duration = Duration::from_secs(10);
+
+/// Why a connection ended in good order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Ended {
+    /// We were asked to.
+    Shutdown,
+    /// The writer is gone, and knows why.
+    LogFailed,
+}
+
+/// Reads one connection.
+pub(super) struct Receiver<'a> {
+    stream: ReplicationStream,
+    assembler: Assembler,
+    writer: &'a mut WriterThread,
+    status: &'a watch::Sender<ListenerStatus>,
+    status_interval: Duration,
+    from: Lsn,
+    target: Lsn,
+    steps: Vec<Step>,
+    batch: Vec<Command>,
+    batch_bytes: usize,
+    /// How far the server had decoded when nothing was left to send.
+    server_wal_end: Lsn,
+    /// Between transactions everything before this was received; not queued yet.
+    coverable: Option<Lsn>,
+    confirmed: Lsn,
+    status_sent: Instant,
+    /// The server asked, and has not heard yet that what it asked about is on disk.
+    answer_owed: bool,
+    /// The server asked, and has not heard from us since.
+    answer_now: bool,
+    /// How much of what was covered is queued.
+    covered: Lsn,
+    /// Messages not believed on connections before.
+    ignored_before: u64,
+    proof: Proof,
+}
+
+/// The round trip of our marker, by which we know that the stream carries something.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Proof {
+    token: MarkerToken,
+    /// A position after it, once it was sent.
+    sent_before: Option<Lsn>,
+    seen: bool,
+}
+
+impl<'a> Receiver<'a> {
+    pub(super) fn new(
+        stream: Stream,
+        assembler: Assembler,
+        writer: &'a mut WriterThread,
+        status: &'a watch::Sender<ListenerStatus>,
+    ) -> Self {
+        let confirmed = writer.durable.borrow_and_update().lsn;
+        Self {
+            stream: stream.stream,
+            assembler,
+            writer,
+            status,
+            status_interval: stream.status_interval,
+            from: stream.from,
+            target: stream.target,
+            steps: Vec::new(),
+            batch: Vec::new(),
+            batch_bytes: 0,
+            server_wal_end: Lsn::INVALID,
+            coverable: None,
+            confirmed,
+            status_sent: Instant::now(),
+            answer_owed: false,
+            answer_now: false,
+            covered: Lsn::INVALID,
+            ignored_before: status.borrow().progress.ignored_messages,
+            proof: Proof { token: MarkerToken::random(), sent_before: None, seen: false },
+        }
+    }
+
+    /// Reads until the connection breaks, the log fails or `shutdown`.
+    pub(super) async fn run(
+        &mut self,
+        options: &ListenerOptions,
+        shutdown: &CancellationToken,
+        backoff: &mut Backoff,
+    ) -> Result<Ended, ListenError> {
+        let (from, target) = (self.from, self.target);
+        self.status.send_modify(|status| status.state = ListenerState::CatchingUp { from, target });
+        self.send_status().await?;
+        let mut marker =
+            AbortOnDropHandle::new(tokio::spawn(send_marker(options.dsn.clone(), self.proof.token)));
+        let mut pace = ticker();
+        loop {
+            self.take_buffered(options)?;
+            if std::mem::take(&mut self.answer_now) {
+                self.send_status().await?;
+            }
+            if self.proof.seen {
+                backoff.reset();
+            }
+            let room = self.writer.queue.room(self.batch_bytes);
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return Ok(Ended::Shutdown),
+                changed = self.writer.durable.changed() => match changed {
+                    Ok(()) => self.became_durable().await?,
+                    Err(_) => return Ok(Ended::LogFailed),
+                },
+                _ = pace.tick() => self.keep_pace().await?,
+                sent = &mut marker, if self.proof.sent_before.is_none() => self.marker_sent(sent)?,
+                room = room, if !self.batch.is_empty() => {
+                    if self.hand_on(room).is_err() {
+                        return Ok(Ended::LogFailed);
+                    }
+                },
+                message = self.stream.receive(), if self.batch_bytes < BATCH_BYTES => {
+                    let message = message.map_err(|error| self.meaning(error, options))?;
+                    self.take(message, options)?;
+                },
+            }
+        }
+    }
+
+    /// Takes what is in memory already, as far as the batch has room.
+    fn take_buffered(&mut self, options: &ListenerOptions) -> Result<(), ListenError> {
+        while self.batch_bytes < BATCH_BYTES {
+            match self.stream.buffered().map_err(|error| self.meaning(error, options))? {
+                Some(message) => self.take(message, options)?,
+                None => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, message: StreamMessage, options: &ListenerOptions) -> Result<(), ListenError> {
+        match message {
+            StreamMessage::Data { wal_end, sent_at, payload } => {
+                self.server_wal_end = self.server_wal_end.max(wal_end);
+                self.data(payload, sent_at)
+            }
+            StreamMessage::Keepalive { wal_end, reply_requested } => {
+                self.keepalive(wal_end, reply_requested);
+                self.check_proof(options)
+            }
+            StreamMessage::Warning(warning)
+                if warning.sqlstate == SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE =>
+            {
+                Err(SetupError::PublicationMissing { publication: options.publication.clone() }.into())
+            }
+            StreamMessage::Warning(warning) => {
+                tracing::warn!(%warning, "the server warns while streaming");
+                Ok(())
+            }
+            StreamMessage::End => Err(TransportError::Closed.into()),
+        }
+    }
+
+    fn data(&mut self, payload: Bytes, sent_at: Timestamp) -> Result<(), ListenError> {
+        let after = self.assembler.log_end();
+        let message = decode(payload).map_err(|error| ListenError::Decode { after, error })?;
+        // What it covered before may not be said after what begins here.
+        self.cover();
+        self.assembler
+            .take(message, sent_at, &mut self.steps)
+            .map_err(|error| ListenError::Assemble { after, error })?;
+        for step in self.steps.drain(..) {
+            self.proof.seen |= matches!(step, Step::Marker { token, .. } if token == self.proof.token);
+            self.batch_bytes += weight(&step);
+            self.batch.push(Command::Step(step));
+        }
+        Ok(())
+    }
+
+    fn keepalive(&mut self, wal_end: Lsn, reply_requested: bool) {
+        self.server_wal_end = self.server_wal_end.max(wal_end);
+        if self.assembler.is_between_transactions() {
+            self.coverable = Some(wal_end);
+        }
+        if reply_requested {
+            self.cover();
+            self.answer_now = true;
+            self.answer_owed = true;
+        }
+    }
+
+    /// Queues what the last keepalive covered.
+    fn cover(&mut self) {
+        if let Some(lsn) = self.coverable.take().filter(|lsn| *lsn > self.covered) {
+            self.covered = lsn;
+            self.batch_bytes += 1;
+            self.batch.push(Command::Covered(lsn));
+        }
+    }
+
+    fn hand_on(&mut self, room: Result<Room, Closed>) -> Result<(), Closed> {
+        self.batch_bytes = 0;
+        self.writer.queue.send(std::mem::take(&mut self.batch), room?)
+    }
+
+    /// The server has decoded past the marker, so the marker must have come.
+    fn check_proof(&self, options: &ListenerOptions) -> Result<(), ListenError> {
+        let due = self.proof.sent_before.is_some_and(|lsn| self.server_wal_end >= lsn);
+        if due && !self.proof.seen {
+            return Err(SetupError::MarkerLost { slot: options.slot.clone() }.into());
+        }
+        Ok(())
+    }
+
+    fn marker_sent(&mut self, sent: Result<Result<Lsn, MarkerError>, JoinError>) -> Result<(), ListenError> {
+        match sent {
+            Ok(Ok(lsn)) => self.proof.sent_before = Some(lsn),
+            Ok(Err(error)) => return Err(ListenError::Marker(error)),
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        }
+        Ok(())
+    }
+
+    async fn became_durable(&mut self) -> Result<(), ListenError> {
+        let durable = self.writer.durable.borrow_and_update().lsn;
+        let answered = self.answer_owed && durable >= self.covered;
+        if answered {
+            self.answer_owed = false;
+            self.send_status().await?;
+        }
+        Ok(())
+    }
+
+    /// Says what can wait: what was covered, how far we are, and what we are doing.
+    async fn keep_pace(&mut self) -> Result<(), ListenError> {
+        self.cover();
+        let news = self.writer.durable.borrow().lsn > self.confirmed;
+        if news || self.status_sent.elapsed() >= self.status_interval {
+            self.send_status().await?;
+        }
+        self.publish();
+        Ok(())
+    }
+
+    async fn send_status(&mut self) -> Result<(), TransportError> {
+        self.confirmed = self.writer.durable.borrow().lsn;
+        self.status_sent = Instant::now();
+        let written = self.assembler.log_end().max(self.confirmed);
+        self.stream.send_status(StandbyStatus { written, flushed: self.confirmed }, now()).await
+    }
+
+    fn publish(&self) {
+        let durable = *self.writer.durable.borrow();
+        self.status.send_if_modified(|status| {
+            let before = status.clone();
+            if self.proof.seen {
+                status.state = ListenerState::Streaming;
+            }
+            let progress = &mut status.progress;
+            progress.received_lsn = self.assembler.log_end();
+            progress.durable_lsn = durable.lsn;
+            progress.confirmed_lsn = self.confirmed;
+            progress.server_wal_end = self.server_wal_end;
+            progress.last_commit_time = durable.last_commit_time;
+            progress.transactions = durable.transactions;
+            progress.entries = durable.entries;
+            progress.ignored_messages = self.ignored_before + self.assembler.ignored().count;
+            *status != before
+        });
+    }
+
+    fn meaning(&self, error: TransportError, options: &ListenerOptions) -> ListenError {
+        while_streaming(error, &options.publication, self.assembler.log_end())
+    }
+
+    /// Hands on what is left and takes back a transaction that did not end; after a shutdown also has all of it
+    /// written, confirms it and says goodbye. Answers with the end of the last transaction received.
+    pub(super) async fn leave(mut self, shutdown: bool) -> Lsn {
+        if self.assembler.has_begun() {
+            self.batch.push(Command::Abort);
+        }
+        let (settled, is_settled) = oneshot::channel();
+        self.batch.push(Command::Settle(settled));
+        let room = self.writer.queue.room(self.batch_bytes).await;
+        let handed_on = self.hand_on(room).is_ok();
+        let log_end = self.assembler.log_end();
+        if shutdown && handed_on && tokio::time::timeout(FAREWELL, is_settled).await.is_ok() {
+            // The server may be gone already; then it hears it at the next start.
+            let _ = self.send_status().await;
+            self.publish();
+            let _ = self.stream.close().await;
+        }
+        log_end
+    }
+}
+
+fn ticker() -> Interval {
+    let mut pace = interval(PACE);
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    pace
+}

@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 
 use ptr_server::{
     Announcement, Announcer, Configuration, Problem, Role, Running, Service,
-    resource::{navigation::Progress as Step, status::Status},
+    resource::{
+        navigation::Progress as Step,
+        status::{DatabaseStatus, Status},
+    },
     serve,
 };
 use serde::Serialize;
@@ -82,9 +85,7 @@ async fn work(service: &Arc<Service>, role: Role) -> Result<(), Failure> {
 async fn tell_when_ready(context: &Context, service: &Arc<Service>, role: Role) -> Failure {
     let client = Client::Local(Box::new(LocalClient::of(Arc::clone(service))));
     let told = async {
-        if role != Role::Ipc {
-            until_capturing(&client).await?;
-        }
+        until_ready(&client, role).await?;
         Summary::ask(&client, std::process::id()).await?.show(context)?;
         Ok(context.output.flush()?)
     };
@@ -128,27 +129,33 @@ impl Signals {
     }
 }
 
-/// Returns when every captured database streams; fails when one has failed.
-pub async fn until_capturing(client: &Client) -> Result<(), Failure> {
-    const INTERVAL: Duration = Duration::from_millis(100);
+/// Returns when the role's work is done from here on: every captured database streams, the API answers. Fails
+/// when capture has failed.
+pub async fn until_ready(client: &Client, role: Role) -> Result<(), Failure> {
+    const INTERVAL: Duration = Duration::from_millis(50);
     loop {
         let status: Status = client.ask(&Call::get("/api/status")).await?;
-        if let Some(one) = status.databases.iter().find(|one| one.listener.state == "failed") {
-            let error = one
-                .listener
-                .details
-                .get("error")
-                .and_then(|error| error.as_str())
-                .unwrap_or("it says nothing");
-            return Err(Failure::new(Kind::Failed, format!("capture of {} failed: {error}", one.database))
-                .hint("see `postgres-test-replay doctor`"));
+        if role != Role::Ipc
+            && let Some(one) = status.databases.iter().find(|one| one.listener.state == "failed")
+        {
+            let error = one.listener.details.get("error").and_then(|error| error.as_str());
+            let what =
+                format!("capture of {} failed: {}", one.database, error.unwrap_or("it does not say why"));
+            return Err(Failure::new(Kind::Failed, what).hint("see `postgres-test-replay doctor`"));
         }
-        let captures = |state: &str| matches!(state, "streaming" | "catching_up");
-        if !status.databases.is_empty() && status.databases.iter().all(|one| captures(&one.listener.state)) {
+        let captures =
+            role == Role::Ipc || (!status.databases.is_empty() && status.databases.iter().all(captures));
+        let listens = role == Role::Listener || status.address.is_some();
+        if captures && listens {
             return Ok(());
         }
         tokio::time::sleep(INTERVAL).await;
     }
+}
+
+/// Whether changes of the database reach its log now.
+fn captures(database: &DatabaseStatus) -> bool {
+    matches!(database.listener.state.as_str(), "streaming" | "catching_up")
 }
 
 /// What is up, where.
@@ -168,8 +175,7 @@ impl Summary {
     /// Of the service behind the client.
     pub async fn ask(client: &Client, pid: u32) -> Result<Self, Failure> {
         let status: Status = client.ask(&Call::get("/api/status")).await?;
-        let captures = |state: &str| matches!(state, "streaming" | "catching_up");
-        let capturing = status.databases.iter().filter(|one| captures(&one.listener.state));
+        let capturing = status.databases.iter().filter(|one| captures(one));
         Ok(Self {
             role: status.role,
             pid,

@@ -10,13 +10,13 @@ use std::{
     time::Duration,
 };
 
-use ptr_server::Configuration;
+use ptr_server::{Configuration, Role};
 
 use crate::{
     client::Client,
     context::Context,
     failure::{Failure, Kind},
-    foreground::{Summary, running, until_capturing},
+    foreground::{Summary, running, until_ready},
     port,
 };
 
@@ -47,7 +47,7 @@ pub async fn start(context: &Context, configuration: &Configuration) -> Result<(
         {
             let client = Client::Http(client);
             tokio::select! {
-                captures = until_capturing(&client) => captures?,
+                ready = until_ready(&client, Role::Up) => ready?,
                 status = died_meanwhile(&mut child) => return Err(died(status, &log)),
             }
             return summary(context, client, service.pid).await;

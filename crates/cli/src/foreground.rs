@@ -153,9 +153,9 @@ pub async fn until_ready(client: &Client, role: Role) -> Result<(), Failure> {
     }
 }
 
-/// Whether changes of the database reach its log now.
+/// Whether changes of the database reach its log now: a marker came round.
 fn captures(database: &DatabaseStatus) -> bool {
-    matches!(database.listener.state.as_str(), "streaming" | "catching_up")
+    database.listener.state == "streaming"
 }
 
 /// What is up, where.

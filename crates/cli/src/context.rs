@@ -1,8 +1,14 @@
 //! What every command is given: the flags, the settings, the way to write, and the way to the API.
 
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::{
+    io::{self, BufRead, IsTerminal, Write},
+    time::Duration,
+};
 
-use ptr_server::{Configuration, Flags, Setting};
+use ptr_server::{
+    Configuration, Flags, Setting,
+    resource::navigation::{MoveAnswer, MoveState},
+};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -73,6 +79,20 @@ impl Context {
         answer
     }
 
+    /// One question whose answer takes a move of a session; tells how far that is.
+    pub async fn ask_for_move<T: DeserializeOwned>(&self, call: &Call) -> Result<T, Failure> {
+        let client = self.client().await?;
+        let progress = Progress::spinner(&self.output, "moving");
+        let watched = self.output.draws_progress();
+        let answer = tokio::select! {
+            answer = client.ask(call) => answer,
+            () = watch_move(&client, &progress), if watched => unreachable!("it watches for ever"),
+        };
+        progress.finish();
+        client.close().await;
+        answer
+    }
+
     /// Writes an answer: as it is with `--json`, else as the text.
     pub fn result<T: Serialize>(&self, answer: &T, text: impl FnOnce() -> String) -> Result<(), Failure> {
         if self.output.is_json() {
@@ -125,5 +145,19 @@ impl Context {
             return Ok(());
         }
         Err(Failure::new(Kind::Interrupted, "not done"))
+    }
+}
+
+/// Draws how far the move under way is, for ever.
+async fn watch_move(client: &Client, progress: &Progress) {
+    const INTERVAL: Duration = Duration::from_millis(250);
+    loop {
+        tokio::time::sleep(INTERVAL).await;
+        // What is only drawn may fail: the answer that is waited for says what is wrong.
+        let Ok(moves) = client.ask::<Vec<MoveAnswer>>(&Call::get("/api/moves")).await else { continue };
+        let running = moves.into_iter().find(|one| one.state == MoveState::Running);
+        if let Some(step) = running.and_then(|one| one.progress) {
+            progress.step(&step);
+        }
     }
 }

@@ -5,10 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use ptr_server::{
     Announcement, Announcer, Configuration, Problem, Role, Running, Service,
-    resource::{
-        navigation::Progress as Step,
-        status::{DatabaseStatus, Status},
-    },
+    resource::status::{DatabaseStatus, Status},
     serve,
 };
 use serde::Serialize;
@@ -228,12 +225,7 @@ async fn tell(mut announcements: mpsc::UnboundedReceiver<Announcement>, teller: 
         match announcement {
             Announcement::Step(text) => teller.line(&text),
             Announcement::Warning(text) => teller.line(&format!("warning: {text}")),
-            Announcement::Progress(Step { step, done, total: Some(total), unit }) => {
-                teller.progress.say(&format!("{step}: {done} of {total} {unit}"));
-            }
-            Announcement::Progress(Step { step, done, total: None, unit }) => {
-                teller.progress.say(&format!("{step}: {done} {unit}"));
-            }
+            Announcement::Progress(step) => teller.progress.step(&step),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use ptr_server::resource::navigation::Progress as Step;
 
 use crate::output::Output;
 
@@ -26,9 +27,13 @@ impl Progress {
         Self { bar }
     }
 
-    /// What is being done now.
-    pub fn say(&self, doing: &str) {
-        self.bar.set_message(doing.to_owned());
+    /// What is being done now, and how far it is.
+    pub fn step(&self, step: &Step) {
+        let Step { step, done, total, unit } = step;
+        self.bar.set_message(match total {
+            Some(total) => format!("{step}: {done} of {total} {unit}"),
+            None => format!("{step}: {done} {unit}"),
+        });
     }
 
     /// Lets something be written above the line.

@@ -43,7 +43,7 @@ impl Navigate {
 
 /// Makes a move, or only plans it, and tells what it did.
 pub async fn go(context: &Context, call: &Call) -> Result<(), Failure> {
-    let done: Navigated = context.ask(call).await?;
+    let done: Navigated = context.ask_for_move(call).await?;
     let from = done.from.as_ref().map_or("no position".to_owned(), place);
     let to = place(&done.to);
     if done.status == "planned" {

@@ -21,7 +21,7 @@ impl Replay {
     /// Runs it.
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
         let request = Request { session_id: self.session, position: Some(self.to), checkpoint_id: None };
-        let done: Navigated = context.ask(&Call::post("/api/replay", &request)).await?;
+        let done: Navigated = context.ask_for_move(&Call::post("/api/replay", &request)).await?;
         context.result(&done, || {
             format!("{}: {} entries applied, now at {}", done.status, done.entries_applied, place(&done.to))
         })

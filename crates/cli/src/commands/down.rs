@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use ptr_server::Running;
+use ptr_server::{Configuration, Running, resource::status::Status};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 use crate::{
@@ -30,40 +30,54 @@ impl Down {
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
         let configuration = context.configuration(&[])?;
         let progress = Progress::spinner(&context.output, "stopping");
-        let stopped = match running(&configuration).await? {
-            Some((service, client)) => {
-                // It may end before it has answered; whether it ends is what counts.
-                let call = Call::post("/api/shutdown", &serde_json::Map::new());
-                let asked = Client::Http(client).ask::<serde_json::Value>(&call).await;
-                if let Err(failure) = asked {
-                    tracing::debug!(?failure, "asked to end");
-                }
-                gone(service.pid, PATIENCE).await?;
-                true
+        let mut stopped = false;
+        if let Some((service, client)) = running(&configuration).await? {
+            // It may end before it has answered; whether it ends is what counts.
+            let call = Call::post("/api/shutdown", &serde_json::Map::new());
+            let asked = Client::Http(client).ask::<serde_json::Value>(&call).await;
+            if let Err(failure) = asked {
+                tracing::debug!(?failure, "asked to end");
             }
-            None => signal_silent(&configuration).await?,
-        };
+            gone(service.pid).await?;
+            stopped = true;
+        }
+        for pid in left_over(context, &configuration).await {
+            let process = process(pid)?;
+            kill_process(process, Signal::TERM)
+                .map_err(|error| Failure::new(Kind::Failed, format!("cannot end pid {pid}: {error}")))?;
+            gone(pid).await?;
+            stopped = true;
+        }
         // Servers of a service that was killed go on without it.
-        let servers = embedded::stop(&configuration).await?;
+        stopped |= embedded::stop(&configuration).await?;
         progress.finish();
-        let what = if stopped || servers { "stopped" } else { "nothing was running" };
+        let what = if stopped { "stopped" } else { "nothing was running" };
         context.result(&serde_json::json!({"status": what}), || what.to_owned())
     }
 }
 
-/// A process that lives and does not answer is asked by signal, if it is ours.
-async fn signal_silent(configuration: &ptr_server::Configuration) -> Result<bool, Failure> {
-    let found = Running::find(&configuration.data).ok().flatten();
-    let Some(service) = found.filter(|service| is_ours(service.pid)) else { return Ok(false) };
-    let pid = pid(service.pid)?;
-    kill_process(pid, Signal::TERM)
-        .map_err(|error| Failure::new(Kind::Failed, format!("cannot end pid {}: {error}", service.pid)))?;
-    gone(service.pid, PATIENCE).await?;
-    Ok(true)
+/// Processes of ours on the data directory that have no API to be asked by: a service that does not answer, and
+/// listeners of their own.
+async fn left_over(context: &Context, configuration: &Configuration) -> Vec<u32> {
+    let silent = Running::find(&configuration.data).ok().flatten().map(|service| service.pid);
+    // Where even the state cannot be read, what is known is stopped all the same.
+    let status = context.ask::<Status>(&Call::get("/api/status")).await;
+    let databases = status.map(|status| status.databases).unwrap_or_else(|failure| {
+        tracing::warn!(?failure, "listeners cannot be looked for");
+        Vec::new()
+    });
+    let listeners = databases.iter().filter_map(|database| database.listener.pid);
+    let mut pids: Vec<u32> = silent.into_iter().chain(listeners).filter(|pid| is_ours(*pid)).collect();
+    pids.sort_unstable();
+    pids.dedup();
+    pids
 }
 
 /// Process ids are used again: only a process of this program's name is the service.
 fn is_ours(pid: u32) -> bool {
+    if pid == std::process::id() {
+        return false;
+    }
     let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let program = command.split(|byte| *byte == 0).next().unwrap_or_default();
     program.ends_with(b"postgres-test-replay")
@@ -75,18 +89,18 @@ fn is_zombie(pid: u32) -> bool {
     stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('Z'))
 }
 
-fn pid(number: u32) -> Result<Pid, Failure> {
+fn process(number: u32) -> Result<Pid, Failure> {
     i32::try_from(number).ok().and_then(Pid::from_raw).ok_or_else(|| {
         Failure::new(Kind::Integrity, format!("run/service.json names {number}, which is no process id"))
     })
 }
 
-async fn gone(number: u32, patience: Duration) -> Result<(), Failure> {
-    let pid = pid(number)?;
+async fn gone(number: u32) -> Result<(), Failure> {
+    let pid = process(number)?;
     let since = Instant::now();
     while test_kill_process(pid).is_ok() && !is_zombie(number) {
-        if since.elapsed() > patience {
-            let what = format!("pid {number} was asked to end and has not after {} s", patience.as_secs());
+        if since.elapsed() > PATIENCE {
+            let what = format!("pid {number} was asked to end and has not after {} s", PATIENCE.as_secs());
             return Err(Failure::new(Kind::Failed, what).hint(format!(
                 "see run/up.log in the data directory; `kill -9 {number}` loses nothing that was captured"
             )));

@@ -26,8 +26,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{assemble::Assembler, ddl::Secret, transport::ReplicationConnection};
 use backoff::Backoff;
-pub use error::ListenError;
 use error::Verdict;
+pub use error::{ListenError, MarkerError, SetupError};
 pub use log::TransactionLog;
 use primary::{SlotPatience, Stream};
 use receive::{Ended, Receiver};

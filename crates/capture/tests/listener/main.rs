@@ -1,0 +1,247 @@
+//! The listener against real servers: what it writes is what the server sent, once and in commit order, whatever
+//! happens to the connection and however slow the log is.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod oracle;
+mod setting;
+mod slow_log;
+
+use std::time::Duration;
+
+use ptr_capture::listener::{ListenError, ListenerState, SetupError, listen_to};
+use ptr_testkit::{ServerVersion, TestServerOptions, wait_until};
+
+use setting::{Setting, fatal_error};
+use slow_log::SlowLog;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+async fn pgbench_survives_broken_connections(version: ServerVersion) {
+    let setting = Setting::new(version, TestServerOptions::default()).await;
+    let listener = setting.listen();
+    listener.until_streaming().await;
+    let bench = setting.server.pgbench("app", &["-n", "-c", "4", "-t", "250"]);
+    let kills = async {
+        for _ in 0..5 {
+            listener.until_streaming().await;
+            let before = listener.status().progress.reconnects;
+            setting.terminate_walsender().await;
+            wait_until("the loss is noticed", PATIENCE, async || {
+                listener.status().progress.reconnects > before
+            })
+            .await;
+        }
+    };
+    tokio::join!(bench, kills);
+    setting
+        .client
+        .batch_execute("INSERT INTO pgbench_history (tid, filler) VALUES (NULL, 'last')")
+        .await
+        .unwrap();
+    setting.until_captured(&listener).await;
+    listener.stop().await.unwrap();
+    oracle::assert_log_is_stream(&setting).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pgbench_is_captured_once_in_commit_order_through_broken_connections_on_15() {
+    pgbench_survives_broken_connections(ServerVersion::Debian15).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pgbench_is_captured_once_in_commit_order_through_broken_connections_on_18() {
+    pgbench_survives_broken_connections(ServerVersion::Pypi18).await;
+}
+
+async fn every_kind_of_change(version: ServerVersion) {
+    let setting = Setting::new(version, TestServerOptions::default()).await;
+    let listener = setting.listen();
+    listener.until_streaming().await;
+    setting
+        .client
+        .batch_execute(
+            "CREATE TYPE mood AS ENUM ('sad', 'ok');
+             CREATE TABLE kinds (id int PRIMARY KEY, v text, m mood, big text);
+             ALTER TABLE kinds ALTER big SET STORAGE EXTERNAL;
+             CREATE TABLE whole (a int, b numeric(5,2)); ALTER TABLE whole REPLICA IDENTITY FULL;
+             BEGIN; INSERT INTO kinds VALUES (1, 'a', 'ok', repeat('x', 3000)), (2, NULL, NULL, NULL); COMMIT;
+             BEGIN; UPDATE kinds SET v = 'b' WHERE id = 1; UPDATE kinds SET id = 3 WHERE id = 2; COMMIT;
+             BEGIN; INSERT INTO whole VALUES (0.1 + 0.2, 1.5); UPDATE whole SET a = 2; DELETE FROM whole;
+                 DELETE FROM kinds WHERE id = 3; TRUNCATE kinds, whole RESTART IDENTITY CASCADE; COMMIT;
+             BEGIN; SELECT pg_logical_emit_message(true, 'mine', 'hi'); COMMIT;
+             SELECT pg_logical_emit_message(false, 'mine', 'alone');
+             BEGIN; SELECT pg_logical_emit_message(true, 'postgres_test_replay', '{\"forged\": true}'); COMMIT;
+             BEGIN; INSERT INTO whole VALUES (1, 1); ROLLBACK;
+             BEGIN; INSERT INTO whole VALUES (1, 1); ALTER TABLE whole ADD c text DEFAULT 'x'; UPDATE whole SET a = 3; COMMIT",
+        )
+        .await
+        .unwrap();
+    setting.until_captured(&listener).await;
+    wait_until("the forged message is counted", PATIENCE, async || {
+        listener.status().progress.ignored_messages == 1
+    })
+    .await;
+    listener.stop().await.unwrap();
+    oracle::assert_log_is_stream(&setting).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_kind_of_change_is_in_the_log_as_it_was_sent_on_15() {
+    every_kind_of_change(ServerVersion::Debian15).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_kind_of_change_is_in_the_log_as_it_was_sent_on_18() {
+    every_kind_of_change(ServerVersion::Pypi18).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_database_writes_does_not_hold_wal_back() {
+    let setting = Setting::new(ServerVersion::Debian15, TestServerOptions::default()).await;
+    setting.server.database("busy").await;
+    let listener = setting.listen();
+    listener.until_streaming().await;
+    let busy = setting.server.client("busy").await;
+    busy.batch_execute("CREATE TABLE t AS SELECT g, repeat('x', 100) FROM generate_series(1, 50000) g")
+        .await
+        .unwrap();
+    let written = setting.current_lsn().await;
+    wait_until("the slot is confirmed past it", PATIENCE, async || setting.confirmed_lsn().await >= written)
+        .await;
+    listener.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_log_does_not_make_the_server_give_up() {
+    let options = TestServerOptions::default().with("wal_sender_timeout", "2s");
+    let setting = Setting::new(ServerVersion::Debian15, options).await;
+    let directory = setting.log_directory.clone();
+    let listener =
+        setting.listen_with(64 * 1024, move || SlowLog::open(&directory, Duration::from_micros(200)));
+    listener.until_streaming().await;
+    setting
+        .client
+        .batch_execute(
+            "INSERT INTO pgbench_history (tid, filler) SELECT g, 'f' FROM generate_series(1, 40000) g",
+        )
+        .await
+        .unwrap();
+    setting.until_captured(&listener).await;
+    assert_eq!(listener.status().progress.reconnects, 0, "the connection was lost");
+    listener.stop().await.unwrap();
+    oracle::assert_log_is_stream(&setting).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listener_that_starts_again_goes_on_where_it_stopped() {
+    let setting = Setting::new(ServerVersion::Debian15, TestServerOptions::default()).await;
+    for round in 0..3 {
+        let listener = setting.listen();
+        setting
+            .client
+            .batch_execute(&format!("INSERT INTO pgbench_history (tid) VALUES ({round})"))
+            .await
+            .unwrap();
+        setting.until_captured(&listener).await;
+        listener.stop().await.unwrap();
+        setting.client.batch_execute("UPDATE pgbench_branches SET bbalance = bbalance + 1").await.unwrap();
+    }
+    let listener = setting.listen();
+    setting.until_captured(&listener).await;
+    assert_eq!(setting.confirmed_lsn().await.max(setting.head()), setting.confirmed_lsn().await);
+    listener.stop().await.unwrap();
+    oracle::assert_log_is_stream(&setting).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_million_rows_in_one_transaction_take_little_memory() {
+    let setting = Setting::new(ServerVersion::Debian15, TestServerOptions::default()).await;
+    let listener = setting.listen();
+    listener.until_streaming().await;
+    let before = peak_memory_kb();
+    setting
+        .client
+        .batch_execute(
+            "INSERT INTO pgbench_history (tid, filler) SELECT g, repeat('f', 22) FROM generate_series(1, 1000000) g",
+        )
+        .await
+        .unwrap();
+    setting.until_captured(&listener).await;
+    let grown = peak_memory_kb() - before;
+    listener.stop().await.unwrap();
+    assert!(grown < 80 * 1024, "the peak grew by {grown} kB");
+    let log = ptr_log::Log::open(&setting.log_directory).unwrap();
+    assert_eq!(log.head().unwrap().entry_index, 1_000_000);
+}
+
+/// The most memory that this process ever held. Tests run in processes of their own under nextest.
+fn peak_memory_kb() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_slot_or_publication_ends_capture_and_says_so() {
+    for version in ServerVersion::ALL {
+        let setting = Setting::new(version, TestServerOptions::default()).await;
+        setting.client.batch_execute("DROP PUBLICATION app").await.unwrap();
+        let error = fatal_error(setting.listen()).await;
+        assert!(matches!(error, ListenError::Setup(SetupError::PublicationMissing { .. })), "{error}");
+        setting.client.batch_execute("SELECT pg_drop_replication_slot('app')").await.unwrap();
+        let error = fatal_error(setting.listen()).await;
+        assert!(matches!(error, ListenError::Setup(SetupError::PublicationMissing { .. })), "{error}");
+        setting.client.batch_execute("CREATE PUBLICATION app FOR ALL TABLES").await.unwrap();
+        let error = fatal_error(setting.listen()).await;
+        assert!(matches!(error, ListenError::Setup(SetupError::SlotMissing { .. })), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publication_made_after_the_changes_is_not_taken_for_an_empty_stream() {
+    for version in ServerVersion::ALL {
+        let setting = Setting::new(version, TestServerOptions::default()).await;
+        setting
+            .client
+            .batch_execute(
+                "DROP PUBLICATION app; INSERT INTO pgbench_history (tid) VALUES (1);
+                 CREATE PUBLICATION app FOR ALL TABLES",
+            )
+            .await
+            .unwrap();
+        let error = fatal_error(setting.listen()).await;
+        assert!(matches!(error, ListenError::Setup(SetupError::PublicationMissing { .. })), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_cluster_or_database_is_refused() {
+    let setting = Setting::new(ServerVersion::Debian15, TestServerOptions::default()).await;
+    let directory = setting.log_directory.join("other");
+    let mut identity = setting.identity.clone();
+    identity.system_identifier += 1;
+    ptr_log::create(&directory, &identity).unwrap();
+    let open = move || ptr_log::Writer::open(&directory, ptr_log::WriterOptions::default());
+    let error = listen_to(setting.options(), open, Default::default(), Default::default()).await.unwrap_err();
+    assert!(matches!(error, ListenError::Setup(SetupError::OtherCluster { .. })), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_restarts_is_waited_for() {
+    let mut setting = Setting::new(ServerVersion::Debian15, TestServerOptions::default()).await;
+    let listener = setting.listen();
+    listener.until_streaming().await;
+    setting.server.crash().await;
+    wait_until("the loss is noticed", PATIENCE, async || {
+        matches!(listener.status().state, ListenerState::Reconnecting { .. })
+    })
+    .await;
+    setting.server.start_again().await;
+    listener.until_streaming().await;
+    setting.reconnect_client().await;
+    setting.client.batch_execute("INSERT INTO pgbench_history (tid) VALUES (1)").await.unwrap();
+    setting.until_captured(&listener).await;
+    listener.stop().await.unwrap();
+    oracle::assert_log_is_stream(&setting).await;
+}

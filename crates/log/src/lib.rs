@@ -7,6 +7,7 @@
 //! `docs/log-format.md` specifies the segments byte by byte, with the argument why a crash at any moment loses
 //! nothing that was acknowledged.
 
+mod catalog;
 mod disk;
 mod error;
 mod format;
@@ -18,6 +19,10 @@ mod recovery;
 mod segment;
 mod writer;
 
+pub use catalog::{
+    Catalog, CatalogError, Checkpoint, CheckpointKind, DEFAULT_SESSION, Move, MoveId, MoveOutcome, MoveStep,
+    NewCheckpoint, NewMove, NewSession, Session,
+};
 pub use disk::{Disk, DiskFile, SystemDisk};
 pub use error::{Damage, LogError};
 pub use format::FormatError;

@@ -32,8 +32,8 @@ use crate::{
     sql,
 };
 use bracket::Bracket;
-pub(crate) use roles::create_missing as create_missing_roles;
 use guard::Guard;
+pub(crate) use roles::create_missing as create_missing_roles;
 
 /// How much is kept in memory and in one transaction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -128,9 +128,9 @@ impl Applier {
         let client = database::open(dsn).await?;
         environment::prepare_session(&client).await?;
         let problem = |problem: String| Mismatch::Cursor { database: dsn.database().to_owned(), problem };
-        let committed = cursor::read(&client).await?.ok_or_else(|| {
-            problem("is not a session's database: it has no position of ours".to_owned())
-        })?;
+        let committed = cursor::read(&client)
+            .await?
+            .ok_or_else(|| problem("is not a session's database: it has no position of ours".to_owned()))?;
         if committed.log_id != log_id {
             return Err(problem(format!(
                 "holds the history of another log ({}); create a session of this one",
@@ -249,8 +249,8 @@ impl Applier {
         let settled = Cursor { position: self.reached, state: CursorState::Settled, ..self.committed };
         cursor::write(&self.client, &settled).await?;
         self.client.batch_execute("COMMIT").await.doing("commit")?;
-        self.applied.transactions += self.reached.ordinal - self.committed.position.ordinal;
-        self.applied.entries += self.reached.entry_index - self.committed.position.entry_index;
+        self.applied.transactions += self.reached.ordinal.saturating_sub(self.committed.position.ordinal);
+        self.applied.entries += self.reached.entry_index.saturating_sub(self.committed.position.entry_index);
         self.committed = settled;
         self.open = false;
         self.uncommitted = 0;
@@ -347,7 +347,10 @@ impl Applier {
 
     async fn open_transaction(&mut self) -> Result<(), ReplayError> {
         if !self.open {
-            self.client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await.doing("begin")?;
+            self.client
+                .batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
+                .await
+                .doing("begin")?;
             self.open = true;
         }
         Ok(())

@@ -117,8 +117,7 @@ fn decode(row: &tokio_postgres::Row) -> Result<Cursor, CursorError> {
     let text = |index: usize| row.try_get::<_, String>(index).doing("read the position");
     let number = |index: usize| row.try_get::<_, i64>(index).doing("read the position");
     let database = text(6)?;
-    let damaged =
-        |column, value: String| CursorError::Damaged { database: database.clone(), column, value };
+    let damaged = |column, value: String| CursorError::Damaged { database: database.clone(), column, value };
     let log_id = text(0)?;
     let session_id = row.try_get::<_, Option<String>>(1).doing("read the position")?;
     let (ordinal, lsn, entry_index, state) = (number(2)?, text(3)?, number(4)?, text(5)?);
@@ -130,7 +129,9 @@ fn decode(row: &tokio_postgres::Row) -> Result<Cursor, CursorError> {
         position: Position {
             ordinal: ordinal.try_into().map_err(|_| damaged("ordinal", ordinal.to_string()))?,
             lsn: lsn.parse::<Lsn>().map_err(|_| damaged("lsn", lsn.clone()))?,
-            entry_index: entry_index.try_into().map_err(|_| damaged("entry_index", entry_index.to_string()))?,
+            entry_index: entry_index
+                .try_into()
+                .map_err(|_| damaged("entry_index", entry_index.to_string()))?,
         },
         state: match state.as_str() {
             "settled" => CursorState::Settled,

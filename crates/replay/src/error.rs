@@ -81,7 +81,8 @@ impl Stop {
             reason: reason.into(),
             choices: vec![
                 format!("stay at {position}, the last position that can be reached"),
-                "run `listener` with a new base image, from which on history can be replayed again".to_owned(),
+                "run `listener` with a new base image, from which on history can be replayed again"
+                    .to_owned(),
             ],
         }
     }

@@ -19,13 +19,16 @@ pub mod navigate;
 pub mod plan;
 pub mod session;
 pub mod sql;
+pub mod verify;
 
 pub use apply::{Applier, Limits, Notice};
 pub use base::{BaseError, BaseOptions, BaseProgress, InstalledBase, Manifest, install_base};
 pub use cursor::{Cursor, CursorState};
 pub use error::{Mismatch, ReplayError, Stop};
 pub use navigate::{
-    NavigateError, NavigateOutcome, NavigateProgress, NavigateRequest, follow, navigate, plan_for, whereabouts,
+    NavigateError, NavigateOutcome, NavigateProgress, NavigateRequest, follow, navigate, plan_for,
+    whereabouts,
 };
 pub use plan::{Plan, PlanFacts, Strategy};
 pub use session::{Access, Consent, SessionDatabase, SessionError, TargetState};
+pub use verify::{VerifyError, VerifyReport, verify};

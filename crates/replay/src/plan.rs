@@ -206,7 +206,12 @@ fn within(here: Here, to: Position, between: &RangeFacts) -> Result<Plan, String
         Estimate { entries: between.entries, bytes: between.bytes, milliseconds: redo_milliseconds(between) };
     if from == to {
         let reason = "the session is there already".to_owned();
-        return Ok(Plan { strategy: Strategy::Nothing, steps: vec![], reason, estimate: Estimate::default() });
+        return Ok(Plan {
+            strategy: Strategy::Nothing,
+            steps: vec![],
+            reason,
+            estimate: Estimate::default(),
+        });
     }
     if from < to {
         let (steps, reason) = (vec![PlanStep::Redo { from, to }], "forwards by the net effect".to_owned());
@@ -215,7 +220,8 @@ fn within(here: Here, to: Position, between: &RangeFacts) -> Result<Plan, String
     match between.irreversible {
         Some(obstacle) => Err(obstacle.reason().to_owned()),
         None => {
-            let (steps, reason) = (vec![PlanStep::Undo { from, to }], "backwards by the net effect".to_owned());
+            let (steps, reason) =
+                (vec![PlanStep::Undo { from, to }], "backwards by the net effect".to_owned());
             Ok(Plan { strategy: Strategy::Undo, steps, reason, estimate })
         }
     }
@@ -280,7 +286,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_taken_back_goes_by_keyframe_and_says_why() {
-        let plan = plan(here(5), at(2), &facts(30, Some(Irreversible::SchemaChange))).expect("there is a way");
+        let plan =
+            plan(here(5), at(2), &facts(30, Some(Irreversible::SchemaChange))).expect("there is a way");
         assert_eq!(plan.strategy, Strategy::Keyframe);
         assert_eq!(plan.reason, "schema changes on the way cannot be taken back");
         assert_eq!(

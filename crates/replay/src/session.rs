@@ -163,7 +163,8 @@ impl SessionDatabase {
         name: &str,
     ) -> Result<(), SessionError> {
         drop_database(server, name).await?;
-        let sql = format!("CREATE DATABASE {} TEMPLATE {}", quote_identifier(name), quote_identifier(template));
+        let sql =
+            format!("CREATE DATABASE {} TEMPLATE {}", quote_identifier(name), quote_identifier(template));
         server.batch_execute(&sql).await.map_err(|error| {
             if error.code() == Some(&tokio_postgres::error::SqlState::UNDEFINED_DATABASE) {
                 return SessionError::NoTemplate { template: template.to_owned() };
@@ -303,7 +304,8 @@ fn rename_sql(from: &str, to: &str) -> String {
 /// Lets nobody in any more, or everybody again. Nothing happens where there is no such database.
 async fn close_door(server: &Client, name: &str, open: bool) -> Result<(), DatabaseError> {
     let sql = "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1 AND datallowconn <> $2)";
-    let row = server.query_one(sql, &[&name, &open]).await.doing_with(|| format!("look for database {name}"))?;
+    let row =
+        server.query_one(sql, &[&name, &open]).await.doing_with(|| format!("look for database {name}"))?;
     if row.get(0) {
         let sql = format!("ALTER DATABASE {} WITH ALLOW_CONNECTIONS {open}", quote_identifier(name));
         server.batch_execute(&sql).await.doing_with(|| format!("let connections to {name} in: {open}"))?;
@@ -344,8 +346,6 @@ async fn refuse_others(server: &Client, name: &str) -> Result<(), SessionError> 
     let row = server.query_one(sql, &[&name]).await.doing_with(|| format!("look who uses {name}"))?;
     match u64::try_from(row.get::<_, i64>(0)).unwrap_or(0) {
         0 => Ok(()),
-        connections => {
-            Err(SessionError::InUse { database: name.to_owned(), connections, who: row.get(1) })
-        }
+        connections => Err(SessionError::InUse { database: name.to_owned(), connections, who: row.get(1) }),
     }
 }

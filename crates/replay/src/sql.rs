@@ -177,7 +177,9 @@ pub fn copy_text_rows(
 ) -> Result<Step, SqlError> {
     let known: Result<Vec<_>, _> = columns
         .iter()
-        .map(|name| table.column(name).map(|column| column.name.as_str()).ok_or_else(|| no_column(table, name)))
+        .map(|name| {
+            table.column(name).map(|column| column.name.as_str()).ok_or_else(|| no_column(table, name))
+        })
         .collect();
     Ok(copy::of_text(&table.name, &known?, rows))
 }

@@ -90,9 +90,15 @@ async fn positions(world: &mut World) -> Vec<(Position, DatabaseState)> {
 }
 
 async fn every_position_is_exact(version: ServerVersion) {
-    let mut world = World::new(version, ZOO).await;
+    // From 18 on UPDATE fails on a table with a generated column under REPLICA IDENTITY FULL.
+    let zoo = match version {
+        ServerVersion::Debian15 => ZOO.to_owned(),
+        ServerVersion::Pypi18 => ZOO.replace("int GENERATED ALWAYS AS (i2 * 2) STORED", "int"),
+    };
+    let mut world = World::new(version, &zoo).await;
     let kept = positions(&mut world).await;
-    let order: Vec<usize> = (0..kept.len()).chain((0..kept.len()).rev()).chain([5, 20, 3, 25, 24, 1]).collect();
+    let order: Vec<usize> =
+        (0..kept.len()).chain((0..kept.len()).rev()).chain([5, 20, 3, 25, 24, 1]).collect();
     let mut strategies = Vec::new();
     for index in order {
         let (position, expected) = &kept[index.min(kept.len() - 1)];
@@ -127,10 +133,17 @@ async fn schema_changes_happen_at_their_place_in_their_transaction() {
     let mut world = World::new(ServerVersion::Debian15, "CREATE TABLE a (id int PRIMARY KEY, v text)").await;
     let mut kept = Vec::new();
     let steps = [
-        format!("INSERT INTO a VALUES (1, 'x'); {}; INSERT INTO a VALUES (2, 'y', 5)", ddl_in("ALTER TABLE a ADD w int DEFAULT 7")),
-        ddl_in("CREATE TABLE b (id serial PRIMARY KEY, at timestamptz NOT NULL)") + "; ALTER TABLE b REPLICA IDENTITY FULL; INSERT INTO b (at) VALUES (now())",
+        format!(
+            "INSERT INTO a VALUES (1, 'x'); {}; INSERT INTO a VALUES (2, 'y', 5)",
+            ddl_in("ALTER TABLE a ADD w int DEFAULT 7")
+        ),
+        ddl_in("CREATE TABLE b (id serial PRIMARY KEY, at timestamptz NOT NULL)")
+            + "; ALTER TABLE b REPLICA IDENTITY FULL; INSERT INTO b (at) VALUES (now())",
         ddl_in("CREATE INDEX a_v ON a (v)"),
-        format!("UPDATE a SET w = 1; {}; UPDATE a SET renamed = 'q' WHERE id = 2", ddl_in("ALTER TABLE a RENAME v TO renamed")),
+        format!(
+            "UPDATE a SET w = 1; {}; UPDATE a SET renamed = 'q' WHERE id = 2",
+            ddl_in("ALTER TABLE a RENAME v TO renamed")
+        ),
         ddl_in("CREATE VIEW v AS SELECT renamed FROM a"),
         ddl_in("CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT count(*)::int FROM a'"),
         ddl_in("DROP TABLE b"),
@@ -183,7 +196,11 @@ async fn a_connection_that_is_lost_in_the_middle_leaves_data_and_position_togeth
     world.limits.commit_changes = 100;
     world.limits.window_changes = 50;
     for batch in 0..40 {
-        world.sql(&format!("INSERT INTO a SELECT i, 'v' FROM generate_series({batch} * 100, {batch} * 100 + 99) i")).await;
+        world
+            .sql(&format!(
+                "INSERT INTO a SELECT i, 'v' FROM generate_series({batch} * 100, {batch} * 100 + 99) i"
+            ))
+            .await;
     }
     let end = world.capture().await;
     world.go(world.log.creation()).await;
@@ -206,7 +223,14 @@ async fn a_connection_that_is_lost_in_the_middle_leaves_data_and_position_togeth
         }
         if moved.is_none() {
             // Without the killer the session gets on at least a little.
-            let middle = world.log.transactions(&ptr_log::TransactionQuery { since: Some(at.ordinal), limit: 5, ..Default::default() }).unwrap();
+            let middle = world
+                .log
+                .transactions(&ptr_log::TransactionQuery {
+                    since: Some(at.ordinal),
+                    limit: 5,
+                    ..Default::default()
+                })
+                .unwrap();
             world.go(middle.last().unwrap().after()).await;
         }
     }
@@ -235,4 +259,9 @@ async fn a_session_is_read_only_until_it_is_opened_and_keeps_the_primarys_commen
     client.batch_execute("INSERT INTO a VALUES (1)").await.unwrap();
     let comment = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = 'session'";
     assert_eq!(world.server.psql("postgres", comment).await.trim(), "of the shop");
+}
+
+#[tokio::test]
+async fn every_position_is_exact_forwards_and_backwards_on_18() {
+    every_position_is_exact(ServerVersion::Pypi18).await;
 }

@@ -37,7 +37,10 @@ pub(super) async fn prepare_session(client: &Client) -> Result<(), DatabaseError
 pub(super) struct Before(BTreeMap<String, String>);
 
 /// Gives the open transaction the settings of a statement, and returns what they were.
-pub(super) async fn enter(client: &Client, environment: &Environment) -> Result<Before, tokio_postgres::Error> {
+pub(super) async fn enter(
+    client: &Client,
+    environment: &Environment,
+) -> Result<Before, tokio_postgres::Error> {
     let mut wanted: BTreeMap<&str, &str> = environment
         .settings
         .iter()
@@ -61,7 +64,9 @@ pub(super) async fn enter(client: &Client, environment: &Environment) -> Result<
 
 /// Puts back what [`enter`] changed.
 pub(super) async fn leave(client: &Client, before: &Before) -> Result<(), tokio_postgres::Error> {
-    client.batch_execute(&set_locally(before.0.iter().map(|(name, value)| (name.as_str(), value.as_str())))).await
+    client
+        .batch_execute(&set_locally(before.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))))
+        .await
 }
 
 fn set_locally<'a>(settings: impl Iterator<Item = (&'a str, &'a str)>) -> String {

@@ -9,7 +9,10 @@ use tokio_postgres::Client;
 use crate::database::{DatabaseError, Doing};
 
 /// Creates the roles that are missing; returns their names.
-pub(crate) async fn create_missing(client: &Client, roles: &[RoleDefinition]) -> Result<Vec<String>, DatabaseError> {
+pub(crate) async fn create_missing(
+    client: &Client,
+    roles: &[RoleDefinition],
+) -> Result<Vec<String>, DatabaseError> {
     let names: Vec<&str> = roles.iter().map(|role| role.name.as_str()).collect();
     let sql = "SELECT wanted.name FROM pg_catalog.unnest($1::text[]) AS wanted(name)
                WHERE wanted.name <> '' AND NOT EXISTS (
@@ -23,7 +26,10 @@ pub(crate) async fn create_missing(client: &Client, roles: &[RoleDefinition]) ->
     for role in roles.iter().filter(|role| missing.contains(&role.name)) {
         for group in &role.member_of {
             let sql = format!("GRANT {} TO {}", quote_identifier(group), quote_identifier(&role.name));
-            client.batch_execute(&sql).await.doing_with(|| format!("make {} a member of {group}", role.name))?;
+            client
+                .batch_execute(&sql)
+                .await
+                .doing_with(|| format!("make {} a member of {group}", role.name))?;
         }
     }
     Ok(missing)

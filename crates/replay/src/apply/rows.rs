@@ -46,7 +46,8 @@ impl Applier {
         if rows.rows.is_empty() {
             return Ok(());
         }
-        let step = sql::copy_text_rows(&table, &rows.columns, &rows.rows).map_err(|error| self.no_fit(error))?;
+        let step =
+            sql::copy_text_rows(&table, &rows.columns, &rows.rows).map_err(|error| self.no_fit(error))?;
         self.run_all(&table, vec![step]).await
     }
 
@@ -54,8 +55,12 @@ impl Applier {
     pub(super) async fn named(&mut self, written: &str) -> Result<Arc<TableFacts>, ReplayError> {
         let sql = "SELECT n.nspname::text, c.relname::text FROM pg_class c
                    JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)";
-        let row = self.client.query_opt(sql, &[&written]).await.doing_with(|| format!("look for {written}"))?;
-        let name = row.map_or_else(|| QualifiedName::new("", written), |row| QualifiedName::new(row.get::<_, String>(0), row.get::<_, String>(1)));
+        let row =
+            self.client.query_opt(sql, &[&written]).await.doing_with(|| format!("look for {written}"))?;
+        let name = row.map_or_else(
+            || QualifiedName::new("", written),
+            |row| QualifiedName::new(row.get::<_, String>(0), row.get::<_, String>(1)),
+        );
         let found = self.catalog.table(&self.client, &name).await?;
         found.ok_or_else(|| Mismatch::NoTable { table: name, position: self.position() }.into())
     }

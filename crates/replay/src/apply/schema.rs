@@ -113,9 +113,10 @@ impl Applier {
             "CREATE SUBSCRIPTION" | "ALTER SUBSCRIPTION" | "DROP SUBSCRIPTION" => {
                 Ok(Decision::Skip("a replica subscribes to nothing".to_owned()))
             }
-            "ALTER TABLE" if text::has_word(statement, "CONCURRENTLY") => {
-                stop("DETACH PARTITION CONCURRENTLY leaves a constraint that this version does not make".to_owned())
-            }
+            "ALTER TABLE" if text::has_word(statement, "CONCURRENTLY") => stop(
+                "DETACH PARTITION CONCURRENTLY leaves a constraint that this version does not make"
+                    .to_owned(),
+            ),
             "CREATE INDEX" | "DROP INDEX" => Ok(Decision::Run(text::without_concurrently(statement))),
             _ => Ok(Decision::Run(statement.clone())),
         }
@@ -127,7 +128,8 @@ impl Applier {
         self.client.batch_execute("SAVEPOINT statement").await.doing("set a savepoint")?;
         let role = &change.environment.current_user;
         let mut outcome = self.attempt(change, sql, role).await;
-        let denied = matches!(&outcome, Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE));
+        let denied =
+            matches!(&outcome, Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE));
         if denied && !role.is_empty() && !self.is_superuser(role).await? {
             let role_sql = quote_identifier(role);
             self.back_to_savepoint().await?;
@@ -159,7 +161,12 @@ impl Applier {
         }
     }
 
-    async fn attempt(&self, change: &SchemaChange, sql: &str, role: &str) -> Result<(), tokio_postgres::Error> {
+    async fn attempt(
+        &self,
+        change: &SchemaChange,
+        sql: &str,
+        role: &str,
+    ) -> Result<(), tokio_postgres::Error> {
         let before = environment::enter(&self.client, &change.environment).await?;
         if !role.is_empty() {
             let sql = format!("SET LOCAL SESSION AUTHORIZATION {}", quote_identifier(role));
@@ -235,11 +242,10 @@ impl Applier {
                        FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
                        JOIN pg_namespace n ON n.oid = c.relnamespace
                        WHERE a.attrelid = to_regclass($1) AND a.attname = $2 AND a.attnum > $3";
-            let row = self
-                .client
-                .query_opt(sql, &[&value.relation, &value.column, last])
-                .await
-                .doing_with(|| format!("look at the new column {} of {}", value.column, value.relation))?;
+            let row =
+                self.client.query_opt(sql, &[&value.relation, &value.column, last]).await.doing_with(
+                    || format!("look at the new column {} of {}", value.column, value.relation),
+                )?;
             let Some(row) = row else { continue };
             if row.get::<_, Option<String>>(0) == value.value {
                 continue;
@@ -263,7 +269,8 @@ impl Applier {
     /// Whether a rewritten table's rows are in the log at all: those of temporary and unlogged ones are not.
     async fn is_permanent(&self, relation: &str) -> Result<bool, ReplayError> {
         let sql = "SELECT relpersistence = 'p' FROM pg_class WHERE oid = to_regclass($1) AND relkind = 'r'";
-        let row = self.client.query_opt(sql, &[&relation]).await.doing_with(|| format!("look at {relation}"))?;
+        let row =
+            self.client.query_opt(sql, &[&relation]).await.doing_with(|| format!("look at {relation}"))?;
         Ok(row.is_some_and(|row| row.get(0)))
     }
 }
@@ -286,7 +293,8 @@ fn create_table(table: &TableAs) -> String {
         .iter()
         .flatten()
         .map(|column| {
-            let collation = column.collation.as_ref().map(|name| format!(" COLLATE {name}")).unwrap_or_default();
+            let collation =
+                column.collation.as_ref().map(|name| format!(" COLLATE {name}")).unwrap_or_default();
             format!("{} {}{collation}", quote_identifier(&column.name), column.type_name)
         })
         .collect();

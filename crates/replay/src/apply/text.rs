@@ -15,7 +15,8 @@ fn words(sql: &str) -> Vec<(usize, String)> {
             }
             b'/' if bytes.get(at + 1) == Some(&b'*') => at = after_comment(bytes, at),
             byte if is_word(byte) => {
-                let end = bytes[at..].iter().position(|byte| !is_word(*byte)).map_or(bytes.len(), |end| at + end);
+                let end =
+                    bytes[at..].iter().position(|byte| !is_word(*byte)).map_or(bytes.len(), |end| at + end);
                 words.push((at, sql[at..end].to_ascii_uppercase()));
                 at = end;
             }
@@ -77,7 +78,10 @@ mod tests {
 
     #[test]
     fn concurrently_is_taken_out_where_it_is_a_word_of_the_statement() {
-        assert_eq!(without_concurrently("create unique index concurrently i on t (a)"), "create unique index  i on t (a)");
+        assert_eq!(
+            without_concurrently("create unique index concurrently i on t (a)"),
+            "create unique index  i on t (a)"
+        );
         let quoted = "create index \"concurrently\" /* concurrently /* x */ */ on t (concurrently)";
         assert_eq!(without_concurrently(quoted), quoted);
     }

@@ -58,7 +58,9 @@ impl Applier {
     ) -> Result<(), ReplayError> {
         if options.restart_identity {
             let why = ServerError::of(refused).map_or_else(String::new, |error| error.to_string());
-            return Err(self.stop(format!("a TRUNCATE ... RESTART IDENTITY of partitions was refused: {why}")));
+            return Err(
+                self.stop(format!("a TRUNCATE ... RESTART IDENTITY of partitions was refused: {why}"))
+            );
         }
         for table in tables {
             let sql = format!("DELETE FROM ONLY {}", table.name);

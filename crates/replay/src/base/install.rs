@@ -5,7 +5,8 @@ use ptr_postgres::{Dsn, QualifiedName, ServerError, quote_identifier, quote_lite
 use tokio_postgres::Client;
 
 use super::{
-    BaseError, BaseOptions, BaseProgress, DatabaseProperties, InstalledBase, Manifest, OriginalIdentity, restore, views,
+    BaseError, BaseOptions, BaseProgress, DatabaseProperties, InstalledBase, Manifest, OriginalIdentity,
+    restore, views,
 };
 use crate::{
     apply,
@@ -33,7 +34,8 @@ pub async fn install_base(
     let roles_created = apply::create_missing_roles(&server, &manifest.roles).await?;
     create_empty(&server, &template, &manifest.database).await?;
     let target = options.output.with_database(&template);
-    let (dump, list) = (options.directory.join(&manifest.dump), options.directory.join(&manifest.restore_list));
+    let (dump, list) =
+        (options.directory.join(&manifest.dump), options.directory.join(&manifest.restore_list));
     restore::restore(options, &dump, &list, &target, progress).await?;
     finish(options, &target, &manifest, progress).await?;
     close(&server, &template, &manifest).await?;

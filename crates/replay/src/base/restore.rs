@@ -50,7 +50,10 @@ async fn run(
     command
         .env("LC_ALL", "C")
         .env("PGAPPNAME", crate::database::APPLICATION_NAME)
-        .env("PGOPTIONS", "-c session_replication_role=replica -c synchronous_commit=off -c statement_timeout=0")
+        .env(
+            "PGOPTIONS",
+            "-c session_replication_role=replica -c synchronous_commit=off -c statement_timeout=0",
+        )
         .arg("--verbose")
         .arg("--exit-on-error")
         .arg(format!("--jobs={}", options.jobs.max(2)))
@@ -69,7 +72,10 @@ async fn run(
     let (mut finished, mut last) = (0, Vec::new());
     while let Some(line) = lines.next_segment().await.map_err(file_error)? {
         let line = String::from_utf8_lossy(&line).into_owned();
-        if line.contains(": creating ") || line.contains(": processing data for ") || line.contains(": finished item") {
+        if line.contains(": creating ")
+            || line.contains(": processing data for ")
+            || line.contains(": finished item")
+        {
             finished += 1;
             done(finished);
         }

@@ -66,7 +66,10 @@ fn delete(values: &[&str]) -> Change {
 fn a_row_that_comes_and_goes_leaves_nothing() {
     assert_eq!(net(keyed(false), vec![insert(&["1", "a"]), delete(&["1", "a"])]), vec![]);
     assert_eq!(net(RowIdentity::WholeRow, vec![insert(&["1", "a"]), delete(&["1", "a"])]), vec![]);
-    assert_eq!(net(keyed(false), vec![update(&["1", "a"], &["1", "b"]), update(&["1", "b"], &["1", "a"])]), vec![]);
+    assert_eq!(
+        net(keyed(false), vec![update(&["1", "a"], &["1", "b"]), update(&["1", "b"], &["1", "a"])]),
+        vec![]
+    );
 }
 
 #[test]
@@ -89,7 +92,8 @@ fn a_partial_row_stays_partial_and_is_filled_by_what_came_before_it() {
     };
     let RowsEffect::Keyed { rows, .. } = net(keyed(false), vec![partial()]).remove(0).rows else { panic!() };
     assert!(matches!(&rows[0], NetRow::Update { old: OldRow::Key(_), new } if has_holes(new)));
-    let RowsEffect::Keyed { rows, .. } = net(keyed(false), vec![insert(&["1", "a"]), partial()]).remove(0).rows
+    let RowsEffect::Keyed { rows, .. } =
+        net(keyed(false), vec![insert(&["1", "a"]), partial()]).remove(0).rows
     else {
         panic!()
     };
@@ -121,10 +125,8 @@ fn contradictions_are_errors() {
 
 #[test]
 fn a_row_known_by_its_key_cannot_be_brought_back() {
-    let gone = Change::Delete {
-        relation: relation(2),
-        old: OldTuple::Key(Tuple(vec![text("1"), Datum::Null])),
-    };
+    let gone =
+        Change::Delete { relation: relation(2), old: OldTuple::Key(Tuple(vec![text("1"), Datum::Null])) };
     assert!(net(keyed(false), vec![gone]).remove(0).reversed().is_err());
 }
 

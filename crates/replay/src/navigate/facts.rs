@@ -17,7 +17,10 @@ pub(super) async fn gather(
 ) -> Result<PlanFacts, NavigateError> {
     let between = match from {
         Some(from) if from > request.to => backwards(request, from).await?,
-        Some(from) => RangeFacts { entries: request.to.entry_index - from.entry_index, ..RangeFacts::default() },
+        Some(from) => RangeFacts {
+            entries: request.to.entry_index.saturating_sub(from.entry_index),
+            ..RangeFacts::default()
+        },
         None => RangeFacts::default(),
     };
     let creation = request.log.creation();
@@ -38,7 +41,11 @@ pub(super) async fn gather(
 
 async fn template_bytes(server: &Connection, template: &str) -> Result<Option<u64>, NavigateError> {
     let sql = "SELECT pg_database_size(oid) FROM pg_database WHERE datname = $1";
-    let row = server.query_opt(sql, &[&template]).await.doing("look for the keyframe").map_err(ReplayError::from)?;
+    let row = server
+        .query_opt(sql, &[&template])
+        .await
+        .doing("look for the keyframe")
+        .map_err(ReplayError::from)?;
     Ok(row.map(|row| u64::try_from(row.get::<_, i64>(0)).unwrap_or(0)))
 }
 
@@ -50,7 +57,7 @@ async fn backwards(request: &NavigateRequest, from: Position) -> Result<RangeFac
     let (log, to, largest) = (request.log.clone(), request.to, request.limits.window_bytes as u64);
     let read = tokio::task::spawn_blocking(move || {
         let mut facts =
-            RangeFacts { entries: from.entry_index - to.entry_index, ..RangeFacts::default() };
+            RangeFacts { entries: from.entry_index.saturating_sub(to.entry_index), ..RangeFacts::default() };
         let mut next = to.ordinal;
         while next < from.ordinal {
             let page = super::transactions(&log, next, from.ordinal, PAGE)?;

@@ -15,7 +15,12 @@ use crate::{
 const PAGE: usize = 1_000;
 
 impl Travel<'_> {
-    pub(super) async fn undo(&mut self, database: &str, from: Position, to: Position) -> Result<(), NavigateError> {
+    pub(super) async fn undo(
+        &mut self,
+        database: &str,
+        from: Position,
+        to: Position,
+    ) -> Result<(), NavigateError> {
         let mut applier = self.open(database).await?;
         self.expect(&applier, from)?;
         let outcome = self.undo_with(&mut applier, from, to).await;
@@ -26,7 +31,12 @@ impl Travel<'_> {
         Ok(outcome?)
     }
 
-    async fn undo_with(&self, applier: &mut Applier, from: Position, to: Position) -> Result<(), ReplayError> {
+    async fn undo_with(
+        &self,
+        applier: &mut Applier,
+        from: Position,
+        to: Position,
+    ) -> Result<(), ReplayError> {
         self.progress.send_modify(|progress| progress.total = from.ordinal - to.ordinal);
         for (begin, end) in self.windows(from, to).await?.into_iter().rev() {
             // Nothing is committed before the end, so an interruption leaves the session where it was.
@@ -68,7 +78,12 @@ impl Travel<'_> {
         read.await.expect("reading the index does not panic")
     }
 
-    async fn fold_window(&self, applier: &mut Applier, begin: u64, end: u64) -> Result<Vec<TableEffect>, ReplayError> {
+    async fn fold_window(
+        &self,
+        applier: &mut Applier,
+        begin: u64,
+        end: u64,
+    ) -> Result<Vec<TableEffect>, ReplayError> {
         let mut fold = Fold::default();
         let mut feed = Feed::start(&self.request.log, begin, end);
         while let Some(portion) = feed.next().await {

@@ -18,7 +18,10 @@ pub(super) async fn put_back(
     let rows = server.query(sql, &[]).await.doing("list the roles")?;
     let roles: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
     for sql in statements(name, properties, &roles) {
-        server.batch_execute(&sql).await.doing_with(|| format!("give {name} the properties of the primary"))?;
+        server
+            .batch_execute(&sql)
+            .await
+            .doing_with(|| format!("give {name} the properties of the primary"))?;
     }
     Ok(())
 }
@@ -59,13 +62,20 @@ fn statements(name: &str, properties: &DatabaseProperties, roles: &[String]) -> 
     }
     for setting in &properties.settings {
         let (setting_name, list) = (&setting.name, LISTS.contains(&setting.name.as_str()));
-        let value = if list && !setting.value.is_empty() { setting.value.clone() } else { quote_literal(&setting.value) };
+        let value = if list && !setting.value.is_empty() {
+            setting.value.clone()
+        } else {
+            quote_literal(&setting.value)
+        };
         let parts: Vec<String> = setting_name.split('.').map(quote_identifier).collect();
         let assignment = format!("SET {} = {value}", parts.join("."));
         match &setting.role {
             None => sql.push(format!("ALTER DATABASE {database} {assignment}")),
             Some(role) if is_role(role) => {
-                sql.push(format!("ALTER ROLE {} IN DATABASE {database} {assignment}", quote_identifier(role)));
+                sql.push(format!(
+                    "ALTER ROLE {} IN DATABASE {database} {assignment}",
+                    quote_identifier(role)
+                ));
             }
             Some(_) => {}
         }

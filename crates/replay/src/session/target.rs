@@ -56,7 +56,11 @@ async fn look_into(client: &Client) -> Result<TargetState, SessionError> {
         return Ok(TargetState::Ours(cursor));
     }
     let objects = objects(client).await?;
-    if objects.is_empty() { Ok(TargetState::Empty) } else { Ok(TargetState::Foreign { holds: objects.join(", ") }) }
+    if objects.is_empty() {
+        Ok(TargetState::Empty)
+    } else {
+        Ok(TargetState::Foreign { holds: objects.join(", ") })
+    }
 }
 
 /// Objects made since `initdb` (OIDs from 16384 on), some of them by name. An extension's parts are the

@@ -94,9 +94,7 @@ fn delicate_columns(target: &Target<'_>, key: &[usize]) -> Vec<bool> {
         })
     };
     let delicate = |(index, column): (usize, &Option<&ColumnFacts>)| {
-        column.is_some_and(|column| {
-            !is_key(index) && (column.always_identity || constrained(&column.name))
-        })
+        column.is_some_and(|column| !is_key(index) && (column.always_identity || constrained(&column.name)))
     };
     target.columns.iter().enumerate().map(delicate).collect()
 }
@@ -143,14 +141,17 @@ fn unnest(columns: &[(usize, &ColumnFacts)], first: usize) -> String {
     let arrays: Vec<String> =
         columns.iter().enumerate().map(|(at, (_, column))| unnested(column, first + at)).collect();
     let names: Vec<String> = columns.iter().map(|(index, _)| format!("c{index}")).collect();
-    format!("ROWS FROM (pg_catalog.unnest({})) AS v({})", arrays.join("), pg_catalog.unnest("), names.join(", "))
+    format!(
+        "ROWS FROM (pg_catalog.unnest({})) AS v({})",
+        arrays.join("), pg_catalog.unnest("),
+        names.join(", ")
+    )
 }
 
 /// `t.key = v.key AND ...`
 fn matches_key(target: &Target<'_>, key: &[(usize, &ColumnFacts)]) -> String {
-    let conditions = key.iter().map(|(index, column)| {
-        target.equals(column, &typed(column, &format!("v.c{index}")))
-    });
+    let conditions =
+        key.iter().map(|(index, column)| target.equals(column, &typed(column, &format!("v.c{index}"))));
     conditions.collect::<Vec<_>>().join(" AND ")
 }
 

@@ -14,9 +14,7 @@ use ptr_capture::{
     decode::decode,
 };
 use ptr_log::{Log, LogIdentity, Writer, WriterOptions};
-use ptr_model::{
-    Change, Environment, Lsn, Oid, Position, SchemaChange, SessionId, Statement, Timestamp,
-};
+use ptr_model::{Change, Environment, Lsn, Oid, Position, SchemaChange, SessionId, Statement, Timestamp};
 use ptr_postgres::{Connection, Dsn, SessionSettings, connect};
 use ptr_replay::{
     BaseOptions, Limits, NavigateError, NavigateOutcome, NavigateProgress, NavigateRequest, SessionDatabase,
@@ -93,9 +91,7 @@ impl World {
             properties,
         };
         let template = installed.template;
-        Self {
-            server, primary, folder, log, session, template, limits: Limits::default(), writer, canonical,
-        }
+        Self { server, primary, folder, log, session, template, limits: Limits::default(), writer, canonical }
     }
 
     /// Runs SQL on the primary.
@@ -110,7 +106,8 @@ impl World {
 
     /// Takes what the primary did since the last time into the log; the position reached.
     pub async fn capture(&mut self) -> Position {
-        let sql = "SELECT data FROM pg_logical_slot_get_binary_changes('test', NULL, NULL, 'proto_version', '1',
+        let sql =
+            "SELECT data FROM pg_logical_slot_get_binary_changes('test', NULL, NULL, 'proto_version', '1',
                    'publication_names', 'postgres_test_replay', 'messages', 'true')";
         let rows = self.canonical.query(sql, &[]).await.unwrap();
         let mut assembler = Assembler::new(self.writer.head().lsn, None);
@@ -224,9 +221,14 @@ async fn base_image(server: &TestServer, base: &PathBuf, log_id: Uuid, lsn: Lsn)
     let dsn = server.dsn(PRIMARY);
     let mut dump = std::process::Command::new(programs.program("pg_dump"));
     dsn.apply_to(&mut dump);
-    let status = dump.args(["--format=directory", "--jobs=2", "--file"]).arg(base.join("dump")).status().unwrap();
+    let status =
+        dump.args(["--format=directory", "--jobs=2", "--file"]).arg(base.join("dump")).status().unwrap();
     assert!(status.success());
-    let list = std::process::Command::new(programs.program("pg_restore")).arg("-l").arg(base.join("dump")).output().unwrap();
+    let list = std::process::Command::new(programs.program("pg_restore"))
+        .arg("-l")
+        .arg(base.join("dump"))
+        .output()
+        .unwrap();
     let list: String = String::from_utf8(list.stdout)
         .unwrap()
         .lines()

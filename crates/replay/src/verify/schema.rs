@@ -1,0 +1,114 @@
+//! The schemas of two databases, entry by entry of `pg_dump`.
+
+use std::collections::BTreeMap;
+
+use ptr_model::OUR_SCHEMA;
+use ptr_postgres::{Dsn, Installation};
+
+use super::{SchemaDifference, Side, VerifyError};
+
+/// An entry: its heading, and the SQL under it.
+type Entry = (String, String);
+
+/// Runs `pg_dump --schema-only`.
+pub(super) async fn dump(dsn: &Dsn, installation: &Installation) -> Result<String, VerifyError> {
+    let program = installation.program("pg_dump");
+    let mut command = std::process::Command::new(&program);
+    // The password goes by the environment.
+    dsn.apply_to(&mut command);
+    command
+        .args(["--schema-only", "--no-password", "--no-subscriptions"])
+        .arg(format!("--exclude-schema={OUR_SCHEMA}"))
+        .env("LC_ALL", "C");
+    let output = tokio::process::Command::from(command)
+        .kill_on_drop(true)
+        .output()
+        .await
+        .map_err(|source| VerifyError::Program { program: program.display().to_string(), source })?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    Err(VerifyError::Dump {
+        program: program.display().to_string(),
+        dsn: dsn.to_string(),
+        status: output.status.to_string(),
+        output: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+    })
+}
+
+/// The entries of a dump, what is ours left out. Each begins with a comment `-- Name: ...; Type: ...`.
+pub(super) fn entries(dump: &str, publication: &str) -> Vec<Entry> {
+    dump.split("\n--\n-- Name: ")
+        .skip(1)
+        .filter_map(|part| part.split_once('\n'))
+        .filter(|(heading, _)| !is_ours(heading, publication))
+        .map(|(heading, sql)| (heading.to_owned(), essential(sql)))
+        .collect()
+}
+
+fn is_ours(heading: &str, publication: &str) -> bool {
+    let (name, rest) = heading.split_once("; Type: ").unwrap_or((heading, ""));
+    let of_ours = |name: &str| name.trim_start_matches('!').starts_with(OUR_SCHEMA);
+    let kind = rest.split(';').next().unwrap_or_default();
+    match kind {
+        "EVENT TRIGGER" | "SCHEMA" => of_ours(name),
+        "PUBLICATION" => name == publication,
+        "PUBLICATION TABLE" => name.split(' ').next() == Some(publication),
+        "COMMENT" | "ACL" => name.split(' ').next_back().is_some_and(of_ours),
+        _ => false,
+    }
+}
+
+/// The SQL without what depends on the order of entries, on us, or on chance (`\restrict`).
+fn essential(sql: &str) -> String {
+    let is_left_out = |line: &str| {
+        line.trim().is_empty()
+            || ["--", "SET default_table", "\\restrict", "\\unrestrict"]
+                .iter()
+                .any(|start| line.starts_with(start))
+            || (line.starts_with("ALTER TABLE ONLY ") && line.ends_with(" REPLICA IDENTITY FULL;"))
+    };
+    sql.lines().filter(|line| !is_left_out(line)).collect::<Vec<_>>().join("\n")
+}
+
+/// Entries that one side has more often than the other.
+pub(super) fn differences(primary: &[Entry], replica: &[Entry]) -> Vec<SchemaDifference> {
+    let mut counts: BTreeMap<&Entry, i64> = BTreeMap::new();
+    for entry in primary {
+        *counts.entry(entry).or_default() += 1;
+    }
+    for entry in replica {
+        *counts.entry(entry).or_default() -= 1;
+    }
+    let differing = counts.into_iter().filter(|(_, count)| *count != 0);
+    differing
+        .map(|((heading, sql), count)| SchemaDifference {
+            only_on: if count > 0 { Side::Primary } else { Side::Replica },
+            entry: heading.clone(),
+            sql: sql.clone(),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn order_and_what_is_ours_make_no_difference_and_the_rest_does() {
+        let entry = |heading: &str, sql: &str| format!("\n--\n-- Name: {heading}; Owner: o\n--\n\n{sql}\n");
+        let a = entry(
+            "a; Type: TABLE; Schema: public",
+            "CREATE TABLE a ();\nALTER TABLE ONLY a REPLICA IDENTITY FULL;",
+        );
+        let plain = entry("a; Type: TABLE; Schema: public", "CREATE TABLE a ();");
+        let b = entry("b; Type: TABLE; Schema: public", "CREATE TABLE b ();");
+        let ours = entry("mine; Type: PUBLICATION; Schema: -", "CREATE PUBLICATION mine;");
+        let trigger =
+            entry("!postgres_test_replay_end; Type: EVENT TRIGGER; Schema: -", "CREATE EVENT TRIGGER");
+        let primary = entries(&format!("{a}{b}{ours}{trigger}"), "mine");
+        assert_eq!(differences(&primary, &entries(&format!("{b}{plain}"), "mine")), vec![]);
+        let found = differences(&primary, &entries(&b, "mine"));
+        assert_eq!((found.len(), found[0].only_on), (1, Side::Primary));
+    }
+}

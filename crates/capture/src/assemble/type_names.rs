@@ -51,7 +51,8 @@ fn in_catalog(name: &str) -> String {
         "varchar" => "character varying",
         other => match other.strip_prefix('_') {
             Some(element) => return format!("{}[]", in_catalog(element)),
-            None => return quoted_where_needed(other),
+            // Those whose names are keywords (interval, numeric) are spelled as the grammar spells them.
+            None => other,
         },
     };
     spelled.to_owned()

@@ -2,7 +2,7 @@
 
 use ptr_log::LogError;
 use ptr_model::Lsn;
-use ptr_postgres::{ConnectError, SqlState, sqlstate};
+use ptr_postgres::{ConnectError, SqlState};
 
 use super::primary::SlotPatience;
 use crate::{assemble::AssembleError, decode::DecodeError, transport::TransportError};
@@ -233,7 +233,7 @@ pub(super) fn at_start(error: TransportError, slot: &str, user: &str) -> ListenE
         ListenError::SlotInUse { slot, pid: None }
     } else if state == SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE {
         SetupError::SlotLost { slot, reason }.into()
-    } else if state == SqlState::INSUFFICIENT_PRIVILEGE && !sqlstate::is_transient(&state) {
+    } else if state == SqlState::INSUFFICIENT_PRIVILEGE {
         SetupError::NoRight { user: user.to_owned() }.into()
     } else {
         error.into()

@@ -96,6 +96,51 @@ async fn every_kind_of_change_is_in_the_log_as_it_was_sent_on_18() {
     every_kind_of_change(ServerVersion::Pypi18).await;
 }
 
+async fn names_of_types(version: ServerVersion) {
+    let setting = Setting::new(version, TestServerOptions::default()).await;
+    setting
+        .client
+        .batch_execute(
+            "CREATE TYPE mood AS ENUM ('sad'); CREATE TYPE pair AS (a int, b mood); CREATE SCHEMA \"Odd One\";
+             CREATE TYPE \"Odd One\".\"select\" AS ENUM ('x'); CREATE DOMAIN posint AS int;
+             DO $$ DECLARE columns text; BEGIN
+                 SELECT string_agg(format('c%s %s', t.oid, format_type(t.oid, -1)), ', ') INTO columns FROM pg_type t
+                  WHERE typtype IN ('b', 'r', 'm') AND typisdefined AND (t.oid < 10000 OR t.oid >= 16384)
+                    AND NOT EXISTS (SELECT FROM pg_type e WHERE e.typarray = t.oid AND (e.typtype = 'c' OR e.typtype = 'p'))
+                    AND t.typname NOT LIKE 'pg\\_%' AND t.typname NOT LIKE '\\_pg\\_%'
+                    AND (t.oid < 10000 OR t.typelem = 0);
+                 EXECUTE format('CREATE TABLE everything (d posint, %s)', columns);
+             END $$",
+        )
+        .await
+        .unwrap();
+    let listener = setting.listen();
+    setting.client.batch_execute("INSERT INTO everything DEFAULT VALUES").await.unwrap();
+    setting.until_captured(&listener).await;
+    listener.stop().await.unwrap();
+    let relation = oracle::last_relation(&setting);
+    // A domain is announced by its base type.
+    assert_eq!((relation.columns[0].name.as_str(), relation.columns[0].type_name.as_str()), ("d", "integer"));
+    assert!(relation.columns.len() > 100, "{} columns", relation.columns.len());
+    setting.client.batch_execute("SET search_path = pg_catalog").await.unwrap();
+    let query = "SELECT format_type(atttypid, -1) FROM pg_attribute WHERE attrelid = 'public.everything'::regclass
+                 AND attname = $1";
+    for column in &relation.columns[1..] {
+        let expected: String = setting.client.query_one(query, &[&column.name]).await.unwrap().get(0);
+        assert_eq!(column.type_name, expected, "oid {}", column.type_oid);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn types_have_the_names_that_format_type_gives_them_on_15() {
+    names_of_types(ServerVersion::Debian15).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn types_have_the_names_that_format_type_gives_them_on_18() {
+    names_of_types(ServerVersion::Pypi18).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_another_database_writes_does_not_hold_wal_back() {
     let setting = Setting::new(ServerVersion::Debian15, TestServerOptions::default()).await;

@@ -82,6 +82,17 @@ fn logged(setting: &Setting) -> Vec<Sent> {
     transactions
 }
 
+/// The relation of the log's last change.
+pub fn last_relation(setting: &Setting) -> Relation {
+    let log = Log::open(&setting.log_directory).unwrap();
+    let items = log.read(0, log.head().unwrap().ordinal).unwrap();
+    let changes = items.filter_map(|item| match item.unwrap() {
+        Item::Change(change) => Some(change),
+        _ => None,
+    });
+    Relation::clone(&changes.last().unwrap().relations()[0])
+}
+
 fn encoded(change: &Change) -> Vec<u8> {
     match change {
         Change::Insert { relation, new } => [head(b'I', relation), row(b'N', new)].concat(),

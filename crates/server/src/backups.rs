@@ -16,4 +16,5 @@ mod snapshot;
 mod store;
 mod verify;
 
+pub(crate) use create::server_version;
 pub(crate) use store::Backups;

@@ -26,7 +26,7 @@ pub use layers::Origin;
 pub use layout::{DATA_DIRECTORY_NAME, DataDirectory, find_data_directory};
 pub use report::{ConfigurationReport, SettingReport};
 pub use setting::Setting;
-pub use sources::{Flags, FileText, Sources};
+pub use sources::{FileText, Flags, Sources};
 pub use token::ApiToken;
 
 use layers::Layers;
@@ -50,7 +50,7 @@ pub struct Configuration {
     pub address: Address,
     /// What requests must carry; always there when the address is not loopback.
     pub token: Option<ApiToken>,
-    /// The slot of the first database; see [`Configuration::slot_of`].
+    /// The slot of the first database; others have their name behind it.
     pub slot: String,
     /// The publication, one for each captured database by the same name.
     pub publication: String,
@@ -62,6 +62,8 @@ pub struct Configuration {
     pub excluded_tables: Vec<String>,
     /// Where everything is kept.
     pub data: DataDirectory,
+    /// Whether the user agreed to lose what OUTPUT_DSN's database holds (`--yes`). Given on the command line only.
+    pub consent: bool,
     /// Each setting with its origin, redacted, for `config show`.
     pub settings: Vec<SettingReport>,
     /// What was found and not used, for the user to read.
@@ -104,6 +106,7 @@ impl Configuration {
             program_directory: layers.path(Setting::PgBin),
             replica_identity: layers.parsed(Setting::ReplicaIdentity, policy)?.unwrap_or_default(),
             excluded_tables: layers.list(Setting::ExcludeTables),
+            consent: false,
             settings: report::settings(&layers, input.as_ref(), output.as_ref()),
             warnings: layers.warnings,
             input,
@@ -125,18 +128,6 @@ impl Configuration {
     #[must_use]
     pub fn default_database(&self) -> &str {
         self.databases.first().map_or(EMBEDDED_DATABASE, String::as_str)
-    }
-
-    /// The slot of a captured database: the configured name for the first, `<slot>_<database>` for others.
-    /// Slots are named by `[a-z0-9_]` only, up to 63 bytes.
-    #[must_use]
-    pub fn slot_of(&self, database: &str) -> String {
-        if database == self.default_database() {
-            return self.slot.clone();
-        }
-        let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' };
-        let name: String = format!("{}_{database}", self.slot).chars().map(plain).collect();
-        name.chars().take(63).collect()
     }
 
     /// What `config show` and `GET /api/config` answer.

@@ -48,9 +48,16 @@
 //!
 //! Every error is a [`problem::Problem`]; its [`problem::Code`] fixes HTTP status and exit status.
 
+pub mod api;
+mod backups;
 pub mod configuration;
 pub mod problem;
 pub mod resource;
+mod serve;
+pub mod service;
 
+pub use api::router;
 pub use configuration::{Configuration, ConfigurationError, DataDirectory, Flags, Setting};
 pub use problem::{Code, Problem};
+pub use serve::serve;
+pub use service::{Announcement, Announcer, Role, Running, Service, ServiceError};

@@ -50,9 +50,11 @@ pub use navigate::Moved;
 pub use roles::Role;
 pub use running::Running;
 
+pub(crate) use capturing::Captured;
 pub(crate) use history::blocking;
+pub(crate) use positions::now;
+pub(crate) use running::{process_lives, write_private};
 
-use capturing::Captured;
 use embedded::{Embedded, Ends, Start};
 use moves::Moves;
 use running::RunningFile;
@@ -80,7 +82,7 @@ pub struct Service {
     catalog: Catalog,
     captured: RwLock<BTreeMap<String, Arc<Captured>>>,
     moves: Moves,
-    backups: Backups,
+    pub(crate) backups: Backups,
     events: broadcast::Sender<Event>,
     shutdown: CancellationToken,
     tasks: TaskTracker,
@@ -197,7 +199,7 @@ impl Service {
     }
 
     /// Tells whoever listens.
-    fn tell(&self, event: Event) {
+    pub(crate) fn tell(&self, event: Event) {
         // An error means that nobody listens.
         let _ = self.events.send(event);
     }

@@ -25,7 +25,10 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         let reading = to_bytes(request.into_body(), LARGEST_BODY);
-        let bytes = tokio::time::timeout(PATIENCE, reading).await.map_err(|_| too_slow())?.map_err(|_| too_large())?;
+        let bytes = tokio::time::timeout(PATIENCE, reading)
+            .await
+            .map_err(|_| too_slow())?
+            .map_err(|_| too_large())?;
         read(&bytes).map(Self)
     }
 }

@@ -72,14 +72,17 @@ impl Guard {
             // Only what is called in this process, without a network, comes without a host.
             None => Ok(()),
             Some(host) => Err(Problem::new(Code::Forbidden, format!("the service is not known as {host:?}"))
-                .with_hint("ask for localhost or 127.0.0.1; to serve other names set SERVER_ADDR and API_TOKEN")),
+                .with_hint(
+                    "ask for localhost or 127.0.0.1; to serve other names set SERVER_ADDR and API_TOKEN",
+                )),
         }
     }
 
     fn check_token(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
         let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let bearer = bearer.and_then(|value| value.split_once(' '));
-        let given = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, token)| token.trim());
+        let given =
+            bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, token)| token.trim());
         if given.is_some_and(|token| self.own.matches(token)) {
             return Ok(Caller::Owner);
         }
@@ -175,7 +178,9 @@ mod tests {
         for host in ["localhost:8080", "127.0.0.1", "[::1]:8080", "a.localhost", "LOCALHOST."] {
             assert_eq!(code(host), Ok(Caller::Client), "{host}");
         }
-        for host in ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", "192.168.0.1", "localhost.evil"] {
+        for host in
+            ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", "192.168.0.1", "localhost.evil"]
+        {
             assert_eq!(code(host), Err(Code::Forbidden), "{host}");
         }
     }
@@ -201,7 +206,8 @@ mod tests {
         let token = ApiToken::random();
         let guard = guard(Some(&token));
         let code = |path: &str, authorization: Option<String>| {
-            let headers: Vec<(&str, &str)> = authorization.iter().map(|a| ("authorization", a.as_str())).collect();
+            let headers: Vec<(&str, &str)> =
+                authorization.iter().map(|a| ("authorization", a.as_str())).collect();
             guard.admit(&request(Method::GET, path, &headers)).map_err(|p| p.code)
         };
         assert_eq!(code("/health", None), Ok(Caller::Client));

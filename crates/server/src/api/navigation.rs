@@ -33,7 +33,10 @@ impl IntoResponse for Moved {
     responses((status = 200, body = Navigated), (status = 202, body = MoveAnswer, description = "with `background`"),
         (status = "2XX", body = Between, description = "200 with `start_id` and `end_id`"),
         (status = 404, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem)))]
-pub(super) async fn navigate(State(service): Shared, Body(request): Body<Navigate>) -> Result<Moved, Problem> {
+pub(super) async fn navigate(
+    State(service): Shared,
+    Body(request): Body<Navigate>,
+) -> Result<Moved, Problem> {
     Ok(service.navigate(request).await?)
 }
 
@@ -61,6 +64,9 @@ pub(super) async fn redo(State(service): Shared, Body(request): Body<Step>) -> R
 /// What a position expression means now.
 #[utoipa::path(get, path = "/api/position", params(PositionQuery),
     responses((status = 200, body = PositionAnswer), (status = 422, body = Problem)))]
-pub(super) async fn position(State(service): Shared, Query(query): Query<PositionQuery>) -> Answer<PositionAnswer> {
+pub(super) async fn position(
+    State(service): Shared,
+    Query(query): Query<PositionQuery>,
+) -> Answer<PositionAnswer> {
     Ok(Json(service.position(query).await?))
 }

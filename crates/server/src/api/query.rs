@@ -21,7 +21,8 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
 }
 
 fn malformed(rejection: &QueryRejection) -> Problem {
-    let reason = std::error::Error::source(rejection).map_or_else(|| rejection.to_string(), ToString::to_string);
+    let reason =
+        std::error::Error::source(rejection).map_or_else(|| rejection.to_string(), ToString::to_string);
     Problem::new(Code::Usage, format!("the query string does not fit: {reason}"))
         .with_hint("GET /api/openapi.json lists the parameters of each path")
 }

@@ -22,7 +22,10 @@ pub(super) async fn create(
 
 /// All sessions, oldest first.
 #[utoipa::path(get, path = "/api/sessions", params(SessionQuery), responses((status = 200, body = [SessionAnswer])))]
-pub(super) async fn list(State(service): Shared, Query(query): Query<SessionQuery>) -> Answer<Vec<SessionAnswer>> {
+pub(super) async fn list(
+    State(service): Shared,
+    Query(query): Query<SessionQuery>,
+) -> Answer<Vec<SessionAnswer>> {
     Ok(Json(service.sessions(query).await?))
 }
 
@@ -47,7 +50,10 @@ pub(super) async fn delete(
 /// Makes a session the active one.
 #[utoipa::path(post, path = "/api/sessions/switch", request_body = SwitchSession,
     responses((status = 200, body = SessionAnswer), (status = 404, body = Problem)))]
-pub(super) async fn switch(State(service): Shared, Body(request): Body<SwitchSession>) -> Answer<SessionAnswer> {
+pub(super) async fn switch(
+    State(service): Shared,
+    Body(request): Body<SwitchSession>,
+) -> Answer<SessionAnswer> {
     Ok(Json(service.switch_session(&request.session_id).await?))
 }
 

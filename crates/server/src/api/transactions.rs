@@ -11,7 +11,10 @@ use crate::{
 /// Transactions of the log, a page at a time, newest last.
 #[utoipa::path(get, path = "/api/transactions", params(TransactionQuery),
     responses((status = 200, body = TransactionPage), (status = 422, body = Problem)))]
-pub(super) async fn list(State(service): Shared, Query(query): Query<TransactionQuery>) -> Answer<TransactionPage> {
+pub(super) async fn list(
+    State(service): Shared,
+    Query(query): Query<TransactionQuery>,
+) -> Answer<TransactionPage> {
     Ok(Json(service.transactions(query).await?))
 }
 

@@ -51,15 +51,19 @@ pub(super) fn differences(expected: &Contents, found: &Contents) -> Vec<String> 
         match found.get(table) {
             None => differences.push(format!("table {table} is missing")),
             Some(now) if now.rows != then.rows => {
-                differences.push(format!("table {table} has {} rows where {} were dumped", now.rows, then.rows));
+                differences
+                    .push(format!("table {table} has {} rows where {} were dumped", now.rows, then.rows));
             }
             Some(now) if now.digest != then.digest => {
-                differences.push(format!("table {table} has as many rows as were dumped, but other contents"));
+                differences
+                    .push(format!("table {table} has as many rows as were dumped, but other contents"));
             }
             Some(_) => {}
         }
     }
-    differences.extend(found.keys().filter(|t| !expected.contains_key(*t)).map(|t| format!("table {t} was not dumped")));
+    differences.extend(
+        found.keys().filter(|t| !expected.contains_key(*t)).map(|t| format!("table {t} was not dumped")),
+    );
     differences
 }
 
@@ -70,8 +74,16 @@ mod tests {
     #[test]
     fn missing_surplus_and_altered_tables_are_named() {
         let table = |rows, digest: &str| TableContents { rows, digest: digest.to_owned() };
-        let expected = Contents::from([("a".into(), table(1, "x")), ("b".into(), table(1, "x")), ("c".into(), table(1, "x"))]);
-        let found = Contents::from([("b".into(), table(2, "x")), ("c".into(), table(1, "y")), ("d".into(), table(0, "0"))]);
+        let expected = Contents::from([
+            ("a".into(), table(1, "x")),
+            ("b".into(), table(1, "x")),
+            ("c".into(), table(1, "x")),
+        ]);
+        let found = Contents::from([
+            ("b".into(), table(2, "x")),
+            ("c".into(), table(1, "y")),
+            ("d".into(), table(0, "0")),
+        ]);
         let differences = differences(&expected, &found).join("; ");
         for part in ["a is missing", "b has 2 rows where 1", "c has as many rows", "d was not dumped"] {
             assert!(differences.contains(part), "{differences}");

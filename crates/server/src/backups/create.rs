@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
+use ptr_log::TransactionQuery;
 use ptr_model::{OUR_SCHEMA, Position};
 use ptr_postgres::{Connection, Dsn, ServerVersion, SessionSettings, connect};
 
@@ -17,6 +18,9 @@ use crate::{
 
 /// Snapshots that are tried before an inexact position is accepted.
 const ATTEMPTS: usize = 5;
+
+/// Transactions that may commit while a snapshot is taken; more make its position inexact.
+const BETWEEN: usize = 1000;
 
 /// Connections with which `pg_dump` reads in directory format.
 const JOBS: u32 = 2;
@@ -35,7 +39,10 @@ impl Service {
     ///
     /// # Errors
     /// A server that does not answer, no fitting `pg_dump`, a full disk.
-    pub async fn create_backup(self: &Arc<Self>, request: CreateBackup) -> Result<BackupAnswer, ServiceError> {
+    pub async fn create_backup(
+        self: &Arc<Self>,
+        request: CreateBackup,
+    ) -> Result<BackupAnswer, ServiceError> {
         let origin = self.backup_origin(&request).await?;
         let record = self.begin_backup(&request, &origin)?;
         let answer = record.answer.clone();
@@ -45,7 +52,8 @@ impl Service {
         if request.background {
             return Ok(answer);
         }
-        task.await.map_err(|error| ServiceError::Broken { detail: format!("the backup's task ended: {error}") })?
+        task.await
+            .map_err(|error| ServiceError::Broken { detail: format!("the backup's task ended: {error}") })?
     }
 
     async fn backup_origin(&self, request: &CreateBackup) -> Result<Origin, ServiceError> {
@@ -103,7 +111,11 @@ impl Service {
         Ok(record)
     }
 
-    async fn run_backup(&self, mut record: store::Record, origin: Origin) -> Result<BackupAnswer, ServiceError> {
+    async fn run_backup(
+        &self,
+        mut record: store::Record,
+        origin: Origin,
+    ) -> Result<BackupAnswer, ServiceError> {
         let started = Instant::now();
         let outcome = tokio::select! {
             outcome = self.dump(&mut record, &origin) => outcome,
@@ -132,7 +144,7 @@ impl Service {
         let pg_dump = self.programs()?.client_program("pg_dump", version.major)?;
         let (snapshot, position) = self.snapshot(&connection, origin).await?;
         record.answer.position = position;
-        record.contents = contents::read(&**connection).await?;
+        record.contents = contents::read(&*connection).await?;
         let arguments = arguments(record.answer.format, &record.answer.path, &snapshot);
         program::run("pg_dump", &pg_dump, &origin.dsn, &arguments).await?;
         connection.close().await;
@@ -157,7 +169,17 @@ impl Service {
             };
             let (snapshot, visible) = export(connection).await?;
             let after = self.marker_position(captured).await?;
-            let between = captured.read(move |log| log.summaries(before.ordinal, after.ordinal)).await?;
+            let between = captured
+                .read(move |log| {
+                    let (since, until) = (Some(before.ordinal), Some(after.ordinal));
+                    log.transactions(&TransactionQuery {
+                        since,
+                        until,
+                        limit: BETWEEN,
+                        ..TransactionQuery::default()
+                    })
+                })
+                .await?;
             let xids: Vec<u32> = between.iter().map(|transaction| transaction.header.xid.0).collect();
             if let Some(seen) = visible.prefix(&xids) {
                 let at = seen.checked_sub(1).map_or(before, |last| between[last].after());
@@ -206,7 +228,8 @@ impl Service {
     }
 }
 
-pub(super) async fn server_version(connection: &Connection) -> Result<ServerVersion, ServiceError> {
+/// The version of the server behind a connection.
+pub(crate) async fn server_version(connection: &Connection) -> Result<ServerVersion, ServiceError> {
     let row = connection.query_one("SELECT current_setting('server_version_num')::int", &[]).await?;
     Ok(ServerVersion::of_number(u32::try_from(row.get::<_, i32>(0)).unwrap_or_default()))
 }

@@ -91,7 +91,8 @@ impl Service {
         let major = server_version(maintenance).await?.major.max(dumped_major(record));
         let pg_restore = self.programs()?.client_program("pg_restore", major)?;
         let dump = Path::new(&record.answer.path);
-        let list = tempfile::NamedTempFile::new().map_err(ServiceError::file("create", std::env::temp_dir()))?;
+        let list =
+            tempfile::NamedTempFile::new().map_err(ServiceError::file("create", std::env::temp_dir()))?;
         let wanted = wanted(&pg_restore, dump).await?;
         std::fs::write(list.path(), wanted).map_err(ServiceError::file("write", list.path()))?;
         let arguments = [
@@ -115,8 +116,7 @@ impl Service {
         database: &str,
         consent: bool,
     ) -> Result<(), ServiceError> {
-        let known = maintenance.query_opt("SELECT FROM pg_catalog.pg_database WHERE datname = $1", &[&database]);
-        if consent || known.await?.is_none() {
+        if consent || !exists(maintenance, database).await? {
             return Ok(());
         }
         let dsn = self.output()?.with_database(database);
@@ -129,7 +129,9 @@ impl Service {
             return Ok(());
         }
         Err(ServiceError::precondition(
-            format!("the database {database:?} on the output server is not empty: it holds {objects} tables, indexes and the like"),
+            format!(
+                "the database {database:?} on the output server is not empty: it holds {objects} tables, indexes and the like"
+            ),
             "restore into another database, or give consent with \"replace\": true (--yes)",
         ))
     }
@@ -160,16 +162,23 @@ async fn wanted(pg_restore: &Path, dump: &Path) -> Result<String, ServiceError> 
     Ok(list.lines().filter(|line| !ours(line)).map(|line| format!("{line}\n")).collect())
 }
 
+async fn exists(maintenance: &Connection, database: &str) -> Result<bool, tokio_postgres::Error> {
+    let sql = "SELECT FROM pg_catalog.pg_database WHERE datname = $1";
+    Ok(maintenance.query_opt(sql, &[&database]).await?.is_some())
+}
+
 /// Gives `fresh` the name `database`; what had it before is dropped. Both or neither.
 async fn take_place(maintenance: &Connection, fresh: &str, database: &str) -> Result<(), ServiceError> {
     let (fresh_name, name) = (quote_identifier(fresh), quote_identifier(database));
     let old = quote_identifier(&format!("{fresh}_old"));
-    let known = maintenance.query_opt("SELECT FROM pg_catalog.pg_database WHERE datname = $1", &[&database]);
-    if known.await?.is_some() {
-        let ended = "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE datname = $1";
+    if exists(maintenance, database).await? {
+        let ended =
+            "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE datname = $1";
         maintenance.query(ended, &[&database]).await?;
         // Both renames in one transaction: there is no moment without a database of that name.
-        let swap = format!("BEGIN; ALTER DATABASE {name} RENAME TO {old}; ALTER DATABASE {fresh_name} RENAME TO {name}; COMMIT");
+        let swap = format!(
+            "BEGIN; ALTER DATABASE {name} RENAME TO {old}; ALTER DATABASE {fresh_name} RENAME TO {name}; COMMIT"
+        );
         maintenance.batch_execute(&swap).await?;
         maintenance.batch_execute(&format!("DROP DATABASE IF EXISTS {old} WITH (FORCE)")).await?;
     } else {

@@ -27,7 +27,8 @@ impl Visibility {
         let full = |epoch: u64| epoch << 32 | u64::from(xid);
         let distance = |full: &u64| full.abs_diff(self.next);
         let candidates = [epoch.checked_sub(1), Some(epoch), epoch.checked_add(1)];
-        let nearest = candidates.into_iter().flatten().map(full).min_by_key(distance).unwrap_or_else(|| full(epoch));
+        let nearest =
+            candidates.into_iter().flatten().map(full).min_by_key(distance).unwrap_or_else(|| full(epoch));
         nearest < self.next && !self.running.contains(&nearest)
     }
 

@@ -51,9 +51,7 @@ impl Backups {
 
     /// One backup.
     pub(super) fn find(&self, id: &str) -> Result<Record, ServiceError> {
-        let missing = || {
-            ServiceError::not_found("backup", id, "postgres-test-replay backup list shows all")
-        };
+        let missing = || ServiceError::not_found("backup", id, "postgres-test-replay backup list shows all");
         check_name(id).map_err(|_| missing())?;
         self.load(&self.record(id))?.ok_or_else(missing)
     }
@@ -82,7 +80,8 @@ impl Backups {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(ServiceError::file("read", path)(error)),
         };
-        let invalid = |error| ServiceError::file("understand", path)(io::Error::new(io::ErrorKind::InvalidData, error));
+        let invalid =
+            |error| ServiceError::file("understand", path)(io::Error::new(io::ErrorKind::InvalidData, error));
         let mut record: Record = serde_json::from_slice(&text).map_err(invalid)?;
         if record.answer.state == BackupState::Running && !process_lives(record.pid) {
             record.answer.state = BackupState::Failed;
@@ -103,7 +102,9 @@ impl Backups {
 pub(super) fn remove_dump(path: &Path) -> Result<(), ServiceError> {
     let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
     match removed {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(ServiceError::file("remove", path)(error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(ServiceError::file("remove", path)(error))
+        }
         _ => Ok(()),
     }
 }

@@ -25,7 +25,7 @@ impl Service {
             Ok(()) => {
                 let dsn = self.output()?.with_database(&scratch);
                 let inside = connect(&dsn, &SessionSettings::canonical(APPLICATION_NAME)).await?;
-                let found = contents::read(&**inside).await;
+                let found = contents::read(&*inside).await;
                 inside.close().await;
                 Ok(found?)
             }

@@ -67,7 +67,9 @@ fn split(text: &str) -> Result<(String, Option<u16>), String> {
     if host.chars().all(named) {
         return Ok((host.to_owned(), port));
     }
-    Err(format!("{text:?} is no address; write 127.0.0.1:8080, [::1]:8080, a host name, or :8080 for loopback"))
+    Err(format!(
+        "{text:?} is no address; write 127.0.0.1:8080, [::1]:8080, a host name, or :8080 for loopback"
+    ))
 }
 
 fn parse_port(text: &str) -> Result<u16, String> {

@@ -36,7 +36,9 @@ pub enum ConfigurationError {
         problem: String,
     },
     /// The API would be open to others without a token.
-    #[error("the API would listen on {address}, where others can reach it, and API_TOKEN is not set; set API_TOKEN to a long random text, or listen on 127.0.0.1")]
+    #[error(
+        "the API would listen on {address}, where others can reach it, and API_TOKEN is not set; set API_TOKEN to a long random text, or listen on 127.0.0.1"
+    )]
     TokenMissing {
         /// The address.
         address: String,

@@ -90,9 +90,6 @@ impl Setting {
     /// Whether it names a file or folder, which is then relative to the file that sets it.
     pub(super) fn is_path(self) -> bool {
         use Setting::{BackupPath, CheckpointPath, DataDirectory, PgBin, SessionPath, WalLogPath};
-        matches!(
-            self,
-            DataDirectory | WalLogPath | BackupPath | SessionPath | CheckpointPath | PgBin
-        )
+        matches!(self, DataDirectory | WalLogPath | BackupPath | SessionPath | CheckpointPath | PgBin)
     }
 }

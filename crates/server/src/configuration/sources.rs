@@ -62,7 +62,8 @@ impl Sources {
             None => None,
         };
         let variables = std::env::vars_os();
-        let environment = variables.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let environment =
+            variables.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
         Ok(Self {
             flags: flags.values.clone(),
             environment: environment.collect(),
@@ -74,7 +75,11 @@ impl Sources {
     }
 }
 
-fn file(named: Option<&Path>, usual: &str, folders: &[&Path]) -> Result<Option<FileText>, ConfigurationError> {
+fn file(
+    named: Option<&Path>,
+    usual: &str,
+    folders: &[&Path],
+) -> Result<Option<FileText>, ConfigurationError> {
     let candidate = folders.iter().map(|folder| folder.join(usual)).find(|path| path.is_file());
     let Some(path) = named.map(Path::to_owned).or(candidate) else { return Ok(None) };
     let path = std::path::absolute(&path).unwrap_or(path);

@@ -73,7 +73,10 @@ fn the_known_json_file_is_understood_whole() {
     assert_eq!((input.database(), input.user()), ("testdb", "postgres"));
     assert_eq!(configuration.output.as_ref().unwrap().hosts()[0].port, 5433);
     assert_eq!(configuration.data.log_folder(), std::path::Path::new("/home/alice/project/waldata"));
-    assert_eq!(configuration.data.catalog(), std::path::Path::new("/home/alice/project/checkpoints/catalog.sqlite"));
+    assert_eq!(
+        configuration.data.catalog(),
+        std::path::Path::new("/home/alice/project/checkpoints/catalog.sqlite")
+    );
     assert_eq!(configuration.slot, "test_slot");
     assert!(configuration.warnings.is_empty(), "{:?}", configuration.warnings);
 }
@@ -88,7 +91,9 @@ fn an_unknown_json_key_is_a_warning_that_names_it() {
 
 #[test]
 fn a_wrong_json_type_is_an_error_with_file_and_line() {
-    for text in ["{\n \"storage\": 3\n}", "{\n \"replication\": {\"slot_name\": true}}", "{\n \"primary_db\": [}"] {
+    for text in
+        ["{\n \"storage\": 3\n}", "{\n \"replication\": {\"slot_name\": true}}", "{\n \"primary_db\": [}"]
+    {
         let mut sources = sources();
         sources.json = json(text);
         let error = Configuration::resolve(&sources).unwrap_err().to_string();
@@ -127,11 +132,9 @@ fn secrets_show_in_no_report_and_no_error() {
 }
 
 #[test]
-fn several_databases_have_a_slot_each() {
+fn several_databases_are_listed_once_each() {
     let mut sources = sources();
     sources.environment.insert("INPUT_DATABASES".into(), "shop, Crm-2,shop,".into());
     let configuration = Configuration::resolve(&sources).unwrap();
     assert_eq!(configuration.databases, ["shop", "Crm-2"]);
-    assert_eq!(configuration.slot_of("shop"), DEFAULT_SLOT);
-    assert_eq!(configuration.slot_of("Crm-2"), "postgres_test_replay_crm_2");
 }

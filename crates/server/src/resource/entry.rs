@@ -43,7 +43,7 @@ pub struct EntryAnswer {
 pub struct EntryPage {
     /// The entries.
     pub entries: Vec<EntryAnswer>,
-    /// Entries of the whole log.
+    /// Entries that the filter matches, on all pages.
     pub total_count: u64,
     /// Entries on this page.
     pub returned: usize,

@@ -77,7 +77,7 @@ impl From<TransactionSummary> for TransactionAnswer {
 pub struct TransactionPage {
     /// The transactions.
     pub transactions: Vec<TransactionAnswer>,
-    /// Transactions of the whole log.
+    /// Transactions of the whole log, whatever the filter.
     pub total_count: u64,
     /// Transactions on this page.
     pub returned: usize,

@@ -6,7 +6,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use ptr_capture::{
-    listener::{ListenerOptions, ListenerStatus as Listening, listen},
+    listener::{ListenerOptions, ListenerStatus as Listening, QUEUE_BYTES, listen},
     source::{SourceRecord, emit_marker},
 };
 use ptr_log::Log;
@@ -49,6 +49,11 @@ impl Captured {
             Some(watched) => shown(std::process::id(), serde_json::json!(&*watched.borrow())),
             None => listener_elsewhere(&self.state_file),
         }
+    }
+
+    /// Whether its listener runs in this process.
+    pub(super) fn is_listened_here(&self) -> bool {
+        self.listener.is_some()
     }
 
     fn keeps_up(&self) -> bool {
@@ -96,8 +101,13 @@ impl Service {
         let record = SourceRecord::load(&data.source_record(database))?;
         let secret = record.and_then(|record| record.secret());
         let dsn = self.input()?.with_database(database);
-        let options =
-            ListenerOptions::new(dsn, self.slot_of(database), self.configuration.publication.clone(), secret);
+        let options = ListenerOptions {
+            dsn,
+            slot: self.slot_of(database),
+            publication: self.configuration.publication.clone(),
+            secret,
+            queue_bytes: QUEUE_BYTES,
+        };
         let (state, watched) = watch::channel(Listening::default());
         let directory = data.log_of(database);
         let ended = self.shutdown.clone();
@@ -120,7 +130,10 @@ impl Service {
         if !captured.keeps_up() {
             let state = captured.listener().state;
             return Err(ServiceError::precondition(
-                format!("nothing captures {:?} at the moment (the listener is {state}), so there is no telling where in the log now is", captured.database),
+                format!(
+                    "nothing captures {:?} at the moment (the listener is {state}), so there is no telling where in the log now is",
+                    captured.database
+                ),
                 "run postgres-test-replay up, or listener; or name a position with --at",
             ));
         }
@@ -137,7 +150,10 @@ impl Service {
             if tokio::time::Instant::now() > deadline {
                 let state = captured.listener().state;
                 return Err(ServiceError::precondition(
-                    format!("the listener (now {state}) did not come to this moment within {} s", MARKER_PATIENCE.as_secs()),
+                    format!(
+                        "the listener (now {state}) did not come to this moment within {} s",
+                        MARKER_PATIENCE.as_secs()
+                    ),
                     "status shows how far behind it is; try again when it is streaming",
                 ));
             }

@@ -106,12 +106,17 @@ pub(super) fn installations(configuration: &Configuration) -> Result<Installatio
 }
 
 /// The primary's DSN; its database is made where it is missing.
-async fn dsn_of(cluster: Option<&Cluster>, database: &str, start: Start) -> Result<Option<Dsn>, ServiceError> {
+async fn dsn_of(
+    cluster: Option<&Cluster>,
+    database: &str,
+    start: Start,
+) -> Result<Option<Dsn>, ServiceError> {
     let Some(cluster) = cluster else { return Ok(None) };
     if start == Start::All {
-        let maintenance = connect(&cluster.dsn("postgres"), &SessionSettings::named("postgres-test-replay")).await?;
-        let known = maintenance.query_opt("SELECT FROM pg_catalog.pg_database WHERE datname = $1", &[&database]);
-        if known.await?.is_none() {
+        let maintenance =
+            connect(&cluster.dsn("postgres"), &SessionSettings::named("postgres-test-replay")).await?;
+        let known = "SELECT FROM pg_catalog.pg_database WHERE datname = $1";
+        if maintenance.query_opt(known, &[&database]).await?.is_none() {
             maintenance.batch_execute(&format!("CREATE DATABASE {}", quote_identifier(database))).await?;
         }
         maintenance.close().await;

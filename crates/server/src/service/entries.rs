@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use ptr_log::{Direction, EntryQuery as LogQuery, Log};
-use ptr_model::{Change, Operation, Position, Relation, TransactionSummary};
+use ptr_log::{Direction, Entry, EntryQuery as LogQuery, Log};
+use ptr_model::{Change, Operation, Position, Relation};
 use serde_json::{Value, json};
 
 use super::{Captured, Service, ServiceError, values};
@@ -26,8 +26,20 @@ pub(super) struct Wanted {
 impl Wanted {
     /// The first entries between two positions.
     pub(super) fn between(since: Position, until: Position, limit: usize, cursor: Option<u64>) -> Self {
-        let direction = Direction::Ascending;
+        let direction = Direction::Forward;
         Self { table: None, operations: Vec::new(), since, until, cursor, limit, direction }
+    }
+
+    fn query(&self) -> LogQuery {
+        LogQuery {
+            table: self.table.clone(),
+            operations: self.operations.clone(),
+            since: self.since,
+            until: self.until,
+            after: self.cursor,
+            limit: self.limit,
+            direction: self.direction,
+        }
     }
 }
 
@@ -48,12 +60,13 @@ impl Service {
             limit: page_length(query.limit)?,
             direction: direction(query.order.as_deref())?,
         };
+        let all = LogQuery { after: None, ..wanted.query() };
+        let total_count = captured.read(move |log| log.count_entries(&all)).await?;
         let (entries, next) = captured.entries(wanted).await?;
-        let head = captured.read(Log::head).await?;
         Ok(EntryPage {
             returned: entries.len(),
             entries,
-            total_count: head.entry_index,
+            total_count,
             next_cursor: next.map(|next| next.to_string()),
         })
     }
@@ -79,29 +92,26 @@ impl Service {
 
 impl Captured {
     /// A page of entries, oldest first, and what continues it.
-    pub(super) async fn entries(&self, wanted: Wanted) -> Result<(Vec<EntryAnswer>, Option<u64>), ServiceError> {
-        let Wanted { table, operations, since, until, cursor, limit, direction } = wanted;
-        let query = LogQuery { table, operations, since, until, after: cursor, limit, direction };
-        let descending = matches!(query.direction, Direction::Descending);
+    pub(super) async fn entries(
+        &self,
+        wanted: Wanted,
+    ) -> Result<(Vec<EntryAnswer>, Option<u64>), ServiceError> {
+        let query = wanted.query();
         self.read(move |log| {
             let page = log.entries(&query)?;
-            let mut entries: Vec<EntryAnswer> =
-                page.entries.iter().map(|(summary, index, change)| answer(summary, *index, change)).collect();
-            if descending {
-                entries.reverse();
-            }
-            Ok((entries, page.next))
+            Ok((page.entries.iter().map(answer).collect(), page.next))
         })
         .await
     }
 }
 
 /// One entry as it is shown.
-pub(super) fn answer(summary: &TransactionSummary, index: u64, change: &Change) -> EntryAnswer {
+fn answer(entry: &Entry) -> EntryAnswer {
+    let Entry { transaction, index, change } = entry;
     let shown = shown(change);
-    let header = &summary.header;
+    let header = &transaction.header;
     EntryAnswer {
-        index,
+        index: *index,
         id: format!("{}:{index}", header.commit_lsn),
         timestamp: header.commit_time.to_string(),
         lsn: header.end_lsn.to_string(),
@@ -209,7 +219,10 @@ pub(super) fn page_length(limit: Option<usize>) -> Result<usize, ServiceError> {
 pub(super) fn cursor(text: Option<&str>) -> Result<Option<u64>, ServiceError> {
     let parse = |text: &str| {
         text.parse().map_err(|_| {
-            ServiceError::usage(format!("{text:?} is no cursor"), "give next_cursor of the page before, or none")
+            ServiceError::usage(
+                format!("{text:?} is no cursor"),
+                "give next_cursor of the page before, or none",
+            )
         })
     };
     text.filter(|text| !text.is_empty()).map(parse).transpose()
@@ -217,8 +230,8 @@ pub(super) fn cursor(text: Option<&str>) -> Result<Option<u64>, ServiceError> {
 
 pub(super) fn direction(text: Option<&str>) -> Result<Direction, ServiceError> {
     match text {
-        None | Some("asc") => Ok(Direction::Ascending),
-        Some("desc") => Ok(Direction::Descending),
+        None | Some("asc") => Ok(Direction::Forward),
+        Some("desc") => Ok(Direction::Backward),
         Some(other) => Err(ServiceError::usage(format!("{other:?} is no order"), "the order is asc or desc")),
     }
 }

@@ -6,7 +6,9 @@ use ptr_capture::source::SourceError;
 use ptr_log::{CatalogError, LogError, ResolveError};
 use ptr_model::{ExpressionError, Position};
 use ptr_postgres::{ClusterError, ConnectError, ProgramsError, ServerError};
-use ptr_replay::ReplayError;
+use ptr_replay::{
+    BaseError, NavigateError, ReplayError, SessionError, cursor::CursorError, verify::VerifyError,
+};
 
 use crate::{
     problem::{Code, Problem},
@@ -71,7 +73,16 @@ pub enum ServiceError {
     Source(#[from] SourceError),
     /// Replay.
     #[error(transparent)]
-    Replay(#[from] ReplayError),
+    Navigate(#[from] NavigateError),
+    /// The base image on the output server.
+    #[error(transparent)]
+    Base(#[from] BaseError),
+    /// A comparison with the primary.
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
+    /// A session's database.
+    #[error(transparent)]
+    Session(#[from] SessionError),
     /// A file of ours.
     #[error("cannot {operation} {}: {source}", path.display())]
     File {
@@ -133,12 +144,21 @@ impl ServiceError {
             Self::Log(error) => log_problem(error, detail),
             Self::Catalog(error) => catalog_problem(error, detail),
             Self::Connect(error) => connect_problem(error, detail),
-            Self::Server(error) => with_state(server_problem(error, detail), error.code().map(|code| code.code())),
+            Self::Server(error) => {
+                with_state(server_problem(error, detail), error.code().map(|code| code.code()))
+            }
             Self::Cluster(_) => Problem::new(Code::Unreachable, detail)
                 .with_hint("the server's own log, named above or in embedded/, says more"),
             Self::Programs(_) => Problem::new(Code::Precondition, detail),
             Self::Source(error) => source_problem(error, detail),
-            Self::Replay(error) => replay_problem(error, detail),
+            Self::Navigate(NavigateError::Replay(error)) => replay_problem(error, detail),
+            Self::Navigate(NavigateError::Session(error)) | Self::Session(error) => {
+                session_problem(error, detail)
+            }
+            Self::Navigate(NavigateError::NoWay(_)) => Problem::new(Code::Precondition, detail),
+            Self::Base(error) => base_problem(error, detail),
+            Self::Verify(VerifyError::Connect(error)) => connect_problem(error, detail),
+            Self::Verify(_) => Problem::new(Code::Failed, detail),
             Self::File { .. } => Problem::new(Code::Failed, detail)
                 .with_hint("check that the folder is there, writable, and that its disk has space"),
             Self::Program { .. } => Problem::new(Code::Failed, detail),
@@ -157,9 +177,12 @@ impl From<ServiceError> for Problem {
 
 fn resolve_problem(error: &ResolveError, detail: String) -> Problem {
     match error {
-        ResolveError::OutOfRange { first, last, nearest, .. } => out_of_range(detail, *first, *last, *nearest),
-        ResolveError::UnknownCheckpoint { .. } => Problem::new(Code::NotFound, detail)
-            .with_hint("checkpoint list shows all; other forms are head, @-1, an LSN, entry:42, xid:812, 5m ago"),
+        ResolveError::OutOfRange { first, last, nearest, .. } => {
+            out_of_range(detail, *first, *last, *nearest)
+        }
+        ResolveError::UnknownCheckpoint { .. } => Problem::new(Code::NotFound, detail).with_hint(
+            "checkpoint list shows all; other forms are head, @-1, an LSN, entry:42, xid:812, 5m ago",
+        ),
         ResolveError::UnknownXid { .. } => {
             Problem::new(Code::NotFound, detail).with_hint("log shows the transactions that there are")
         }
@@ -188,10 +211,12 @@ fn log_problem(error: &LogError, detail: String) -> Problem {
 fn catalog_problem(error: &CatalogError, detail: String) -> Problem {
     match error {
         CatalogError::NotFound { .. } => Problem::new(Code::NotFound, detail),
-        CatalogError::NameTaken { .. } => {
-            Problem::new(Code::Precondition, detail).with_hint("choose another name, or delete that one first")
+        CatalogError::NameTaken { .. } => Problem::new(Code::Precondition, detail)
+            .with_hint("choose another name, or delete that one first"),
+        CatalogError::Fixed { .. } | CatalogError::TargetTaken { .. } | CatalogError::Active { .. } => {
+            Problem::new(Code::Precondition, detail)
         }
-        CatalogError::Fixed { .. } => Problem::new(Code::Precondition, detail),
+        CatalogError::Name(_) | CatalogError::SessionName { .. } => Problem::new(Code::Usage, detail),
         _ => Problem::new(Code::Failed, detail),
     }
 }
@@ -203,7 +228,8 @@ fn connect_problem(error: &ConnectError, detail: String) -> Problem {
 
 fn server_problem(error: &tokio_postgres::Error, detail: String) -> Problem {
     if error.is_closed() {
-        return Problem::new(Code::Unreachable, detail).with_hint("the server ended the connection; try again");
+        return Problem::new(Code::Unreachable, detail)
+            .with_hint("the server ended the connection; try again");
     }
     Problem::new(Code::Failed, detail)
 }
@@ -244,6 +270,30 @@ fn replay_problem(error: &ReplayError, detail: String) -> Problem {
         _ => Problem::new(Code::Failed, detail),
     };
     with_state(problem, error.sqlstate())
+}
+
+fn session_problem(error: &SessionError, detail: String) -> Problem {
+    match error {
+        SessionError::Foreign { .. } | SessionError::InUse { .. } | SessionError::NoTemplate { .. } => {
+            Problem::new(Code::Precondition, detail)
+        }
+        SessionError::Connect(error) => connect_problem(error, detail),
+        SessionError::Cursor(CursorError::Damaged { .. }) => Problem::new(Code::Integrity, detail),
+        SessionError::Cursor(CursorError::Database(error)) | SessionError::Database(error) => {
+            with_state(server_problem(&error.source, detail), error.sqlstate())
+        }
+    }
+}
+
+fn base_problem(error: &BaseError, detail: String) -> Problem {
+    match error {
+        BaseError::Precondition { sqlstate, .. } => {
+            with_state(Problem::new(Code::Precondition, detail), sqlstate.as_deref())
+        }
+        BaseError::Connect(error) => connect_problem(error, detail),
+        BaseError::Database(error) => with_state(server_problem(&error.source, detail), error.sqlstate()),
+        _ => Problem::new(Code::Failed, detail),
+    }
 }
 
 fn with_state(problem: Problem, state: Option<&str>) -> Problem {

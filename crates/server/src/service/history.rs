@@ -9,14 +9,14 @@ use std::sync::Arc;
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, ServiceError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| ServiceError::Broken { detail: format!("a task of the service ended early: {error}") })
+    tokio::task::spawn_blocking(work).await.map_err(|error| ServiceError::Broken {
+        detail: format!("a task of the service ended early: {error}"),
+    })
 }
 
 impl Captured {
     /// Asks the log something.
-    pub(super) async fn read<T: Send + 'static>(
+    pub(crate) async fn read<T: Send + 'static>(
         &self,
         question: impl FnOnce(&Log) -> Result<T, LogError> + Send + 'static,
     ) -> Result<T, ServiceError> {
@@ -27,7 +27,7 @@ impl Captured {
 
 impl Service {
     /// The captured database of that name, else the first one.
-    pub(super) fn captured(&self, database: Option<&str>) -> Result<Arc<Captured>, ServiceError> {
+    pub(crate) fn captured(&self, database: Option<&str>) -> Result<Arc<Captured>, ServiceError> {
         let name = database.unwrap_or(self.configuration.default_database());
         let known = self.captured.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(captured) = known.get(name) {

@@ -59,7 +59,12 @@ pub(super) struct RunningFile {
 }
 
 impl RunningFile {
-    pub(super) fn write(data: &DataDirectory, address: String, role: &str, token: &ApiToken) -> io::Result<Self> {
+    pub(super) fn write(
+        data: &DataDirectory,
+        address: String,
+        role: &str,
+        token: &ApiToken,
+    ) -> io::Result<Self> {
         let running = Running {
             address,
             pid: std::process::id(),
@@ -81,7 +86,7 @@ impl Drop for RunningFile {
 }
 
 /// Writes a file that only its owner can read, whole or not at all.
-pub(super) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
@@ -94,7 +99,7 @@ pub(super) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Whether a process lives. One that is not ours to signal lives.
-pub(super) fn process_lives(pid: u32) -> bool {
+pub(crate) fn process_lives(pid: u32) -> bool {
     let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
     pid.is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
 }

@@ -60,7 +60,9 @@ impl Service {
             return Ok(());
         }
         Err(ServiceError::precondition(
-            format!("INPUT_DSN and OUTPUT_DSN are the same database ({output}): replay would write into what is captured"),
+            format!(
+                "INPUT_DSN and OUTPUT_DSN are the same database ({output}): replay would write into what is captured"
+            ),
             "give OUTPUT_DSN another database or another server",
         ))
     }
@@ -93,8 +95,12 @@ fn announce(announcer: &Announcer, event: &SetupEvent) {
     match event {
         SetupEvent::Checking => announcer.step("checking the primary"),
         SetupEvent::Warning { text } => announcer.warn(text),
-        SetupEvent::UndoingUnfinished => announcer.step("removing what an interrupted set-up left on the primary"),
-        SetupEvent::InstallingTriggers => announcer.step("making schema postgres_test_replay and its event triggers"),
+        SetupEvent::UndoingUnfinished => {
+            announcer.step("removing what an interrupted set-up left on the primary")
+        }
+        SetupEvent::InstallingTriggers => {
+            announcer.step("making schema postgres_test_replay and its event triggers")
+        }
         SetupEvent::SettingIdentities { tables } => {
             announcer.step(format!("setting REPLICA IDENTITY FULL on {} tables", tables.len()));
         }
@@ -110,13 +116,17 @@ fn announce(announcer: &Announcer, event: &SetupEvent) {
         SetupEvent::WaitingForSlot { waits } => {
             waits.iter().for_each(|wait| announcer.warn(format!("the slot waits for {wait}")));
         }
-        SetupEvent::SlotCreated { lsn } => announcer.step(format!("history begins at {lsn}; reading the base image")),
-        SetupEvent::Dumping { bytes_done, bytes, .. } => announcer.announce(Announcement::Progress(Progress {
-            step: "reading the base image".into(),
-            done: *bytes_done,
-            total: Some(*bytes),
-            unit: "bytes".into(),
-        })),
+        SetupEvent::SlotCreated { lsn } => {
+            announcer.step(format!("history begins at {lsn}; reading the base image"))
+        }
+        SetupEvent::Dumping { bytes_done, bytes, .. } => {
+            announcer.announce(Announcement::Progress(Progress {
+                step: "reading the base image".into(),
+                done: *bytes_done,
+                total: Some(*bytes),
+                unit: "bytes".into(),
+            }))
+        }
         SetupEvent::Prepared { lsn } => announcer.step(format!("the primary is ready, from {lsn} on")),
     }
 }

@@ -1,13 +1,13 @@
 //! Transactions of the log, as they are shown.
 
 use ptr_log::{Direction, Log, TransactionQuery as LogQuery};
-use ptr_model::{Position, Xid};
+use ptr_model::Xid;
 
 use super::{
     Service, ServiceError,
     entries::{Wanted, cursor, direction, operations, page_length},
 };
-use crate::resource::transaction::{TransactionDetail, TransactionPage, TransactionQuery};
+use crate::resource::transaction::{TransactionAnswer, TransactionDetail, TransactionPage, TransactionQuery};
 
 impl Service {
     /// `GET /api/transactions`.
@@ -17,20 +17,26 @@ impl Service {
     pub async fn transactions(&self, query: TransactionQuery) -> Result<TransactionPage, ServiceError> {
         let captured = self.captured_or_active(query.database.as_deref()).await?;
         let (since, until) = self.range(&captured, query.since.as_deref(), query.until.as_deref()).await?;
-        let direction = direction(query.order.as_deref())?;
-        let descending = matches!(direction, Direction::Descending);
-        let wanted = LogQuery {
+        let limit = page_length(query.limit)?;
+        let mut wanted = LogQuery {
+            since: Some(since.ordinal),
+            until: Some(until.ordinal),
             table: query.table,
             operations: operations(query.operation.as_deref())?,
-            since,
-            until,
-            after: cursor(query.cursor.as_deref())?,
-            limit: page_length(query.limit)?,
-            direction,
+            direction: direction(query.order.as_deref())?,
+            limit,
         };
-        let page = captured.read(move |log| log.transactions(&wanted)).await?;
-        let mut transactions: Vec<_> = page.transactions.into_iter().map(Into::into).collect();
-        if descending {
+        // The cursor is the ordinal at which the page before stopped.
+        let backward = wanted.direction == Direction::Backward;
+        match cursor(query.cursor.as_deref())? {
+            Some(stopped) if backward => wanted.until = Some(stopped.min(until.ordinal)),
+            Some(stopped) => wanted.since = Some(stopped.saturating_add(1).max(since.ordinal)),
+            None => {}
+        }
+        let found = captured.read(move |log| log.transactions(&wanted)).await?;
+        let next = found.last().filter(|_| found.len() == limit).map(|last| last.ordinal.to_string());
+        let mut transactions: Vec<TransactionAnswer> = found.into_iter().map(Into::into).collect();
+        if backward {
             transactions.reverse();
         }
         let head = captured.read(Log::head).await?;
@@ -38,7 +44,7 @@ impl Service {
             returned: transactions.len(),
             transactions,
             total_count: head.ordinal,
-            next_cursor: page.next.map(|next| next.to_string()),
+            next_cursor: next,
         })
     }
 
@@ -46,13 +52,22 @@ impl Service {
     ///
     /// # Errors
     /// There is none of that id.
-    pub async fn transaction(&self, xid: u32, query: TransactionQuery) -> Result<TransactionDetail, ServiceError> {
+    pub async fn transaction(
+        &self,
+        xid: u32,
+        query: TransactionQuery,
+    ) -> Result<TransactionDetail, ServiceError> {
         let captured = self.captured_or_active(query.database.as_deref()).await?;
         let found = captured.read(move |log| log.transaction_of_xid(Xid(xid))).await?;
         let summary = found.ok_or_else(|| {
-            ServiceError::not_found("transaction", xid.to_string(), "log shows the transactions that there are")
+            ServiceError::not_found(
+                "transaction",
+                xid.to_string(),
+                "log shows the transactions that there are",
+            )
         })?;
-        let since = Position { ordinal: summary.ordinal, lsn: summary.header.commit_lsn, entry_index: summary.first_entry };
+        let ordinal = summary.ordinal;
+        let since = captured.read(move |log| log.position_at(ordinal)).await?;
         let limit = page_length(query.limit)?;
         let wanted = Wanted::between(since, summary.after(), limit, cursor(query.cursor.as_deref())?);
         let (entries, next) = captured.entries(wanted).await?;

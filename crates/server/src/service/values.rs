@@ -21,6 +21,13 @@ pub(crate) fn row(relation: &Relation, tuple: &Tuple) -> Value {
     Value::Object(columns.map(|(column, datum)| (column.name.clone(), value(column, datum))).collect())
 }
 
+/// Only some of a row's columns.
+pub(crate) fn part(relation: &Relation, tuple: &Tuple, columns: &[usize]) -> Value {
+    let columns =
+        columns.iter().filter_map(|index| Some((relation.columns.get(*index)?, tuple.0.get(*index)?)));
+    Value::Object(columns.map(|(column, datum)| (column.name.clone(), value(column, datum))).collect())
+}
+
 /// The row before, as far as it was sent: of a key only its columns.
 pub(crate) fn old_row(relation: &Relation, old: &OldTuple) -> Option<Value> {
     match old {

@@ -1,0 +1,45 @@
+//! The API on a socket, until the service ends.
+
+use std::{future::IntoFuture, sync::Arc, time::Duration};
+
+use tokio::net::TcpListener;
+
+use crate::{
+    api::router,
+    service::{Service, ServiceError},
+};
+
+/// How long requests that are under way may take once the service is to end.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Listens where the configuration says, publishes the address in `run/service.json`, and serves until the
+/// service is shut down. Requests that are under way are finished.
+///
+/// # Errors
+/// The address cannot be used.
+pub async fn serve(service: Arc<Service>) -> Result<(), ServiceError> {
+    let address = service.configuration().address.clone();
+    let in_use = |error: std::io::Error| {
+        ServiceError::precondition(
+            format!("cannot listen on {address}: {error}"),
+            "stop what listens there, or choose another port with --addr or SERVER_PORT",
+        )
+    };
+    let listener = TcpListener::bind((address.host.as_str(), address.port)).await.map_err(in_use)?;
+    let bound = listener.local_addr().map_err(in_use)?;
+    service.publish(bound.to_string())?;
+    tracing::info!(address = %bound, "the API answers");
+    let ended = service.shutdown_token().clone();
+    let shutdown = ended.clone().cancelled_owned();
+    let serving =
+        axum::serve(listener, router(Arc::clone(&service))).with_graceful_shutdown(shutdown).into_future();
+    let late = async {
+        ended.cancelled().await;
+        tokio::time::sleep(GRACE).await;
+    };
+    tokio::select! {
+        served = serving => served.map_err(in_use),
+        // A client that keeps its request open does not keep the service.
+        () = late => Ok(()),
+    }
+}

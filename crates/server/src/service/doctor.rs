@@ -1,0 +1,116 @@
+//! What is wrong, or will be.
+
+use ptr_capture::doctor::{Finding, OutputOptions, Severity, check_output, check_primary, fix};
+
+use super::{Service, ServiceError};
+use crate::resource::status::{Doctor, FindingAnswer};
+
+/// Space below which a full disk is near.
+const SCARCE_BYTES: u64 = 1 << 30;
+
+impl Service {
+    /// `GET /api/doctor`.
+    ///
+    /// # Errors
+    /// Nothing can be checked at all.
+    pub async fn doctor(&self) -> Result<Doctor, ServiceError> {
+        let mut findings = Vec::new();
+        for database in &self.configuration.databases {
+            match self.source_options(database) {
+                Ok(options) => findings.extend(check_primary(&options).await.into_iter().map(shown)),
+                Err(error) => findings.push(of_error("input", &error)),
+            }
+        }
+        findings.extend(self.look_at_output().await);
+        findings.extend(self.check_disk());
+        findings.sort_by_key(|finding| std::cmp::Reverse(rank(&finding.severity)));
+        findings.dedup();
+        Ok(Doctor { healthy: findings.iter().all(|finding| finding.severity != "error"), findings })
+    }
+
+    /// `POST /api/doctor/fix`.
+    ///
+    /// # Errors
+    /// Nothing can be checked at all. A fix that fails leaves its finding.
+    pub async fn doctor_fix(&self) -> Result<Doctor, ServiceError> {
+        for database in &self.configuration.databases {
+            let options = self.source_options(database)?;
+            for finding in check_primary(&options).await.iter().filter(|finding| finding.fixable) {
+                match fix(&options, finding, &()).await {
+                    Ok(done) => tracing::info!("{done}"),
+                    Err(error) => self.warn(format!("{} was not mended: {error}", finding.code)),
+                }
+            }
+        }
+        self.doctor().await
+    }
+
+    async fn look_at_output(&self) -> Vec<FindingAnswer> {
+        let input = self.input().ok().map(|dsn| dsn.with_database(self.configuration.default_database()));
+        match self.output() {
+            Ok(output) => {
+                let options = OutputOptions { output: output.clone(), input };
+                check_output(&options).await.into_iter().map(shown).collect()
+            }
+            Err(error) => vec![of_error("output", &error)],
+        }
+    }
+
+    fn check_disk(&self) -> Vec<FindingAnswer> {
+        let root = self.configuration.data.root();
+        let there = root.ancestors().find(|folder| folder.exists());
+        let Some(Ok(space)) = there.map(rustix::fs::statvfs) else { return Vec::new() };
+        let free = space.f_bavail.saturating_mul(space.f_frsize);
+        if free >= SCARCE_BYTES {
+            return Vec::new();
+        }
+        let mut scarce = finding(
+            "disk",
+            &format!("{} has {} MB left", root.display(), free >> 20),
+            "When the disk is full the log stops cleanly, and the slot keeps WAL on the primary meanwhile.",
+            "free some space, or move the data directory with --data-dir",
+        );
+        scarce.severity = "warning".into();
+        vec![scarce]
+    }
+}
+
+fn shown(finding: Finding) -> FindingAnswer {
+    FindingAnswer {
+        code: finding.code.to_owned(),
+        severity: match finding.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+            Severity::Info => "info",
+        }
+        .to_owned(),
+        title: finding.title,
+        meaning: finding.meaning,
+        fix: finding.fix,
+        fixable: finding.fixable,
+    }
+}
+
+fn finding(code: &str, title: &str, meaning: &str, fix: &str) -> FindingAnswer {
+    FindingAnswer {
+        code: code.to_owned(),
+        severity: "error".to_owned(),
+        title: title.to_owned(),
+        meaning: meaning.to_owned(),
+        fix: fix.to_owned(),
+        fixable: false,
+    }
+}
+
+fn of_error(code: &str, error: &ServiceError) -> FindingAnswer {
+    let problem = error.problem();
+    finding(code, &problem.detail, "Nothing can begin before this holds.", &problem.hint.unwrap_or_default())
+}
+
+fn rank(severity: &str) -> u8 {
+    match severity {
+        "error" => 2,
+        "warning" => 1,
+        _ => 0,
+    }
+}

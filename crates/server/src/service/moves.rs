@@ -1,0 +1,165 @@
+//! Moves under way: one a session at a time, in any process, told as they go on, and cancelled by request.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    path::Path,
+    sync::{Arc, Mutex},
+};
+
+use ptr_log::{CatalogError, Move, MoveId, MoveOutcome};
+use ptr_model::SessionId;
+use tokio::sync::{OwnedMutexGuard, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::{Service, ServiceError, blocking, lock};
+use crate::resource::{
+    LONGEST_PAGE,
+    navigation::{MoveAnswer, MoveQuery, MoveState},
+};
+
+/// Which way in the history of moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// Back.
+    Undo,
+    /// Forward again.
+    Redo,
+}
+
+/// The moves of this process.
+#[derive(Default)]
+pub(super) struct Moves {
+    running: Mutex<HashMap<String, RunningMove>>,
+    locks: Mutex<HashMap<SessionId, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+struct RunningMove {
+    answer: watch::Receiver<MoveAnswer>,
+    cancel: CancellationToken,
+}
+
+/// The right to move a session. Dropping it gives the session free.
+pub(super) struct SessionLock {
+    _here: OwnedMutexGuard<()>,
+    /// Locked by `flock`, so it ends with the process.
+    _elsewhere: File,
+}
+
+impl Moves {
+    /// Waits until no other move of this process is at the session, then takes it for this process.
+    pub(super) async fn take(&self, session: SessionId, run: &Path) -> Result<SessionLock, ServiceError> {
+        let mutex = Arc::clone(lock(&self.locks).entry(session).or_default());
+        let here = mutex.lock_owned().await;
+        let path = run.join(format!("session-{session}.lock"));
+        std::fs::create_dir_all(run).map_err(ServiceError::file("create", run))?;
+        let file = File::create(&path).map_err(ServiceError::file("create", &path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(SessionLock { _here: here, _elsewhere: file }),
+            Err(std::fs::TryLockError::WouldBlock) => Err(ServiceError::precondition(
+                "another process is moving this session",
+                "wait until it is done; moves list shows it",
+            )),
+            Err(std::fs::TryLockError::Error(error)) => Err(ServiceError::file("lock", path)(error)),
+        }
+    }
+
+    pub(super) fn began(&self, answer: &watch::Sender<MoveAnswer>, cancel: &CancellationToken) {
+        let id = answer.borrow().id.clone();
+        let running = RunningMove { answer: answer.subscribe(), cancel: cancel.clone() };
+        lock(&self.running).insert(id, running);
+    }
+
+    pub(super) fn ended(&self, id: &str) {
+        lock(&self.running).remove(id);
+    }
+
+    pub(super) fn cancel_all(&self) {
+        lock(&self.running).values().for_each(|running| running.cancel.cancel());
+    }
+
+    fn running(&self, id: &str) -> Option<MoveAnswer> {
+        lock(&self.running).get(id).map(|running| running.answer.borrow().clone())
+    }
+}
+
+impl Service {
+    /// `GET /api/moves`: newest first.
+    ///
+    /// # Errors
+    /// There is no such session.
+    pub async fn moves(&self, query: MoveQuery) -> Result<Vec<MoveAnswer>, ServiceError> {
+        let session = self.session_named(query.session_id.as_deref()).await?.id;
+        let catalog = self.catalog.clone();
+        let moves = blocking(move || catalog.moves(session, LONGEST_PAGE)).await??;
+        let shown =
+            |moved: &Move| self.moves.running(&moved.id.0.to_string()).unwrap_or_else(|| answer(moved));
+        Ok(moves.iter().map(shown).collect())
+    }
+
+    /// `GET /api/moves/{id}`.
+    ///
+    /// # Errors
+    /// There is none of that id.
+    pub async fn moved(&self, id: &str) -> Result<MoveAnswer, ServiceError> {
+        if let Some(running) = self.moves.running(id) {
+            return Ok(running);
+        }
+        let missing = || ServiceError::not_found("move", id, "GET /api/moves lists them");
+        let wanted = MoveId(id.parse().map_err(|_| missing())?);
+        let catalog = self.catalog.clone();
+        let found = blocking(move || {
+            for session in catalog.sessions()? {
+                let moves = catalog.moves(session.id, usize::MAX)?;
+                if let Some(found) = moves.into_iter().find(|moved| moved.id == wanted) {
+                    return Ok(Some(found));
+                }
+            }
+            Ok::<_, CatalogError>(None)
+        });
+        found.await??.as_ref().map(answer).ok_or_else(missing)
+    }
+
+    /// `DELETE /api/moves/{id}`: asks it to end; it does at the next position.
+    ///
+    /// # Errors
+    /// It is not under way in this process.
+    pub async fn cancel_move(&self, id: &str) -> Result<MoveAnswer, ServiceError> {
+        let cancel =
+            lock(&self.moves.running).get(id).map(|running| (running.cancel.clone(), running.answer.clone()));
+        let Some((cancel, mut watched)) = cancel else {
+            self.moved(id).await?;
+            return Err(ServiceError::precondition(
+                format!("the move {id} is not under way in this service"),
+                "undo takes the session back",
+            ));
+        };
+        cancel.cancel();
+        // An error means that the move is gone, and what was borrowed last is how it ended.
+        let _ = watched.wait_for(|answer| answer.state != MoveState::Running).await;
+        let answer = watched.borrow().clone();
+        Ok(answer)
+    }
+}
+
+/// A move of the catalog as it is shown.
+pub(super) fn answer(moved: &Move) -> MoveAnswer {
+    let (state, error) = match &moved.outcome {
+        None => (MoveState::Running, None),
+        Some(MoveOutcome::Done) => (MoveState::Done, None),
+        Some(MoveOutcome::Interrupted) => (MoveState::Cancelled, None),
+        Some(MoveOutcome::Failed(error)) => (MoveState::Failed, Some(error.clone())),
+    };
+    MoveAnswer {
+        id: moved.id.0.to_string(),
+        session_id: moved.session_id.to_string(),
+        from: moved.from.map(Into::into),
+        to: moved.to.into(),
+        strategy: moved.strategy.clone(),
+        state,
+        progress: None,
+        error,
+        started_at: moved.started_at.to_string(),
+        finished_at: moved.finished_at.map(|time| time.to_string()),
+    }
+}

@@ -1,0 +1,382 @@
+//! Taking sessions to positions.
+//!
+//! request -> lock of the session -> position -> a task of its own, which plans, moves, and writes the history ->
+//! answer. The task goes on when whoever asked goes away.
+
+use std::sync::Arc;
+
+use ptr_log::{Move, MoveOutcome, MoveStep, NewMove, Session};
+use ptr_model::{Position, PositionExpression};
+use ptr_replay::{
+    ReplayError,
+    apply::Limits,
+    navigate::{
+        NavigateError, NavigateOutcome, NavigateProgress, NavigateRequest, follow, navigate, plan_for,
+        whereabouts,
+    },
+    plan::Strategy,
+};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Captured, Direction, Service, ServiceError, blocking,
+    entries::{Wanted, cursor, page_length},
+    moves::SessionLock,
+};
+use crate::resource::{
+    event::Event,
+    navigation::{Between, MoveAnswer, Navigate, Navigated, Progress, Replay, Step},
+};
+
+/// What a request to navigate came to.
+#[derive(Debug)]
+pub enum Moved {
+    /// The session is there; or it was only planned.
+    Arrived(Box<Navigated>),
+    /// The move goes on in the background.
+    UnderWay(Box<MoveAnswer>),
+    /// Nothing was moved: the entries between two positions.
+    Looked(Box<Between>),
+}
+
+/// A move that is about to be made.
+struct Journey {
+    session: Session,
+    captured: Arc<Captured>,
+    request: NavigateRequest,
+    /// Whether the session is to be kept at head afterwards.
+    follow: bool,
+    /// What kind of step in the history it is.
+    step: MoveStep,
+    limit: usize,
+}
+
+impl Service {
+    /// `POST /api/navigate`.
+    ///
+    /// # Errors
+    /// A position that means nothing or is not in the log, a session that does not exist, replay that stops.
+    pub async fn navigate(self: &Arc<Self>, request: Navigate) -> Result<Moved, ServiceError> {
+        if request.start_id.is_some() || request.end_id.is_some() {
+            return self.look(request).await;
+        }
+        let expression = match (&request.checkpoint_id, &request.position) {
+            (Some(checkpoint), None) => PositionExpression::Checkpoint(checkpoint.clone()),
+            (None, Some(position)) => position.parse()?,
+            (None, None) if request.follow => PositionExpression::Head,
+            _ => {
+                return Err(ServiceError::usage(
+                    "say where to go: either a checkpoint or a position",
+                    "give checkpoint_id or position; start_id and end_id only look",
+                ));
+            }
+        };
+        if request.follow && expression != PositionExpression::Head {
+            return Err(ServiceError::usage(
+                "only a session at head can follow",
+                "leave the position out, or give head",
+            ));
+        }
+        let session = self.session_named(request.session_id.as_deref()).await?;
+        let limit = page_length(request.limit)?;
+        if request.dry_run {
+            let journey = self.journey(session, expression, limit).await?;
+            return self.plan_only(journey).await;
+        }
+        // The lock first: what @ means may change while another move ends.
+        let lock = self.moves.take(session.id, &self.configuration.data.run()).await?;
+        let mut journey = self.journey(session, expression, limit).await?;
+        journey.follow = request.follow;
+        self.set_out(journey, lock, request.background).await
+    }
+
+    /// `POST /api/replay`.
+    ///
+    /// # Errors
+    /// As [`Service::navigate`].
+    pub async fn replay(self: &Arc<Self>, request: Replay) -> Result<Moved, ServiceError> {
+        let Replay { session_id, checkpoint_id, position } = request;
+        self.navigate(Navigate { session_id, checkpoint_id, position, ..Navigate::default() }).await
+    }
+
+    /// `POST /api/undo` and `POST /api/redo`.
+    ///
+    /// # Errors
+    /// There is nothing to take back.
+    pub async fn step(self: &Arc<Self>, direction: Direction, request: Step) -> Result<Moved, ServiceError> {
+        let session = self.session_named(request.session_id.as_deref()).await?;
+        let lock = self.moves.take(session.id, &self.configuration.data.run()).await?;
+        let (catalog, id) = (self.catalog.clone(), session.id);
+        let found = blocking(move || match direction {
+            Direction::Undo => catalog.move_to_undo(id),
+            Direction::Redo => catalog.move_to_redo(id),
+        })
+        .await??;
+        let Some(moved) = found else {
+            let what =
+                if direction == Direction::Undo { "no move to take back" } else { "no undo to take back" };
+            return Err(ServiceError::precondition(
+                format!("session {:?} has {what}", session.name),
+                "navigate takes it anywhere",
+            ));
+        };
+        let to = match direction {
+            Direction::Undo => moved.from.unwrap_or(self.captured(Some(&session.database))?.log.creation()),
+            Direction::Redo => moved.to,
+        };
+        let mut journey = self.journey_to(session, to, page_length(None)?)?;
+        if request.dry_run {
+            return self.plan_only(journey).await;
+        }
+        journey.step = if direction == Direction::Undo { MoveStep::Undo } else { MoveStep::Redo };
+        self.set_out(journey, lock, false).await
+    }
+
+    async fn journey(
+        &self,
+        session: Session,
+        expression: PositionExpression,
+        limit: usize,
+    ) -> Result<Journey, ServiceError> {
+        let captured = self.captured(Some(&session.database))?;
+        let relative = matches!(expression, PositionExpression::Session(_));
+        let ordinal = if relative { self.ordinal_of(&session).await? } else { None };
+        let to = self.resolve_expression(&captured, expression, ordinal).await?;
+        self.journey_to(session, to, limit)
+    }
+
+    fn journey_to(&self, session: Session, to: Position, limit: usize) -> Result<Journey, ServiceError> {
+        let captured = self.captured(Some(&session.database))?;
+        let request = NavigateRequest {
+            log: captured.log.clone(),
+            session: self.session_database(&session)?,
+            template: self.template_of(&session)?,
+            to,
+            locally_written: session.open,
+            limits: Limits::default(),
+        };
+        Ok(Journey { session, captured, request, follow: false, step: MoveStep::Navigate, limit })
+    }
+
+    async fn plan_only(&self, journey: Journey) -> Result<Moved, ServiceError> {
+        let plan = plan_for(&journey.request).await?;
+        let from = self.cursor_of(&journey.session).await?.map(|cursor| cursor.position);
+        let outcome = NavigateOutcome {
+            from,
+            to: journey.request.to,
+            strategy: plan.strategy,
+            reason: plan.reason,
+            transactions: 0,
+            entries_applied: 0,
+            elapsed: std::time::Duration::from_millis(plan.estimate.milliseconds),
+            connections_ended: 0,
+            notices: Vec::new(),
+        };
+        let navigated = answer(&journey, &outcome, None).await?;
+        Ok(Moved::Arrived(Box::new(Navigated { status: "planned".into(), ..navigated })))
+    }
+
+    /// Starts the move as a task of its own and waits for it, unless it is to go on in the background.
+    async fn set_out(
+        self: &Arc<Self>,
+        journey: Journey,
+        lock: SessionLock,
+        background: bool,
+    ) -> Result<Moved, ServiceError> {
+        let moved = self.begin(&journey).await?;
+        let first = super::moves::answer(&moved);
+        let (told, _) = watch::channel(first.clone());
+        let cancel = self.shutdown.child_token();
+        self.moves.began(&told, &cancel);
+        let service = Arc::clone(self);
+        let task = self.spawn(async move {
+            let outcome = service.travel(&journey, &moved, &told, &cancel).await;
+            service.moves.ended(&moved.id.0.to_string());
+            drop(lock);
+            outcome
+        });
+        if background {
+            return Ok(Moved::UnderWay(Box::new(first)));
+        }
+        let joined = task.await;
+        let navigated = joined
+            .map_err(|error| ServiceError::Broken { detail: format!("the move's task ended: {error}") })?;
+        Ok(Moved::Arrived(Box::new(navigated?)))
+    }
+
+    /// Notes that a move begins.
+    async fn begin(&self, journey: &Journey) -> Result<Move, ServiceError> {
+        let plan = plan_for(&journey.request).await?;
+        let new = NewMove {
+            session_id: journey.session.id,
+            step: journey.step,
+            from: whereabouts(&journey.request).await?.map(|here| here.position),
+            to: journey.request.to,
+            strategy: name(plan.strategy).to_owned(),
+        };
+        let catalog = self.catalog.clone();
+        Ok(blocking(move || catalog.begin_move(&new)).await??)
+    }
+
+    /// The move itself, and what is written about it.
+    async fn travel(
+        &self,
+        journey: &Journey,
+        moved: &Move,
+        told: &watch::Sender<MoveAnswer>,
+        cancel: &CancellationToken,
+    ) -> Result<Navigated, ServiceError> {
+        let (progress, watched) = watch::channel(NavigateProgress::default());
+        let outcome = tokio::select! {
+            outcome = navigate(&journey.request, &progress, cancel) => outcome,
+            () = self.tell_progress(watched, told) => unreachable!("progress is told until the move is over"),
+        };
+        let reached = match &outcome {
+            Ok(outcome) => outcome.to,
+            // A server that went away cannot be asked; the next move finds out.
+            Err(_) => match self.cursor_of(&journey.session).await {
+                Ok(Some(cursor)) => cursor.position,
+                Ok(None) | Err(_) => moved.from.unwrap_or(journey.captured.log.creation()),
+            },
+        };
+        let finished = self.finish(journey, moved, &outcome, reached).await?;
+        let shown = super::moves::answer(&finished);
+        let id = shown.id.clone();
+        told.send_replace(shown.clone());
+        self.tell(Event::Move { r#move: shown });
+        self.told_session(&journey.session).await?;
+        answer(journey, &outcome?, Some(id)).await
+    }
+
+    /// Tells how far a move is, until it is dropped.
+    async fn tell_progress(
+        &self,
+        mut watched: watch::Receiver<NavigateProgress>,
+        told: &watch::Sender<MoveAnswer>,
+    ) {
+        while watched.changed().await.is_ok() {
+            let now = watched.borrow_and_update().clone();
+            let NavigateProgress { plan, done, total, .. } = now;
+            let Some(plan) = plan else { continue };
+            told.send_modify(|answer| {
+                answer.strategy = name(plan.strategy).to_owned();
+                answer.progress = Some(Progress {
+                    step: plan.reason.clone(),
+                    done,
+                    total: Some(total),
+                    unit: "transactions".into(),
+                });
+            });
+            let shown = told.borrow().clone();
+            self.tell(Event::Move { r#move: shown });
+            // Several steps within this time are told as one.
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+        std::future::pending().await
+    }
+
+    /// Notes how a move ended, and what follows for the session.
+    async fn finish(
+        &self,
+        journey: &Journey,
+        moved: &Move,
+        outcome: &Result<NavigateOutcome, NavigateError>,
+        reached: Position,
+    ) -> Result<Move, ServiceError> {
+        let catalog = self.catalog.clone();
+        let (session, moved, follow) = (journey.session.id, moved.id, journey.follow);
+        // A keyframe holds exactly what the log says, whatever was written into the database before.
+        let closed = matches!(outcome, Ok(outcome) if outcome.strategy == Strategy::Keyframe);
+        let written = written(outcome);
+        let finished = blocking(move || {
+            if closed {
+                catalog.set_session_open(session, false)?;
+            }
+            catalog.set_session_follow(session, follow)?;
+            catalog.finish_move(moved, &written, reached)
+        });
+        Ok(finished.await??)
+    }
+
+    /// The entries between two positions; moves nothing.
+    async fn look(&self, request: Navigate) -> Result<Moved, ServiceError> {
+        let (Some(start), Some(end)) = (&request.start_id, &request.end_id) else {
+            return Err(ServiceError::usage("a look needs both ends", "give start_id and end_id"));
+        };
+        let session = self.session_named(request.session_id.as_deref()).await?;
+        let captured = self.captured(Some(&session.database))?;
+        let relative = start.starts_with('@') || end.starts_with('@');
+        let ordinal = if relative { self.ordinal_of(&session).await? } else { None };
+        let start = self.resolve(&captured, start, ordinal).await?;
+        let end = self.resolve(&captured, end, ordinal).await?;
+        let (from, to) = if start <= end { (start, end) } else { (end, start) };
+        let wanted =
+            Wanted::between(from, to, page_length(request.limit)?, cursor(request.cursor.as_deref())?);
+        let (entries, next) = captured.entries(wanted).await?;
+        Ok(Moved::Looked(Box::new(Between {
+            from: from.into(),
+            to: to.into(),
+            transactions: to.ordinal - from.ordinal,
+            count: to.entry_index - from.entry_index,
+            entries,
+            next_cursor: next.map(|next| next.to_string()),
+        })))
+    }
+
+    /// Takes a follower to `head`. It is no move of the history: the user asked once.
+    pub(super) async fn advance(&self, session: &Session, head: Position) -> Result<(), ServiceError> {
+        let _lock = self.moves.take(session.id, &self.configuration.data.run()).await?;
+        // It may have been taken elsewhere while this waited.
+        let session = self.session_named(Some(&session.id.to_string())).await?;
+        if session.follow {
+            let journey = self.journey_to(session, head, 1)?;
+            follow(&journey.request, &self.shutdown).await?;
+        }
+        Ok(())
+    }
+}
+
+fn written(outcome: &Result<NavigateOutcome, NavigateError>) -> MoveOutcome {
+    match outcome {
+        Ok(_) => MoveOutcome::Done,
+        Err(NavigateError::Replay(ReplayError::Cancelled { .. })) => MoveOutcome::Interrupted,
+        Err(error) => MoveOutcome::Failed(error.to_string()),
+    }
+}
+
+fn name(strategy: Strategy) -> &'static str {
+    match strategy {
+        Strategy::Nothing => "nothing",
+        Strategy::Redo => "redo",
+        Strategy::Undo => "undo",
+        Strategy::Keyframe => "keyframe",
+    }
+}
+
+async fn answer(
+    journey: &Journey,
+    outcome: &NavigateOutcome,
+    move_id: Option<String>,
+) -> Result<Navigated, ServiceError> {
+    let to = outcome.to;
+    let from = outcome.from.unwrap_or(journey.captured.log.creation());
+    let (earlier, later) = if from <= to { (from, to) } else { (to, from) };
+    let wanted = Wanted::between(earlier, later, journey.limit, None);
+    let (entries, next) = journey.captured.entries(wanted).await?;
+    Ok(Navigated {
+        status: "success".into(),
+        session_id: journey.session.id.to_string(),
+        from: outcome.from.map(Into::into),
+        to: to.into(),
+        strategy: name(outcome.strategy).into(),
+        reason: outcome.reason.clone(),
+        transactions: later.ordinal - earlier.ordinal,
+        entries_applied: outcome.entries_applied,
+        count: later.entry_index - earlier.entry_index,
+        entries,
+        next_cursor: next.map(|next| next.to_string()),
+        elapsed_ms: u64::try_from(outcome.elapsed.as_millis()).unwrap_or(u64::MAX),
+        move_id,
+    })
+}

@@ -1,0 +1,337 @@
+//! Sessions: their databases, and which one is meant.
+
+use std::sync::Arc;
+
+use ptr_log::{CatalogError, DEFAULT_SESSION, NewSession, Session};
+use ptr_model::SessionId;
+use ptr_postgres::Installation;
+use ptr_replay::{
+    base::{BaseOptions, BaseProgress, Manifest, install_base},
+    cursor::{Cursor, CursorState},
+    session::{Access, Consent, SessionDatabase, TargetState, inspect, template_name},
+};
+
+use super::{Announcement, Announcer, Captured, Role, Service, ServiceError, blocking};
+use crate::resource::{
+    event::Event,
+    navigation::{Navigate, Progress},
+    session::{CreateSession, DeleteSession, Deleted, SessionAnswer, SessionQuery, SessionState},
+};
+
+/// Jobs with which the base image is restored.
+const JOBS: usize = 2;
+
+impl Service {
+    /// `POST /api/sessions`.
+    ///
+    /// # Errors
+    /// A name or target database that is taken, a position outside the log, a server that does not answer.
+    pub async fn create_session(
+        self: &Arc<Self>,
+        request: CreateSession,
+    ) -> Result<SessionAnswer, ServiceError> {
+        let captured = self.captured(request.database.as_deref())?;
+        if let Some(at) = &request.at {
+            // Before anything is made.
+            self.resolve(&captured, at, None).await?;
+        }
+        let target =
+            request.target_database.unwrap_or_else(|| target_database(&captured.database, &request.name));
+        let consent = if request.replace { Consent::Given } else { Consent::Missing };
+        let new = NewSession {
+            name: request.name,
+            description: request.description.unwrap_or_default(),
+            database: captured.database.clone(),
+            target_database: target,
+        };
+        let catalog = self.catalog.clone();
+        let session = blocking(move || catalog.create_session(&new)).await??;
+        if let Err(error) = self.make_database(&session, consent, &Announcer::silent()).await {
+            let (catalog, id) = (self.catalog.clone(), session.id);
+            blocking(move || catalog.delete_session(id)).await??;
+            return Err(error);
+        }
+        if request.at.is_some() {
+            let request = Navigate {
+                position: request.at,
+                session_id: Some(session.id.to_string()),
+                ..Navigate::default()
+            };
+            self.navigate(request).await?;
+        }
+        self.told_session(&session).await
+    }
+
+    /// Makes a session's database at CREATION.
+    async fn make_database(
+        &self,
+        session: &Session,
+        consent: Consent,
+        announcer: &Announcer,
+    ) -> Result<(), ServiceError> {
+        let template = self.install_base(&session.database, announcer).await?;
+        self.session_database(session)?.create(&template, consent).await?;
+        Ok(())
+    }
+
+    /// Makes sure that the default session is there, and its database too.
+    pub(super) async fn ensure_default_session(&self, announcer: &Announcer) -> Result<(), ServiceError> {
+        // Without a log there is nothing to replay yet.
+        let Ok(captured) = self.captured(None) else { return Ok(()) };
+        let (catalog, database) = (self.catalog.clone(), captured.database.clone());
+        let target = self.output()?.database().to_owned();
+        let session = blocking(move || catalog.ensure_default_session(&database, &target)).await??;
+        match self.heal(&session, announcer).await {
+            Err(error) if self.role == Role::Ipc => {
+                self.warn(format!("the default session has no database: {error}"));
+                Ok(())
+            }
+            healed => healed,
+        }
+    }
+
+    /// Makes a session's database where it is not there. One that the user opened is the user's.
+    async fn heal(&self, session: &Session, announcer: &Announcer) -> Result<(), ServiceError> {
+        if session.open || self.cursor_of(session).await?.is_some() {
+            return Ok(());
+        }
+        announcer.step(format!("making the replica in database {}", session.target_database));
+        let consent = if self.configuration.consent { Consent::Given } else { Consent::Missing };
+        self.make_database(session, consent, announcer).await
+    }
+
+    /// Makes sure that the base image is a template on the output server.
+    pub(super) async fn install_base(
+        &self,
+        database: &str,
+        announcer: &Announcer,
+    ) -> Result<String, ServiceError> {
+        let directory = self.configuration.data.base_of(database);
+        let manifest = Manifest::read(&directory)?;
+        let major = manifest.server_major;
+        let program = self.programs()?.client_program("pg_restore", major)?;
+        let bin_dir = program.parent().map(std::path::Path::to_owned).unwrap_or_default();
+        let options = BaseOptions {
+            output: self.output()?.clone(),
+            directory,
+            installation: Installation::at(&bin_dir)?,
+            jobs: JOBS,
+        };
+        let announcer = announcer.clone();
+        let progress = move |progress: BaseProgress| match progress {
+            BaseProgress::Restoring { done, total } => announcer.announce(Announcement::Progress(Progress {
+                step: "restoring the base image".into(),
+                done,
+                total: Some(total),
+                unit: "items".into(),
+            })),
+            BaseProgress::Analyzing => announcer.step("gathering statistics"),
+            BaseProgress::Finished => {}
+        };
+        Ok(install_base(&options, &progress).await?.template)
+    }
+
+    /// A session's database, as replay needs to know it.
+    pub(super) fn session_database(&self, session: &Session) -> Result<SessionDatabase, ServiceError> {
+        let manifest = Manifest::read(&self.configuration.data.base_of(&session.database))?;
+        Ok(SessionDatabase {
+            output: self.output()?.clone(),
+            name: session.target_database.clone(),
+            session_id: session.id,
+            log_id: manifest.log_id,
+            properties: manifest.database,
+        })
+    }
+
+    /// The template that a session's database is made from.
+    pub(super) fn template_of(&self, session: &Session) -> Result<String, ServiceError> {
+        let manifest = Manifest::read(&self.configuration.data.base_of(&session.database))?;
+        Ok(template_name(&manifest.database.name, manifest.log_id))
+    }
+
+    /// The session of that id or name; the active one where none is given.
+    pub(crate) async fn session_named(&self, name: Option<&str>) -> Result<Session, ServiceError> {
+        let catalog = self.catalog.clone();
+        let sessions = blocking(move || catalog.sessions()).await??;
+        let Some(name) = name else {
+            return sessions.into_iter().find(|session| session.active).ok_or_else(|| {
+                ServiceError::precondition(
+                    "there is no session yet",
+                    "run postgres-test-replay up, which makes the default one, or session create",
+                )
+            });
+        };
+        let id = name.parse().ok().map(SessionId);
+        let found = sessions.iter().find(|session| Some(session.id) == id || session.name == name).cloned();
+        found.ok_or_else(|| {
+            let names: Vec<&str> = sessions.iter().map(|session| session.name.as_str()).collect();
+            ServiceError::not_found("session", name, format!("sessions are: {}", names.join(", ")))
+        })
+    }
+
+    /// The captured database that is named, else that of the active session, else the first.
+    pub(super) async fn captured_or_active(
+        &self,
+        database: Option<&str>,
+    ) -> Result<Arc<Captured>, ServiceError> {
+        match database {
+            Some(_) => self.captured(database),
+            None => match self.session_named(None).await {
+                Ok(session) => self.captured(Some(&session.database)),
+                Err(_) => self.captured(None),
+            },
+        }
+    }
+
+    /// What the session's database says about itself; `None` where it is not there.
+    pub(crate) async fn cursor_of(&self, session: &Session) -> Result<Option<Cursor>, ServiceError> {
+        match inspect(self.output()?, &session.target_database).await? {
+            TargetState::Ours(cursor) => Ok(Some(cursor)),
+            TargetState::Absent | TargetState::Empty | TargetState::Foreign { .. } => Ok(None),
+        }
+    }
+
+    pub(super) async fn ordinal_of(&self, session: &Session) -> Result<Option<u64>, ServiceError> {
+        Ok(self.cursor_of(session).await?.map(|cursor| cursor.position.ordinal))
+    }
+
+    /// `GET /api/sessions`.
+    ///
+    /// # Errors
+    /// The catalog cannot be read.
+    pub async fn sessions(&self, query: SessionQuery) -> Result<Vec<SessionAnswer>, ServiceError> {
+        let catalog = self.catalog.clone();
+        let sessions = blocking(move || catalog.sessions()).await??;
+        let mut answers = Vec::new();
+        for session in sessions {
+            if query.database.as_ref().is_none_or(|database| *database == session.database) {
+                answers.push(self.session_answer(&session).await);
+            }
+        }
+        Ok(answers)
+    }
+
+    /// `GET /api/sessions/{id}`.
+    ///
+    /// # Errors
+    /// There is none of that id or name.
+    pub async fn session(&self, name: &str) -> Result<SessionAnswer, ServiceError> {
+        Ok(self.session_answer(&self.session_named(Some(name)).await?).await)
+    }
+
+    /// A session as it is shown; a server that does not answer is part of the answer.
+    pub(super) async fn session_answer(&self, session: &Session) -> SessionAnswer {
+        let (position, state) = match self.cursor_of(session).await {
+            Ok(Some(cursor)) if cursor.state == CursorState::Moving => {
+                (Some(cursor.position), SessionState::Moving)
+            }
+            Ok(Some(cursor)) => (Some(cursor.position), SessionState::Settled),
+            Ok(None) => (None, SessionState::Missing),
+            Err(_) => (None, SessionState::Unreachable),
+        };
+        SessionAnswer {
+            id: session.id.to_string(),
+            name: session.name.clone(),
+            description: session.description.clone(),
+            database: session.database.clone(),
+            target_database: session.target_database.clone(),
+            position: position.map(Into::into),
+            state,
+            follow: session.follow,
+            open: session.open,
+            active: session.active,
+            created_at: session.created_at.to_string(),
+        }
+    }
+
+    /// Tells everybody how a session is now.
+    pub(super) async fn told_session(&self, session: &Session) -> Result<SessionAnswer, ServiceError> {
+        let session = self.session_named(Some(&session.id.to_string())).await?;
+        let answer = self.session_answer(&session).await;
+        self.tell(Event::Session { session: answer.clone() });
+        Ok(answer)
+    }
+
+    /// `POST /api/sessions/switch`.
+    ///
+    /// # Errors
+    /// There is none of that id or name.
+    pub async fn switch_session(&self, name: &str) -> Result<SessionAnswer, ServiceError> {
+        let session = self.session_named(Some(name)).await?;
+        let (catalog, id) = (self.catalog.clone(), session.id);
+        blocking(move || catalog.switch_session(id)).await??;
+        self.told_session(&session).await
+    }
+
+    /// `POST /api/sessions/{id}/open`. Closing takes the database back to its position: what was written locally
+    /// is gone.
+    ///
+    /// # Errors
+    /// There is none of that id or name; the output server does not answer.
+    pub async fn open_session(
+        self: &Arc<Self>,
+        name: &str,
+        open: bool,
+    ) -> Result<SessionAnswer, ServiceError> {
+        let session = self.session_named(Some(name)).await?;
+        if open {
+            let _lock = self.moves.take(session.id, &self.configuration.data.run()).await?;
+            self.mark_open(&session).await?;
+            self.session_database(&session)?.set_access(Access::Open).await?;
+        } else if session.open {
+            let request = Navigate {
+                position: Some("@".into()),
+                session_id: Some(session.id.to_string()),
+                ..Navigate::default()
+            };
+            self.navigate(request).await?;
+        }
+        self.told_session(&session).await
+    }
+
+    /// Notes that a session's database may hold what no position has.
+    pub(crate) async fn mark_open(&self, session: &Session) -> Result<(), ServiceError> {
+        let (catalog, id) = (self.catalog.clone(), session.id);
+        blocking(move || catalog.set_session_open(id, true)).await??;
+        Ok(())
+    }
+
+    /// Before its database is gone; the catalog would refuse too, but only after.
+    fn refuse_to_delete(&self, session: &Session) -> Result<(), ServiceError> {
+        if session.name == DEFAULT_SESSION {
+            return Err(CatalogError::Fixed { what: "session", name: session.name.clone() }.into());
+        }
+        if session.active {
+            return Err(CatalogError::Active { name: session.name.clone() }.into());
+        }
+        Ok(())
+    }
+
+    /// `DELETE /api/sessions/{id}`.
+    ///
+    /// # Errors
+    /// There is none of that id or name; it is the active one and not the last.
+    pub async fn delete_session(&self, name: &str, query: DeleteSession) -> Result<Deleted, ServiceError> {
+        let session = self.session_named(Some(name)).await?;
+        self.refuse_to_delete(&session)?;
+        let _lock = self.moves.take(session.id, &self.configuration.data.run()).await?;
+        if !query.keep_database {
+            self.session_database(&session)?.delete().await?;
+        }
+        let (catalog, id) = (self.catalog.clone(), session.id);
+        blocking(move || catalog.delete_session(id)).await??;
+        self.tell(Event::Deleted { resource: "session".into(), id: id.to_string() });
+        Ok(Deleted { status: "deleted".into(), id: id.to_string(), name: session.name })
+    }
+}
+
+/// `shop_my_session`, of at most 63 bytes.
+fn target_database(database: &str, name: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' };
+    let name: String = name.chars().map(plain).collect();
+    let mut target = format!("{database}_{name}");
+    while target.len() > 63 {
+        target.pop();
+    }
+    target
+}

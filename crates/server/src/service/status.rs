@@ -1,0 +1,154 @@
+//! How everything stands. What does not answer is part of the answer.
+
+use std::time::Duration;
+
+use ptr_log::Log;
+use ptr_postgres::{Connection, Dsn, SessionSettings, connect};
+
+use super::{APPLICATION_NAME, Captured, Service, ServiceError, capturing::listener_elsewhere, lock};
+use crate::resource::status::{DatabaseStatus, LogStatus, ServerStatus, SlotStatus, Status, TableStatus};
+
+/// How long a server may take before the status says that it does not answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Tables that the status lists, those with the most entries.
+const TABLES: usize = 100;
+
+impl Service {
+    /// `GET /api/status`.
+    ///
+    /// # Errors
+    /// The catalog or a log cannot be read.
+    pub async fn status(&self) -> Result<Status, ServiceError> {
+        let input_dsn = self.input().ok().map(|dsn| dsn.with_database(self.configuration.default_database()));
+        let (input, primary) = look(input_dsn, self.configuration.input.is_none()).await;
+        let output_dsn = self.output().ok().cloned();
+        // The default session's database may not be there yet; the server may be all the same.
+        let (mut output, _) = look(
+            output_dsn.as_ref().map(|dsn| dsn.with_database("postgres")),
+            self.configuration.output.is_none(),
+        )
+        .await;
+        output.dsn = output_dsn.map_or_else(|| output.dsn.clone(), |dsn| dsn.to_string());
+        let mut databases = Vec::new();
+        for database in &self.configuration.databases {
+            databases.push(self.database_status(database, primary.as_ref()).await?);
+        }
+        let session = match self.session_named(None).await {
+            Ok(session) => Some(self.session_answer(&session).await),
+            Err(_) => None,
+        };
+        Ok(Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            role: self.role.name().to_owned(),
+            address: lock(&self.address).clone(),
+            data_directory: self.configuration.data.root().display().to_string(),
+            input,
+            output,
+            databases,
+            session,
+            warnings: lock(&self.warnings).clone(),
+        })
+    }
+
+    async fn database_status(
+        &self,
+        database: &str,
+        primary: Option<&Connection>,
+    ) -> Result<DatabaseStatus, ServiceError> {
+        let slot = match primary {
+            Some(primary) => slot_status(primary, &self.slot_of(database)).await?,
+            None => None,
+        };
+        let mut status = DatabaseStatus {
+            database: database.to_owned(),
+            captured: false,
+            creation: None,
+            head: None,
+            listener: listener_elsewhere(&self.configuration.data.listener_file(database)),
+            slot,
+            log: None,
+        };
+        if let Ok(captured) = self.captured(Some(database)) {
+            status.captured = true;
+            status.creation = Some(captured.log.creation().into());
+            status.head = Some(captured.read(Log::head).await?.into());
+            status.listener = captured.listener();
+            status.log = Some(log_status(&captured).await?);
+        }
+        Ok(status)
+    }
+}
+
+async fn log_status(captured: &Captured) -> Result<LogStatus, ServiceError> {
+    let (statistics, newest) = captured
+        .read(|log| {
+            let last = log.head()?.ordinal.checked_sub(1);
+            let newest = last.map(|ordinal| log.transaction(ordinal)).transpose()?.flatten();
+            Ok((log.statistics()?, newest))
+        })
+        .await?;
+    let mut tables = statistics.tables;
+    tables.sort_by_key(|(_, counts)| std::cmp::Reverse(counts.total()));
+    tables.truncate(TABLES);
+    Ok(LogStatus {
+        transactions: statistics.transactions,
+        entries: statistics.counts.total(),
+        counts: statistics.counts.into(),
+        tables: tables
+            .into_iter()
+            .map(|(table, counts)| TableStatus { table, counts: counts.into() })
+            .collect(),
+        segments: statistics.segments,
+        bytes: statistics.segment_bytes,
+        newest: newest.map(|transaction| transaction.header.commit_time.to_string()),
+    })
+}
+
+/// Whether a server answers; the connection is kept for further questions.
+async fn look(dsn: Option<Dsn>, embedded: bool) -> (ServerStatus, Option<Connection>) {
+    let mut status = ServerStatus {
+        dsn: "embedded, not made yet".into(),
+        embedded,
+        connected: false,
+        version: None,
+        error: None,
+    };
+    let Some(dsn) = dsn else { return (status, None) };
+    status.dsn = dsn.to_string();
+    let settings = SessionSettings::named(APPLICATION_NAME);
+    let connection = match tokio::time::timeout(PATIENCE, connect(&dsn, &settings)).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => {
+            status.error = Some(error.to_string());
+            return (status, None);
+        }
+        Err(_) => {
+            status.error = Some(format!("it does not answer within {} s", PATIENCE.as_secs()));
+            return (status, None);
+        }
+    };
+    status.connected = true;
+    if let Ok(row) = connection.query_one("SHOW server_version", &[]).await {
+        status.version = Some(row.get(0));
+    }
+    (status, Some(connection))
+}
+
+async fn slot_status(primary: &Connection, name: &str) -> Result<Option<SlotStatus>, ServiceError> {
+    // A standby has no current WAL position; nor has somebody without the right to ask.
+    let sql = "SELECT active, wal_status,
+                      pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), confirmed_flush_lsn)::bigint,
+                      pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), restart_lsn)::bigint
+               FROM pg_catalog.pg_replication_slots WHERE slot_name = $1";
+    let Some(row) = primary.query_opt(sql, &[&name]).await? else { return Ok(None) };
+    let bytes =
+        |index: usize| row.get::<_, Option<i64>>(index).map(|bytes| u64::try_from(bytes).unwrap_or_default());
+    Ok(Some(SlotStatus {
+        name: name.to_owned(),
+        active: row.get(0),
+        wal_status: row.get(1),
+        lag_bytes: bytes(2),
+        retained_bytes: bytes(3),
+    }))
+}

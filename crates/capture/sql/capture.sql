@@ -4,7 +4,8 @@
 --
 -- Nothing here fires an event, so there is no recursion to guard against. The two ways in which a user's
 -- statement could fail because of us are caught: building the message, in a subtransaction that takes no XID
--- because it only reads, and what is written beside new tables and messages, in one that is rarely entered.
+-- because it only reads, and whatever is written beside messages and the identity of new tables, in one that is
+-- rarely entered.
 
 CREATE FUNCTION postgres_test_replay.capture(event text, tag text, caller name, path text, settings json)
 RETURNS boolean
@@ -26,6 +27,7 @@ DECLARE
     content bytea;
     touched oid[] := '{}';
     changed oid[] := '{}';
+    fresh oid[];
     one oid;
 BEGIN
     GET DIAGNOSTICS context = PG_CONTEXT;
@@ -45,6 +47,10 @@ BEGIN
     BEGIN
         SELECT m.message, m.relations, m.rewritten INTO content, touched, changed
           FROM postgres_test_replay.message(event, tag, caller, path, settings, context) m;
+        IF event = 'ddl_command_end'
+           AND tag IN ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'CREATE SCHEMA', 'CREATE EXTENSION') THEN
+            SELECT array_agg(u.relation) INTO fresh FROM postgres_test_replay.unsettled(touched) u WHERE u.identity = 'f';
+        END IF;
     EXCEPTION WHEN OTHERS THEN
         PERFORM postgres_test_replay.send_gap(format('%s of %s could not be described: %s', event, tag, SQLERRM), SQLSTATE);
     END;
@@ -55,10 +61,10 @@ BEGIN
         RETURN true;
     END IF;
 
-    IF tag IN ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'CREATE SCHEMA', 'CREATE EXTENSION') THEN
+    IF fresh IS NOT NULL THEN
         -- Tables that nobody else can see yet: nothing can conflict, and a subtransaction for each would take
-        -- an XID for each.
-        PERFORM postgres_test_replay.settle(touched);
+        -- an XID for each. By UPDATE of the catalog, because ALTER TABLE would fire events.
+        UPDATE pg_class SET relreplident = 'f' WHERE oid = ANY (fresh);
     ELSIF tag IN ('ALTER TABLE', 'ALTER TYPE', 'CREATE PUBLICATION', 'ALTER PUBLICATION', 'DROP PUBLICATION',
                   'ALTER EXTENSION') THEN
         BEGIN

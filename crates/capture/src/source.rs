@@ -10,9 +10,11 @@
 pub mod base;
 mod catalog;
 mod error;
+mod exclusive;
 mod facts;
 mod identity;
 mod marker;
+mod open_transactions;
 mod options;
 mod prepare;
 mod progress;
@@ -29,7 +31,7 @@ pub use identity::{IdentityException, NotedIdentity};
 pub use marker::emit_marker;
 pub use options::{SourceOptions, slot_name};
 pub use prepare::{PreparedSource, prepare};
-pub use progress::{Holder, Progress, SetupEvent, SlotWait};
+pub use progress::{OpenTransaction, Progress, SetupEvent};
 pub use record::{SchemaCapture, SourceRecord, Step};
 pub use schema::event_trigger_names;
 pub use teardown::{TeardownReport, TeardownStep, teardown};
@@ -37,8 +39,7 @@ pub use teardown::{TeardownReport, TeardownStep, teardown};
 pub(crate) use catalog::{Table, tables};
 pub(crate) use error::Doing;
 pub(crate) use identity::{due, set_full};
+pub(crate) use open_transactions::writers;
 pub(crate) use publication::exists as find_publication;
 pub(crate) use schema::mark_as_ours;
-pub(crate) use slot::{
-    SlotState, drop as drop_slot, find as find_slot, looks_ours as slot_looks_ours, waits,
-};
+pub(crate) use slot::{SlotState, drop as drop_slot, find as find_slot, looks_ours as slot_looks_ours};

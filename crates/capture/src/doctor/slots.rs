@@ -9,7 +9,7 @@ use super::{
 };
 use crate::source::{
     Doing, SlotState, SourceError, SourceOptions, SourceRecord, Step, find_publication, find_slot,
-    slot_looks_ours, waits,
+    slot_looks_ours, writers,
 };
 
 /// WAL kept for a slot that is worth a word.
@@ -121,7 +121,7 @@ async fn publication(connection: &Connection, record: &SourceRecord) -> Result<O
 }
 
 async fn waiting(connection: &Connection) -> Result<Option<Finding>, SourceError> {
-    let waits = waits(connection).await?;
+    let waits = writers(connection).await?;
     if waits.is_empty() {
         return Ok(None);
     }

@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 use ptr_postgres::{Connection, QualifiedName, ServerVersion, quote_identifier, sqlstate::SqlState};
 use serde::{Deserialize, Serialize};
 
-use super::{Doing, Holder, Progress, SetupEvent, SourceError, SourceOptions, catalog::Table};
+use super::{
+    Doing, OpenTransaction, Progress, SetupEvent, SourceError, SourceOptions, catalog::Table,
+    open_transactions::holders,
+};
 
 /// A table's replica identity as the user had it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -140,7 +143,7 @@ pub(super) async fn alter_patiently(
         }
         let holders = holders(connection, table).await?;
         if begun.elapsed() > patience {
-            let holders = holders.iter().map(Holder::to_string).collect::<Vec<_>>().join(", ");
+            let holders = holders.iter().map(OpenTransaction::to_string).collect::<Vec<_>>().join(", ");
             return Err(SourceError::Locked {
                 table: table.to_string(),
                 seconds: patience.as_secs(),
@@ -165,17 +168,6 @@ pub(super) async fn attempt(
         connection.batch_execute("ROLLBACK").await.doing(|| "rolling back".to_owned())?;
     }
     Ok(outcome)
-}
-
-async fn holders(connection: &Connection, table: &QualifiedName) -> Result<Vec<Holder>, SourceError> {
-    let query = "SELECT a.pid, coalesce(a.usename::text, ''), coalesce(pg_catalog.left(a.query, 200), '')
-        FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
-        WHERE l.granted AND l.pid <> pg_catalog.pg_backend_pid()
-          AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
-          AND l.relation = pg_catalog.to_regclass($1)";
-    let rows =
-        connection.query(query, &[&table.to_string()]).await.doing(|| format!("asking who holds {table}"))?;
-    Ok(rows.iter().map(|row| Holder { pid: row.get(0), user: row.get(1), query: row.get(2) }).collect())
 }
 
 /// The action that gives a table this identity.

@@ -14,7 +14,7 @@ use super::{
     SourceRecord, Step,
     base::{self, Beginning},
     catalog::{Table, tables},
-    identity, publication,
+    exclusive, identity, publication,
     publication::Scope,
     schema, slot, teardown,
 };
@@ -52,6 +52,7 @@ pub async fn prepare(
     progress.report(SetupEvent::Checking);
     let connection =
         connect(&options.dsn, &SessionSettings::canonical("postgres-test-replay set-up")).await?;
+    exclusive::keep_others_out(&connection).await?;
     let facts = ServerFacts::ask(&connection).await?;
     if let Some(record) = SourceRecord::load(&options.record_path)? {
         is_of_this_database(&record, &facts, options)?;
@@ -59,6 +60,7 @@ pub async fn prepare(
             return verify(&connection, &record, options).await;
         }
         progress.report(SetupEvent::UndoingUnfinished);
+        exclusive::end_slot_makers(&connection).await?;
         teardown::undo(&connection, options, Some(&record), progress).await?;
     }
     let warnings = check(&connection, &facts, options, progress).await?;
@@ -236,6 +238,7 @@ async fn begin_history(
             doing: "opening a replication connection".to_owned(),
             source: Box::new(source),
         })?;
+    exclusive::mark_slot_maker(&mut replication).await?;
     record.begin(Step::Slot, path)?;
     progress.report(SetupEvent::CreatingSlot { name: options.slot.clone() });
     let created =

@@ -31,7 +31,7 @@ pub enum SetupEvent {
         /// Qualified and quoted.
         table: String,
         /// Who holds it.
-        holders: Vec<Holder>,
+        holders: Vec<OpenTransaction>,
     },
     /// The publication is about to be made.
     Publishing {
@@ -48,7 +48,7 @@ pub enum SetupEvent {
     /// The slot waits for these to end.
     WaitingForSlot {
         /// Whom it waits for.
-        waits: Vec<SlotWait>,
+        waits: Vec<OpenTransaction>,
     },
     /// The slot is there: from here on every change is kept.
     SlotCreated {
@@ -73,23 +73,12 @@ pub enum SetupEvent {
     },
 }
 
-/// A session that holds a lock.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-pub struct Holder {
-    /// Its process id on the server.
-    pub pid: i32,
-    /// Its role.
-    pub user: String,
-    /// What it runs, or ran last.
-    pub query: String,
-}
-
-/// What a slot waits for before it can begin.
+/// A transaction that others wait for.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-pub enum SlotWait {
-    /// A transaction that has written, in any database of the server.
-    Writer {
+pub enum OpenTransaction {
+    /// Of a session.
+    Session {
         /// Its process id on the server.
         pid: i32,
         /// Its database.
@@ -101,9 +90,9 @@ pub enum SlotWait {
         /// What it runs, or ran last.
         query: String,
     },
-    /// A prepared transaction.
+    /// Prepared, and waiting for COMMIT PREPARED or ROLLBACK PREPARED.
     Prepared {
-        /// Its name for COMMIT PREPARED and ROLLBACK PREPARED.
+        /// Its name for those.
         gid: String,
         /// Its database.
         database: String,
@@ -114,22 +103,16 @@ pub enum SlotWait {
     },
 }
 
-impl fmt::Display for SlotWait {
+impl fmt::Display for OpenTransaction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Writer { pid, database, user, since, query } => {
+            Self::Session { pid, database, user, since, query } => {
                 write!(f, "process {pid} of {user} in {database}, open since {since}: {query}")
             }
             Self::Prepared { gid, database, user, since } => {
                 write!(f, "prepared transaction {gid:?} of {user} in {database}, since {since}")
             }
         }
-    }
-}
-
-impl fmt::Display for Holder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "process {} of {} ({})", self.pid, self.user, self.query)
     }
 }
 

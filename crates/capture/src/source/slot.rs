@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ptr_postgres::{Connection, sqlstate::SqlState};
 
-use super::{Doing, Progress, SetupEvent, SlotWait, SourceError};
+use super::{Doing, Progress, SetupEvent, SourceError, open_transactions::writers};
 use crate::transport::{CreatedSlot, ReplicationConnection, SlotKind};
 
 /// What is known of a slot that is there.
@@ -46,38 +46,6 @@ pub(crate) async fn find(connection: &Connection, name: &str) -> Result<Option<S
     }))
 }
 
-/// Transactions that have written: they hold their own id locked. Unlike `pg_stat_activity.backend_xid`,
-/// `pg_locks` shows them to every role.
-const WRITERS: &str = "SELECT DISTINCT a.pid, coalesce(a.datname::text, ''), coalesce(a.usename::text, ''),
-        coalesce(a.xact_start::text, 'unknown'), coalesce(pg_catalog.left(a.query, 200), '')
-    FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
-    WHERE l.locktype = 'transactionid' AND l.mode = 'ExclusiveLock' AND l.granted
-      AND a.pid <> pg_catalog.pg_backend_pid()";
-
-const PREPARED: &str =
-    "SELECT gid, database::text, owner::text, prepared::text FROM pg_catalog.pg_prepared_xacts";
-
-/// What a slot made now would wait for.
-pub(crate) async fn waits(connection: &Connection) -> Result<Vec<SlotWait>, SourceError> {
-    let doing = || "asking for open transactions".to_owned();
-    let writers = connection.query(WRITERS, &[]).await.doing(doing)?;
-    let prepared = connection.query(PREPARED, &[]).await.doing(doing)?;
-    let writers = writers.iter().map(|row| SlotWait::Writer {
-        pid: row.get(0),
-        database: row.get(1),
-        user: row.get(2),
-        since: row.get(3),
-        query: row.get(4),
-    });
-    let prepared = prepared.iter().map(|row| SlotWait::Prepared {
-        gid: row.get(0),
-        database: row.get(1),
-        user: row.get(2),
-        since: row.get(3),
-    });
-    Ok(writers.chain(prepared).collect())
-}
-
 /// How often open transactions are looked at while the slot waits for them.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -102,7 +70,7 @@ pub(super) async fn create(
                 });
             }
             () = tokio::time::sleep(LOOK) => {
-                let waits = waits(observer).await?;
+                let waits = writers(observer).await?;
                 if waits != told && !waits.is_empty() {
                     progress.report(SetupEvent::WaitingForSlot { waits: waits.clone() });
                 }

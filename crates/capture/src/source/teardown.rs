@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::{
     Doing, Progress, SchemaCapture, ServerFacts, SourceError, SourceOptions, SourceRecord, Step, base,
     catalog::{Table, letter, tables},
-    identity, publication, schema, slot,
+    exclusive, identity, publication, schema, slot,
 };
 
 /// What teardown did, in order.
@@ -75,6 +75,8 @@ pub async fn teardown(
     let record = SourceRecord::load(&options.record_path)?;
     let connection =
         connect(&options.dsn, &SessionSettings::canonical("postgres-test-replay teardown")).await?;
+    exclusive::keep_others_out(&connection).await?;
+    exclusive::end_slot_makers(&connection).await?;
     remove(&connection, options, record.as_ref(), progress).await
 }
 

@@ -1,0 +1,70 @@
+//! Each finding about the output on a real server in that state, and again after its fix.
+
+mod source_support;
+
+use ptr_capture::doctor::{Finding, OutputOptions, Severity, check_output};
+use ptr_testkit::{ServerVersion, TestServer, TestServerOptions};
+use source_support::create_role;
+
+async fn server(version: ServerVersion) -> TestServer {
+    let server = TestServer::start(version, TestServerOptions::default()).await;
+    server.database("shop").await;
+    server
+}
+
+async fn codes(options: &OutputOptions) -> Vec<&'static str> {
+    let findings: Vec<Finding> = check_output(options).await;
+    assert!(findings.iter().all(|finding| !finding.meaning.is_empty() && !finding.fix.is_empty()), "{findings:?}");
+    findings.iter().map(|finding| finding.code).collect()
+}
+
+on_every_version! {
+    async fn an_empty_or_missing_database_has_no_finding(version) {
+        let server = server(version).await;
+        for database in ["shop", "not_made_yet"] {
+            let options = OutputOptions { output: server.dsn(database), input: None };
+            assert_eq!(codes(&options).await, <[&str; 0]>::default());
+        }
+    }
+
+    async fn a_role_that_may_not_turn_triggers_off(version) {
+        let server = server(version).await;
+        server.psql("shop", &create_role(&server, "app", "")).await;
+        let dsn = server.dsn("shop");
+        let options = OutputOptions { output: dsn.with_user("app", dsn.password().cloned()), input: None };
+        let findings = check_output(&options).await;
+        assert_eq!(findings[0].code, "session_replication_role");
+        assert!(findings[0].fix.contains("GRANT SET ON PARAMETER session_replication_role TO \"app\""));
+        server.psql("shop", "GRANT SET ON PARAMETER session_replication_role TO app").await;
+        assert_eq!(codes(&options).await, <[&str; 0]>::default());
+    }
+
+    async fn input_and_output_that_are_one_database_by_two_ways(version) {
+        let server = server(version).await;
+        server.database("other").await;
+        let input = Some(server.dsn("shop"));
+        assert_eq!(codes(&OutputOptions { output: server.dsn("shop"), input: input.clone() }).await, ["same_database"]);
+        assert_eq!(codes(&OutputOptions { output: server.dsn("other"), input }).await, <[&str; 0]>::default());
+    }
+
+    async fn a_database_with_contents_that_are_not_ours(version) {
+        let server = server(version).await;
+        server.psql("shop", "CREATE TABLE precious (x int)").await;
+        let options = OutputOptions { output: server.dsn("shop"), input: None };
+        let findings = check_output(&options).await;
+        assert_eq!((findings[0].code, findings[0].severity), ("output_not_empty", Severity::Error));
+        assert!(findings[0].meaning.contains("precious"));
+        server.psql("shop", "CREATE SCHEMA postgres_test_replay").await;
+        assert_eq!(codes(&options).await, <[&str; 0]>::default());
+    }
+
+    async fn others_that_are_connected(version) {
+        let server = server(version).await;
+        let other = source_support::session_as(&server.dsn("shop"), "postgres").await;
+        let options = OutputOptions { output: server.dsn("shop"), input: None };
+        let findings = check_output(&options).await;
+        assert_eq!((findings[0].code, findings[0].severity), ("output_in_use", Severity::Info));
+        assert!(findings[0].title.contains("a test"), "{findings:?}");
+        other.close().await;
+    }
+}

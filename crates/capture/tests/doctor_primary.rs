@@ -1,0 +1,211 @@
+//! Each finding about the primary on a real server in that state, and again after its fix.
+
+mod source_support;
+
+use ptr_capture::doctor::{Finding, Severity, check_primary, fix};
+use ptr_postgres::QualifiedName;
+use ptr_postgres::programs::Installations;
+use ptr_testkit::{ServerVersion, TestServerOptions};
+use source_support::{Primary, create_role};
+
+async fn find(primary: &Primary, code: &str) -> Option<Finding> {
+    check_primary(&primary.options).await.into_iter().find(|finding| finding.code == code)
+}
+
+async fn found(primary: &Primary, code: &str) -> Finding {
+    let findings = check_primary(&primary.options).await;
+    let found = findings.iter().find(|finding| finding.code == code).cloned();
+    let finding = found.unwrap_or_else(|| panic!("{code} is not among {findings:#?}"));
+    assert!(!finding.title.is_empty() && !finding.meaning.is_empty() && !finding.fix.is_empty(), "{finding:?}");
+    finding
+}
+
+/// Connects as another role from now on.
+fn log_in_as(primary: &mut Primary, role: &str) {
+    let dsn = primary.options.dsn.with_user(role, primary.options.dsn.password().cloned());
+    primary.options.dsn = dsn;
+}
+
+on_every_version! {
+    async fn a_server_that_is_ready_has_no_finding(version) {
+        let primary = Primary::start(version).await;
+        primary.run("CREATE TABLE t (id int PRIMARY KEY)").await;
+        assert_eq!(check_primary(&primary.options).await, []);
+        primary.prepare().await;
+        assert_eq!(check_primary(&primary.options).await, []);
+    }
+
+    async fn wal_level_is_set_and_waits_for_a_restart(version) {
+        let server = TestServerOptions::default().with("wal_level", "replica");
+        let mut primary = Primary::start_with(version, server).await;
+        let finding = found(&primary, "wal_level").await;
+        assert_eq!((finding.severity, finding.fixable), (Severity::Error, true));
+        // The test server's own setting is on its command line or in its file; the system's own comes after it.
+        let done = fix(&primary.options, &finding, &()).await.unwrap();
+        assert!(done.contains("restart"), "{done}");
+        let set = primary.value("SELECT setting FROM pg_file_settings WHERE name = 'wal_level' ORDER BY seqno DESC LIMIT 1").await;
+        assert_eq!(set, "logical");
+        primary.server.restart().await;
+        primary.options.dsn = primary.server.dsn("shop");
+        assert_eq!(find(&primary, "wal_level").await, None);
+    }
+
+    async fn a_role_that_may_not_replicate(version) {
+        let mut primary = Primary::start(version).await;
+        primary.run(&create_role(&primary.server, "app", "")).await;
+        log_in_as(&mut primary, "app");
+        let finding = found(&primary, "replication_right").await;
+        assert!(finding.fix.contains("ALTER ROLE \"app\" REPLICATION"), "{finding:?}");
+        primary.run("ALTER ROLE app REPLICATION").await;
+        assert_eq!(find(&primary, "replication_right").await, None);
+    }
+
+    async fn a_role_that_is_no_superuser(version) {
+        let mut primary = Primary::start(version).await;
+        primary.run(&create_role(&primary.server, "app", "REPLICATION")).await;
+        primary.run("CREATE TABLE theirs (id int PRIMARY KEY)").await;
+        log_in_as(&mut primary, "app");
+        assert_eq!(found(&primary, "event_triggers").await.severity, Severity::Warning);
+        assert_eq!(found(&primary, "nothing_to_publish").await.severity, Severity::Error);
+        primary.run("CREATE TABLE own (id int PRIMARY KEY); ALTER TABLE own OWNER TO app").await;
+        assert_eq!(find(&primary, "nothing_to_publish").await, None);
+        assert!(found(&primary, "unpublished_tables").await.meaning.contains("\"theirs\""));
+        primary.run("ALTER ROLE app SUPERUSER").await;
+        assert_eq!(check_primary(&primary.options).await, []);
+    }
+
+    async fn tables_without_a_key_are_listed_and_those_that_would_break_refused(version) {
+        let mut primary = Primary::start(version).await;
+        primary.run("CREATE TABLE keyless (x int)").await;
+        assert_eq!(found(&primary, "keyless_tables").await.severity, Severity::Info);
+        primary.options.exclude_tables = vec![QualifiedName::new("public", "keyless")];
+        let finding = found(&primary, "unpublishable_tables").await;
+        assert!(finding.severity == Severity::Error && finding.meaning.contains("\"keyless\""), "{finding:?}");
+        primary.run("ALTER TABLE keyless ADD PRIMARY KEY (x)").await;
+        assert_eq!(find(&primary, "unpublishable_tables").await, None);
+    }
+
+    async fn all_slots_are_used(version) {
+        let server = TestServerOptions::default().with("max_replication_slots", "1");
+        let primary = Primary::start_with(version, server).await;
+        primary.run("SELECT pg_create_physical_replication_slot('theirs')").await;
+        assert!(found(&primary, "slots").await.meaning.contains("theirs (not in use)"));
+        primary.run("SELECT pg_drop_replication_slot('theirs')").await;
+        assert_eq!(find(&primary, "slots").await, None);
+    }
+
+    async fn all_walsenders_are_used(version) {
+        let server = TestServerOptions::default().with("max_wal_senders", "1");
+        let primary = Primary::start_with(version, server).await;
+        let other = ptr_capture::transport::ReplicationConnection::connect(&primary.options.dsn).await.unwrap();
+        assert_eq!(found(&primary, "senders").await.severity, Severity::Error);
+        other.close().await.unwrap();
+        let session = primary.session().await;
+        ptr_testkit::wait_until("the walsender to end", std::time::Duration::from_secs(10), async || {
+            let row = session.query_one("SELECT count(*) FROM pg_stat_replication", &[]).await.unwrap();
+            row.get::<_, i64>(0) == 0
+        })
+        .await;
+        assert_eq!(find(&primary, "senders").await, None);
+    }
+
+    async fn a_leftover_slot_is_dropped_if_its_prefix_is_ours(version) {
+        let mut primary = Primary::start(version).await;
+        primary.run("SELECT pg_create_logical_replication_slot('postgres_test_replay', 'pgoutput'); SELECT pg_create_logical_replication_slot('theirs', 'pgoutput')").await;
+        let finding = found(&primary, "leftover_slot").await;
+        assert!(finding.fixable);
+        fix(&primary.options, &finding, &()).await.unwrap();
+        assert_eq!(find(&primary, "leftover_slot").await, None);
+        primary.options.slot = "theirs".to_owned();
+        let finding = found(&primary, "leftover_slot").await;
+        assert!(!finding.fixable && fix(&primary.options, &finding, &()).await.is_err(), "{finding:?}");
+        assert_eq!(primary.value("SELECT slot_name FROM pg_replication_slots").await, "theirs");
+    }
+
+    async fn a_slot_whose_wal_was_given_up_is_told(version) {
+        let server = TestServerOptions::default().with("max_slot_wal_keep_size", "1MB").with("min_wal_size", "32MB").with("max_wal_size", "32MB");
+        let primary = Primary::start_with(version, server).await;
+        primary.prepare().await;
+        primary.run("CREATE TABLE t (x int)").await;
+        for _ in 0..6 {
+            primary.run("INSERT INTO t VALUES (1); SELECT pg_switch_wal(); CHECKPOINT").await;
+        }
+        assert_eq!(found(&primary, "slot_lost").await.severity, Severity::Error);
+    }
+
+    async fn a_slot_or_publication_that_is_gone_is_told(version) {
+        let primary = Primary::start(version).await;
+        primary.prepare().await;
+        primary.run("DROP PUBLICATION postgres_test_replay").await;
+        assert_eq!(found(&primary, "publication_gone").await.severity, Severity::Error);
+        primary.run("SELECT pg_drop_replication_slot('postgres_test_replay')").await;
+        assert_eq!(found(&primary, "slot_gone").await.severity, Severity::Error);
+    }
+
+    async fn what_a_new_slot_would_wait_for_is_named(version) {
+        let primary = Primary::start(version).await;
+        let elsewhere = primary.server.client("postgres").await;
+        elsewhere.batch_execute("BEGIN; CREATE TABLE held (x int)").await.unwrap();
+        let finding = found(&primary, "open_writers").await;
+        assert!(finding.meaning.contains("CREATE TABLE held") && finding.meaning.contains("in postgres"), "{finding:?}");
+        elsewhere.batch_execute("ROLLBACK; BEGIN; CREATE TABLE held (x int); PREPARE TRANSACTION 'forgotten'").await.unwrap();
+        assert!(found(&primary, "open_writers").await.meaning.contains("\"forgotten\""));
+        elsewhere.batch_execute("ROLLBACK PREPARED 'forgotten'").await.unwrap();
+        assert_eq!(find(&primary, "open_writers").await, None);
+    }
+
+    async fn a_pg_dump_older_than_the_server_is_named(version) {
+        let mut primary = Primary::start(version).await;
+        if version == ServerVersion::Pypi18 {
+            let bin = ServerVersion::Debian15.installation().bin_dir.display().to_string();
+            primary.options.programs = Installations::find(&|name| (name == "PG_BIN").then(|| bin.clone())).unwrap();
+            assert!(found(&primary, "pg_dump").await.fix.contains("18"));
+        } else {
+            assert_eq!(find(&primary, "pg_dump").await, None);
+        }
+    }
+
+    async fn tables_that_keep_their_identity_are_listed_with_the_reason(version) {
+        let primary = Primary::start(version).await;
+        primary.run("CREATE TABLE listed (id int PRIMARY KEY, a int, b int); CREATE PUBLICATION theirs FOR TABLE listed (id, a)").await;
+        if version == ServerVersion::Pypi18 {
+            primary.run("CREATE TABLE computed (id int PRIMARY KEY, a int GENERATED ALWAYS AS (id + 1) VIRTUAL)").await;
+        }
+        let finding = found(&primary, "identity_exceptions").await;
+        assert!(finding.meaning.contains("publication \"theirs\" has a column list"), "{finding:?}");
+        assert_eq!(finding.meaning.contains("\"computed\""), version == ServerVersion::Pypi18);
+        primary.prepare().await;
+        primary.run("UPDATE listed SET a = 1").await;
+    }
+
+    async fn what_full_would_cost_is_estimated(version) {
+        let primary = Primary::start(version).await;
+        primary.run("CREATE TABLE wide (id int PRIMARY KEY, counter int, document text);
+            INSERT INTO wide SELECT n, 0, (SELECT string_agg(md5(random()::text), '') FROM generate_series(1, 3200) WHERE n > 0) FROM generate_series(1, 5) n;
+            ANALYZE wide").await;
+        assert_eq!(find(&primary, "identity_cost").await, None);
+        primary.run("DO $$ BEGIN FOR n IN 1..400 LOOP UPDATE wide SET counter = counter + 1; END LOOP; END $$; SELECT pg_stat_force_next_flush()").await;
+        let finding = found(&primary, "identity_cost").await;
+        assert!(finding.meaning.contains("\"wide\"") && finding.meaning.contains("2000 rows"), "{finding:?}");
+    }
+
+    async fn a_table_that_lost_full_gets_it_again(version) {
+        let primary = Primary::start(version).await;
+        primary.run("CREATE TABLE t (id int PRIMARY KEY)").await;
+        let secret = primary.prepare().await.secret.unwrap();
+        primary.run("UPDATE pg_class SET relreplident = 'd' WHERE relname = 't'").await;
+        let finding = found(&primary, "replica_identity").await;
+        assert!(finding.fixable);
+        fix(&primary.options, &finding, &()).await.unwrap();
+        assert_eq!(check_primary(&primary.options).await, []);
+        // What we do ourselves is no schema change of the user's.
+        assert_eq!(primary.messages(&secret).await, (vec![], 0));
+    }
+
+    async fn a_server_that_does_not_answer_is_a_finding_with_a_hint(version) {
+        let mut primary = Primary::start(version).await;
+        primary.server.stop().await;
+        let finding = found(&primary, "primary_connection").await;
+        assert_eq!(finding.severity, Severity::Error);
+    }
+}

@@ -1,0 +1,163 @@
+//! What the event triggers say, and whom they believe.
+
+mod source_support;
+
+use serde_json::{Value, json};
+use source_support::{Primary, create_role, sqlstate};
+
+/// `event tag` of each message.
+fn kinds(messages: &[Value]) -> Vec<String> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    messages.iter().map(|m| format!("{} {}", text(&m["event"]), text(&m["tag"])).trim().to_owned()).collect()
+}
+
+on_every_version! {
+    async fn a_statement_is_said_with_what_it_ran_under(version) {
+        let primary = Primary::start(version).await;
+        primary.run(&create_role(&primary.server, "app", "")).await;
+        primary.run("GRANT CREATE ON SCHEMA public TO app").await;
+        let secret = primary.prepare().await.secret.unwrap();
+        let app = primary.session_as("app").await;
+        app.batch_execute("SET DateStyle = 'SQL, DMY'; SET search_path = public, pg_catalog").await.unwrap();
+        app.batch_execute("CREATE TABLE t (id int)").await.unwrap();
+
+        let (messages, refused) = primary.messages(&secret).await;
+        assert_eq!((kinds(&messages), refused), (vec!["ddl_command_end CREATE TABLE".to_owned()], 0));
+        let message = &messages[0];
+        assert_eq!(message["query"], "CREATE TABLE t (id int)");
+        assert_eq!((message["current_user"].as_str(), message["session_user"].as_str()), (Some("app"), Some("app")));
+        assert_eq!(message["search_path"], "public, pg_catalog");
+        assert_eq!(message["settings"]["DateStyle"], "SQL, DMY");
+        assert_eq!(message["objects"][0]["identity"], "public.t");
+        let roles: Vec<&str> = message["roles"].as_array().unwrap().iter().filter_map(|r| r["name"].as_str()).collect();
+        assert!(roles.contains(&"app"), "{roles:?}");
+    }
+
+    async fn roles_are_said_once_a_session_and_again_when_they_change(version) {
+        let primary = Primary::start(version).await;
+        let secret = primary.prepare().await.secret.unwrap();
+        let session = primary.session().await;
+        for statement in ["CREATE TABLE a ()", "CREATE TABLE b ()", "CREATE ROLE late", "CREATE TABLE c ()"] {
+            session.batch_execute(statement).await.unwrap();
+        }
+        // What a rollback took back is said again.
+        session.batch_execute("CREATE ROLE later").await.unwrap();
+        session.batch_execute("BEGIN; CREATE TABLE d (); ROLLBACK").await.unwrap();
+        session.batch_execute("CREATE TABLE e ()").await.unwrap();
+        let (messages, _) = primary.messages(&secret).await;
+        let with_roles: Vec<bool> = messages.iter().map(|message| !message["roles"].is_null()).collect();
+        assert_eq!(with_roles, [true, false, true, true]);
+    }
+
+    async fn the_inner_statement_of_a_block_is_in_the_context(version) {
+        let primary = Primary::start(version).await;
+        let secret = primary.prepare().await.secret.unwrap();
+        primary.run("DO $$ BEGIN EXECUTE 'CREATE TABLE inner_one (x int)'; END $$").await;
+        primary.run("CREATE FUNCTION f() RETURNS void LANGUAGE sql AS 'CREATE TABLE inner_two (x int)'; SELECT f()").await;
+        let (messages, _) = primary.messages(&secret).await;
+        assert!(messages[0]["context"].as_str().unwrap().contains("SQL statement \"CREATE TABLE inner_one (x int)\""));
+        assert_eq!(messages[2]["functions"], json!([{"name": "f", "source": "CREATE TABLE inner_two (x int)"}]));
+    }
+
+    async fn values_that_could_come_out_different_are_sent(version) {
+        let primary = Primary::start(version).await;
+        primary.run("CREATE TABLE t (id int, c char(4)); INSERT INTO t VALUES (1, 'a'), (2, NULL)").await;
+        let secret = primary.prepare().await.secret.unwrap();
+        primary.run("ALTER TABLE t ADD COLUMN at timestamptz DEFAULT now()").await;
+        primary.run("ALTER TABLE t ALTER COLUMN id TYPE bigint USING id * 10").await;
+        let at = primary.value("SET timezone = 'UTC'; SELECT DISTINCT at FROM t").await;
+
+        let (messages, _) = primary.messages(&secret).await;
+        assert_eq!(messages[0]["missing"], json!([{"relation": "public.t", "column": "at", "value": at}]));
+        assert_eq!(kinds(&messages)[1..], ["table_rewrite ALTER TABLE", "ddl_command_end ALTER TABLE", "rows"]);
+        assert_eq!(messages[2]["rewrites"], json!([["public.t", 4]]));
+        let rows = &messages[3];
+        assert_eq!((&rows["relation"], &rows["columns"]), (&json!("public.t"), &json!(["id", "c", "at"])));
+        assert_eq!(rows["rows"], json!([["10", "a   ", at], ["20", null, at]]));
+    }
+
+    async fn many_rows_come_in_several_messages(version) {
+        let primary = Primary::start(version).await;
+        primary.run("CREATE TABLE t (id int, v text); INSERT INTO t SELECT n, repeat('x', 1000) FROM generate_series(1, 3000) n").await;
+        let secret = primary.prepare().await.secret.unwrap();
+        primary.run("ALTER TABLE t ALTER COLUMN id TYPE bigint").await;
+        let (messages, _) = primary.messages(&secret).await;
+        let chunks: Vec<&Value> = messages.iter().filter(|message| message["event"] == "rows").collect();
+        let firsts: Vec<bool> = chunks.iter().map(|chunk| chunk["first"].as_bool().unwrap()).collect();
+        assert_eq!(firsts, [true, false, false, false]);
+        assert_eq!(chunks.iter().map(|chunk| chunk["rows"].as_array().unwrap().len()).sum::<usize>(), 3000);
+    }
+
+    async fn a_table_made_from_a_query_is_bracketed_and_described(version) {
+        let primary = Primary::start(version).await;
+        let secret = primary.prepare().await.secret.unwrap();
+        primary.run("CREATE TABLE t AS SELECT 1::numeric(5,2) AS n, 'x'::text COLLATE \"C\" AS c").await;
+        let (messages, _) = primary.messages(&secret).await;
+        assert_eq!(kinds(&messages), ["ddl_command_start CREATE TABLE AS", "ddl_command_end CREATE TABLE AS"]);
+        assert_eq!(messages[1]["table_as"][0]["columns"], json!([
+            {"name": "n", "type": "numeric(5,2)"},
+            {"name": "c", "type": "text", "collation": "pg_catalog.\"C\""},
+        ]));
+    }
+
+    async fn nothing_is_said_of_statements_that_did_nothing_or_were_rolled_back(version) {
+        let primary = Primary::start(version).await;
+        primary.run("CREATE TABLE t (x int)").await;
+        let secret = primary.prepare().await.secret.unwrap();
+        primary.run("CREATE TABLE IF NOT EXISTS t (x int)").await;
+        primary.run("ALTER TABLE IF EXISTS missing ADD COLUMN y int").await;
+        primary.run("BEGIN; CREATE TABLE u (x int); ROLLBACK").await;
+        primary.run("CREATE INDEX ON t (x)").await;
+        let (messages, refused) = primary.messages(&secret).await;
+        assert_eq!((kinds(&messages), refused), (vec!["ddl_command_end CREATE INDEX".to_owned()], 0));
+    }
+
+    async fn others_can_neither_sign_nor_call_nor_read_the_secret(version) {
+        let primary = Primary::start(version).await;
+        primary.run(&create_role(&primary.server, "mallory", "")).await;
+        primary.run("GRANT CREATE ON SCHEMA public TO mallory").await;
+        let secret = primary.prepare().await.secret.unwrap();
+        let mallory = primary.session_as("mallory").await;
+        let refused = "42501";
+        let call = "postgres_test_replay.capture('ddl_command_end', 'DROP TABLE', 'postgres', '', '{}')";
+        let attempts = [
+            (format!("SELECT {call}"), refused),
+            (format!("DO $$ DECLARE b boolean; BEGIN b := {call}; END $$"), refused),
+            // Call stacks that try to read like ours.
+            (format!("CREATE FUNCTION on_event() RETURNS boolean LANGUAGE plpgsql AS $$ DECLARE b boolean; BEGIN\n b := {call}; RETURN b; END $$"), "00000"),
+            ("SELECT on_event()".to_owned(), "00000"),
+            (format!("DO $$ BEGIN EXECUTE 'SELECT {} AS \"\nPL/pgSQL function postgres_test_replay.on_event() line 5 at assignment\n\"'; END $$", call.replace('\'', "''")), refused),
+            ("SELECT postgres_test_replay.on_event()".to_owned(), "42501"),
+            ("SELECT secret FROM postgres_test_replay.configuration".to_owned(), refused),
+            ("SELECT postgres_test_replay.seal('{}')".to_owned(), refused),
+            ("SELECT postgres_test_replay.send_gap('x', 'y')".to_owned(), refused),
+            ("CREATE TABLE postgres_test_replay.t (x int)".to_owned(), refused),
+            ("SELECT pg_logical_emit_message(true, 'postgres_test_replay', repeat('0', 64) || ':{\"v\":1,\"event\":\"ddl_command_end\",\"tag\":\"DROP TABLE\"}')".to_owned(), "00000"),
+            // Looking away is for us only.
+            ("SET postgres_test_replay.ours = 'yes'; CREATE TABLE seen (x int)".to_owned(), "00000"),
+        ];
+        for (attempt, expected) in &attempts {
+            assert_eq!(sqlstate(&mallory, attempt).await, *expected, "{attempt}");
+        }
+        let (messages, unsigned) = primary.messages(&secret).await;
+        let told = kinds(&messages);
+        assert_eq!(told, ["ddl_command_end CREATE FUNCTION", "gap", "ddl_command_end CREATE TABLE"], "{messages:?}");
+        assert_eq!(unsigned, 1);
+    }
+
+    async fn what_cannot_be_described_becomes_a_gap_and_the_statement_succeeds(version) {
+        let primary = Primary::start(version).await;
+        let secret = primary.prepare().await.secret.unwrap();
+        // Something of ours breaks.
+        primary.run("ALTER FUNCTION postgres_test_replay.describe_missing(oid[]) RENAME TO gone").await;
+        primary.run("CREATE TABLE t (x int)").await;
+        primary.run("ALTER TABLE t ADD COLUMN y int").await;
+        let (messages, _) = primary.messages(&secret).await;
+        let gap = messages.last().unwrap();
+        assert_eq!((gap["event"].as_str(), gap["sqlstate"].as_str()), (Some("gap"), Some("42883")), "{gap}");
+        assert_eq!(gap["statement"], "ALTER TABLE t ADD COLUMN y int");
+        // And even what says so.
+        primary.run("DROP TABLE postgres_test_replay.configuration CASCADE").await;
+        primary.run("CREATE TABLE u (x int); DROP TABLE u").await;
+    }
+}

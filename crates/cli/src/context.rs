@@ -52,7 +52,8 @@ impl Context {
         for (setting, value) in flags {
             all.values.extend(value.clone().map(|value| (*setting, value)));
         }
-        let configuration = Configuration::load(&all).map_err(|error| Failure::new(Kind::Usage, error))?;
+        let mut configuration =
+            Configuration::load(&all).map_err(|error| Failure::new(Kind::Usage, error))?;
         configuration
             .warnings
             .iter()

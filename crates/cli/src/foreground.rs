@@ -1,7 +1,7 @@
 //! A service in this process, in front of a person or as the process that `up --detach` leaves behind: started
 //! step by step aloud, ended by Ctrl-C, SIGTERM or `down`.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use ptr_server::{
     Announcement, Announcer, Configuration, Problem, Role, Running, Service,
@@ -58,13 +58,17 @@ pub async fn run(context: &Context, configuration: Configuration, role: Role) ->
         }
     };
     drop(announcer);
+    let mut working = pin!(work(&service, role));
     let ended = tokio::select! {
-        ended = work(&service, role) => ended,
+        ended = &mut working => ended,
         failure = tell_when_ready(context, &service, role) => Err(failure),
-        () = signals.one() => Ok(()),
+        () = signals.one() => {
+            context.output.prose("stopping");
+            service.shutdown_token().cancel();
+            working.await
+        }
     };
     telling.abort();
-    context.output.prose("stopping");
     service.close().await.map_err(Problem::from)?;
     ended
 }

@@ -77,7 +77,13 @@ impl LogError {
     /// A failed file operation, the full disk told apart.
     pub(crate) fn file(operation: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
-        move |source| Self::File { operation, path, source }
+        move |source| match source.kind() {
+            // What makes or names a file needs a block of the file system at least.
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Self::DiskFull { path, needed: 4096, source }
+            }
+            _ => Self::File { operation, path, source },
+        }
     }
 
     pub(crate) fn write(path: impl Into<PathBuf>, needed: usize) -> impl FnOnce(io::Error) -> Self {

@@ -1,0 +1,236 @@
+//! A crash at any moment: what was acknowledged is there, once, in order; nothing is there half.
+//!
+//! The disk is one in memory that forgets or tears what was not synced. The index is a real SQLite file; it is
+//! written only after the segment is durable, so it may be kept, or lost as a whole, but never be ahead.
+
+mod support;
+
+use std::io;
+
+use ptr_log::{Log, LogError, Writer, WriterOptions};
+use ptr_model::{Lsn, Transaction};
+use support::{
+    TestLog, collect, every_kind,
+    faulty_disk::{FaultyDisk, Random},
+    files, insert, message, relation, transaction,
+};
+
+/// Small, so that sealing and rotation happen often.
+const SEGMENT_BYTES: u64 = 3_000;
+
+fn options(disk: &FaultyDisk) -> WriterOptions {
+    WriterOptions { segment_bytes: SEGMENT_BYTES, disk: disk.shared() }
+}
+
+/// A history of small and of large transactions.
+fn history(random: &mut Random, length: u64) -> Vec<Transaction> {
+    let table = relation(1, "t", &["id", "v"]);
+    let big = "x".repeat(200_000);
+    (0..length)
+        .map(|number| {
+            let changes = match random.below(12) {
+                0 => (0..4).map(|id| insert(&table, &[&id.to_string(), &big])).collect(),
+                1 => vec![message("m")],
+                _ => (0..=random.below(5)).map(|id| insert(&table, &[&id.to_string(), "v"])).collect(),
+            };
+            transaction(number, changes)
+        })
+        .collect()
+}
+
+/// What a writer got done before its disk failed.
+#[derive(Debug, Default)]
+struct Progress {
+    acknowledged: u64,
+    /// Transactions that were committed to the writer, acknowledged or not.
+    committed: u64,
+}
+
+/// Sends a history, as a server does after a reconnection: from anywhere at or before the end of the log.
+fn send(
+    writer: &mut Writer,
+    history: &[Transaction],
+    random: &mut Random,
+    progress: &mut Progress,
+) -> Result<(), LogError> {
+    let head = writer.head().ordinal;
+    progress.acknowledged = progress.acknowledged.max(head);
+    let from = head.saturating_sub(random.below(3));
+    for transaction in &history[usize::try_from(from).unwrap()..] {
+        if random.below(20) == 0 {
+            writer.begin(&transaction.header)?;
+            writer.append(&transaction.changes[0])?;
+            writer.abort();
+        }
+        writer.begin(&transaction.header)?;
+        for change in &transaction.changes {
+            writer.append(change)?;
+            if random.below(25) == 0 {
+                progress.acknowledged = writer.flush()?.ordinal;
+            }
+        }
+        if writer.commit(transaction.header.end_lsn)?.is_some() {
+            progress.committed += 1;
+        }
+        if random.below(3) == 0 {
+            progress.acknowledged = writer.flush()?.ordinal;
+        }
+    }
+    progress.acknowledged = writer.flush()?.ordinal;
+    Ok(())
+}
+
+fn assert_holds(
+    test: &TestLog,
+    disk: &FaultyDisk,
+    history: &[Transaction],
+    acknowledged: u64,
+    context: &str,
+) {
+    let log = Log::open_on(&test.path(), disk.shared()).unwrap_or_else(|error| panic!("{context}: {error}"));
+    let head = log.head().unwrap().ordinal;
+    assert!(head >= acknowledged, "{context}: {acknowledged} were acknowledged, {head} are there");
+    let read = collect(log.read(0, head).unwrap());
+    assert!(read == history[..usize::try_from(head).unwrap()], "{context}: the log holds something else");
+    let report = log.check().unwrap();
+    assert!(report.is_sound(), "{context}: {report:?}");
+}
+
+/// One history, one crash at each of its writes in turn, then all of it again, until it is whole.
+fn crash_everywhere(seed: u64, length: u64) {
+    let mut random = Random(seed);
+    let history = history(&mut random, length);
+    let operations = {
+        let (test, disk) = (TestLog::create(), FaultyDisk::new());
+        let mut writer = Writer::open(&test.path(), options(&disk)).unwrap();
+        send(&mut writer, &history, &mut Random(seed), &mut Progress::default()).unwrap();
+        writer.close().unwrap();
+        disk.operations()
+    };
+    for crash_at in 1..=operations {
+        let context = format!("seed {seed}, crash at operation {crash_at} of {operations}");
+        let (test, disk) = (TestLog::create(), FaultyDisk::new());
+        let mut random = Random(seed ^ crash_at);
+        let mut progress = Progress::default();
+        disk.crash_at(crash_at);
+        if let Ok(mut writer) = Writer::open(&test.path(), options(&disk)) {
+            let _ = send(&mut writer, &history, &mut random, &mut progress);
+        }
+        disk.restart(&mut random);
+        if random.below(3) == 0 {
+            for path in files(&test.path()) {
+                if path.to_string_lossy().contains("index.sqlite") {
+                    std::fs::remove_file(path).unwrap();
+                }
+            }
+        }
+        assert_holds(&test, &disk, &history, progress.acknowledged, &context);
+        let mut writer = Writer::open(&test.path(), options(&disk)).unwrap();
+        send(&mut writer, &history, &mut random, &mut progress).unwrap();
+        writer.close().unwrap();
+        assert_holds(&test, &disk, &history, length, &context);
+    }
+}
+
+#[test]
+fn every_acknowledged_transaction_survives_a_crash_at_any_write() {
+    crash_everywhere(1, 25);
+}
+
+#[test]
+fn so_it_does_in_other_histories() {
+    for seed in 2..6 {
+        crash_everywhere(seed, 12);
+    }
+}
+
+/// A longer run with crashes one after the other, also during recovery.
+#[test]
+fn crashes_follow_one_another() {
+    for seed in 100..110 {
+        let mut random = Random(seed);
+        let history = history(&mut random, 60);
+        let (test, disk) = (TestLog::create(), FaultyDisk::new());
+        let mut acknowledged = 0;
+        for round in 0..40 {
+            disk.crash_at(disk.operations() + 1 + random.below(30));
+            let mut progress = Progress { acknowledged, committed: 0 };
+            if let Ok(mut writer) = Writer::open(&test.path(), options(&disk)) {
+                let _ = send(&mut writer, &history, &mut random, &mut progress);
+            }
+            acknowledged = progress.acknowledged;
+            disk.restart(&mut random);
+            assert_holds(&test, &disk, &history, acknowledged, &format!("seed {seed}, round {round}"));
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_is_told_and_the_log_goes_on_when_there_is_space() {
+    let history = history(&mut Random(7), 10);
+    let operations = 40;
+    for failing in 1..operations {
+        let (test, disk) = (TestLog::create(), FaultyDisk::new());
+        let mut progress = Progress::default();
+        disk.fail_once(failing, io::ErrorKind::StorageFull);
+        if let Ok(mut writer) = Writer::open(&test.path(), options(&disk)) {
+            match send(&mut writer, &history, &mut Random(failing), &mut progress) {
+                // Sealing is tried again at the next opening.
+                Ok(()) => {}
+                Err(error) => {
+                    let again = writer.flush();
+                    assert!(matches!(again, Err(LogError::Poisoned { .. })), "it went on after {error}");
+                    assert!(writer.begin(&transaction(99, Vec::new()).header).is_err());
+                }
+            }
+        }
+        disk.heal();
+        let mut writer = Writer::open(&test.path(), options(&disk)).unwrap();
+        assert!(writer.head().ordinal >= progress.acknowledged);
+        send(&mut writer, &history, &mut Random(failing), &mut progress).unwrap();
+        writer.close().unwrap();
+        assert_holds(&test, &disk, &history, 10, &format!("full at operation {failing}"));
+    }
+}
+
+#[test]
+fn a_full_disk_is_named_with_path_and_bytes() {
+    let (test, disk) = (TestLog::create(), FaultyDisk::new());
+    let mut writer = Writer::open(&test.path(), options(&disk)).unwrap();
+    support::append(&mut writer, &every_kind()[0]);
+    disk.fail_once(disk.operations() + 1, io::ErrorKind::StorageFull);
+    let Err(LogError::DiskFull { path, needed, .. }) = writer.flush() else { panic!("no error, or another") };
+    assert!(path.ends_with("segments/00000000000000000000.seg"), "{}", path.display());
+    assert!(needed > 100);
+}
+
+#[test]
+fn unfinished_bytes_at_the_end_are_cut_and_told() {
+    let (test, disk) = (TestLog::create(), FaultyDisk::new());
+    let mut writer = Writer::open(&test.path(), options(&disk)).unwrap();
+    support::append(&mut writer, &every_kind()[0]);
+    writer.flush().unwrap();
+    drop(writer);
+    let segment = test.path().join("segments/00000000000000000000.seg");
+    disk.alter(&segment, |bytes| bytes.extend_from_slice(&[0xB1, b'P', b'T', b'R', 1, 2, 3]));
+    let writer = Writer::open(&test.path(), options(&disk)).unwrap();
+    assert_eq!((writer.recovery().cut_bytes, writer.head().ordinal), (7, 1));
+}
+
+#[test]
+fn a_lost_index_keeps_the_history_and_loses_only_what_was_heard_of_coverage() {
+    let (test, disk) = (TestLog::create(), FaultyDisk::new());
+    let mut writer = Writer::open(&test.path(), options(&disk)).unwrap();
+    support::append_all(&mut writer, &every_kind());
+    writer.covered(Lsn(0x900_0000));
+    writer.flush().unwrap();
+    drop(writer);
+    for path in files(&test.path()) {
+        if path.to_string_lossy().contains("index.sqlite") {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    let writer = Writer::open(&test.path(), options(&disk)).unwrap();
+    assert_eq!(writer.recovery().indexed, 6);
+    assert_eq!(writer.covered_lsn(), every_kind()[5].header.end_lsn);
+}

@@ -1,0 +1,274 @@
+//! A disk in memory that fails when it is told to, and that forgets at a crash what was not synced.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+};
+
+use ptr_log::{Disk, DiskFile};
+
+/// What a write was, until it is synced.
+#[derive(Clone, Debug)]
+enum Pending {
+    Write(u64, Vec<u8>),
+    Truncate(u64),
+}
+
+#[derive(Clone, Debug, Default)]
+struct Content {
+    /// What every reader sees.
+    seen: Vec<u8>,
+    /// What a crash leaves for certain.
+    durable: Vec<u8>,
+    /// What a crash may leave, any part of it.
+    pending: Vec<Pending>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    files: BTreeMap<PathBuf, Arc<Mutex<Content>>>,
+    operations: u64,
+    fail_at: Option<u64>,
+    error: Option<io::ErrorKind>,
+    crashed: bool,
+}
+
+/// The disk. Clones are the same disk.
+#[derive(Clone, Debug, Default)]
+pub struct FaultyDisk(Arc<Mutex<State>>);
+
+impl FaultyDisk {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub fn shared(&self) -> Arc<dyn Disk> {
+        Arc::new(self.clone())
+    }
+
+    /// Operations that changed something so far.
+    pub fn operations(&self) -> u64 {
+        self.0.lock().unwrap().operations
+    }
+
+    /// From that operation on nothing reaches the disk, and every operation fails.
+    pub fn crash_at(&self, operation: u64) {
+        self.0.lock().unwrap().fail_at = Some(operation);
+    }
+
+    /// That operation alone fails, with this error.
+    pub fn fail_once(&self, operation: u64, error: io::ErrorKind) {
+        let mut state = self.0.lock().unwrap();
+        (state.fail_at, state.error) = (Some(operation), Some(error));
+    }
+
+    /// No failure is to come any more.
+    pub fn heal(&self) {
+        let mut state = self.0.lock().unwrap();
+        (state.fail_at, state.error) = (None, None);
+    }
+
+    /// The machine starts again: of what was not synced, `random` decides what is left.
+    pub fn restart(&self, random: &mut Random) {
+        let mut state = self.0.lock().unwrap();
+        (state.crashed, state.fail_at, state.error) = (false, None, None);
+        for content in state.files.values() {
+            content.lock().unwrap().crash(random);
+        }
+    }
+
+    pub fn bytes(&self, path: &Path) -> Vec<u8> {
+        self.0.lock().unwrap().files[path].lock().unwrap().seen.clone()
+    }
+
+    /// Alters a file behind everybody's back, durably.
+    pub fn alter(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+        let state = self.0.lock().unwrap();
+        let mut content = state.files[path].lock().unwrap();
+        change(&mut content.seen);
+        content.durable = content.seen.clone();
+        content.pending.clear();
+    }
+
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.0.lock().unwrap().files.keys().cloned().collect()
+    }
+
+    /// Counts an operation that changes something; an error where it must not happen. The count at which the
+    /// crash happens may be torn: then it is told to happen in part.
+    fn operate(&self) -> io::Result<bool> {
+        let mut state = self.0.lock().unwrap();
+        if state.crashed {
+            return Err(io::Error::other("the machine is off"));
+        }
+        state.operations += 1;
+        if state.fail_at == Some(state.operations) {
+            if let Some(kind) = state.error {
+                state.fail_at = None;
+                return Err(kind.into());
+            }
+            state.crashed = true;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    fn find(&self, path: &Path) -> io::Result<Arc<Mutex<Content>>> {
+        let found = self.0.lock().unwrap().files.get(path).cloned();
+        found.ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
+fn off() -> io::Error {
+    io::Error::other("the machine went off")
+}
+
+impl Content {
+    fn apply(bytes: &mut Vec<u8>, pending: &Pending) {
+        match pending {
+            Pending::Write(offset, written) => {
+                let start = usize::try_from(*offset).unwrap();
+                let end = start + written.len();
+                if bytes.len() < end {
+                    bytes.resize(end, 0);
+                }
+                bytes[start..end].copy_from_slice(written);
+            }
+            Pending::Truncate(length) => bytes.resize(usize::try_from(*length).unwrap(), 0),
+        }
+    }
+
+    fn change(&mut self, pending: Pending) {
+        Self::apply(&mut self.seen, &pending);
+        self.pending.push(pending);
+    }
+
+    fn sync(&mut self) {
+        self.durable = self.seen.clone();
+        self.pending.clear();
+    }
+
+    /// Any of the pending operations may have reached the disk, a write also in part, in any order of pages.
+    fn crash(&mut self, random: &mut Random) {
+        let mut left = self.durable.clone();
+        for pending in std::mem::take(&mut self.pending) {
+            match (random.below(4), pending) {
+                (0, _) => {}
+                (1, Pending::Write(offset, bytes)) => {
+                    let cut = random.below(bytes.len() as u64 + 1);
+                    let part = bytes[..usize::try_from(cut).unwrap()].to_vec();
+                    Self::apply(&mut left, &Pending::Write(offset, part));
+                }
+                (2, Pending::Write(offset, mut bytes)) => {
+                    // The file grew, but some of its bytes never came.
+                    let hole = usize::try_from(random.below(bytes.len() as u64 + 1)).unwrap();
+                    bytes[..hole].fill(0);
+                    Self::apply(&mut left, &Pending::Write(offset, bytes));
+                }
+                (_, pending) => Self::apply(&mut left, &pending),
+            }
+        }
+        self.seen = left.clone();
+        self.durable = left;
+    }
+}
+
+impl Disk for FaultyDisk {
+    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        if self.operate()? {
+            return Err(off());
+        }
+        let content = Arc::<Mutex<Content>>::default();
+        self.0.lock().unwrap().files.insert(path.to_owned(), Arc::clone(&content));
+        Ok(Box::new(FaultyFile { disk: self.clone(), content }))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        Ok(Box::new(FaultyFile { disk: self.clone(), content: self.find(path)? }))
+    }
+
+    /// A rename is atomic and durable when it returns; a crash happens before or after it.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let crashes = self.operate()?;
+        let mut state = self.0.lock().unwrap();
+        if !crashes || state.operations % 2 == 0 {
+            let content = state.files.remove(from).ok_or(io::ErrorKind::NotFound)?;
+            state.files.insert(to.to_owned(), content);
+        }
+        if crashes { Err(off()) } else { Ok(()) }
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        if self.operate()? {
+            return Err(off());
+        }
+        self.0.lock().unwrap().files.remove(path);
+        Ok(())
+    }
+
+    fn list(&self, directory: &Path) -> io::Result<Vec<String>> {
+        let state = self.0.lock().unwrap();
+        let inside = state.files.keys().filter(|path| path.parent() == Some(directory));
+        Ok(inside.map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect())
+    }
+}
+
+#[derive(Debug)]
+struct FaultyFile {
+    disk: FaultyDisk,
+    content: Arc<Mutex<Content>>,
+}
+
+impl DiskFile for FaultyFile {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let content = self.content.lock().unwrap();
+        let start = usize::try_from(offset).unwrap().min(content.seen.len());
+        let count = buffer.len().min(content.seen.len() - start);
+        buffer[..count].copy_from_slice(&content.seen[start..start + count]);
+        Ok(count)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let crashes = self.disk.operate()?;
+        self.content.lock().unwrap().change(Pending::Write(offset, bytes.to_vec()));
+        if crashes { Err(off()) } else { Ok(()) }
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        if self.disk.operate()? {
+            return Err(off());
+        }
+        self.content.lock().unwrap().sync();
+        Ok(())
+    }
+
+    fn truncate(&self, length: u64) -> io::Result<()> {
+        let crashes = self.disk.operate()?;
+        self.content.lock().unwrap().change(Pending::Truncate(length));
+        if crashes { Err(off()) } else { Ok(()) }
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.content.lock().unwrap().seen.len() as u64)
+    }
+}
+
+/// SplitMix64: small, and the same everywhere for the same seed.
+#[derive(Clone, Debug)]
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    pub fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+}

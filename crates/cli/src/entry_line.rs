@@ -73,6 +73,12 @@ pub fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+/// `1 transaction`, `2 transactions`; `noun` takes an s for many.
+pub fn counted(count: u64, noun: &str) -> String {
+    let ending = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{ending}")
+}
+
 /// A position for people.
 pub fn place(position: &PositionAnswer) -> String {
     format!("{} (entry {})", position.lsn, position.entry_index)

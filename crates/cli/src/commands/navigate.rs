@@ -3,7 +3,12 @@
 use clap::Args;
 use ptr_server::resource::navigation::{Navigate as Request, Navigated};
 
-use crate::{client::Call, context::Context, entry_line::place, failure::Failure};
+use crate::{
+    client::Call,
+    context::Context,
+    entry_line::{counted, place},
+    failure::Failure,
+};
 
 /// Take a session to a position, in whichever way is cheapest
 #[derive(Args, Debug)]
@@ -46,21 +51,15 @@ pub async fn go(context: &Context, call: &Call) -> Result<(), Failure> {
     let done: Navigated = context.ask_for_move(call).await?;
     let from = done.from.as_ref().map_or("no position".to_owned(), place);
     let to = place(&done.to);
+    let (strategy, between) = (&done.strategy, counted(done.transactions, "transaction"));
     if done.status == "planned" {
         return context.result(&done, || {
-            let count = done.transactions;
-            format!(
-                "would go from {from} to {to} by {}: {}\n  {count} transactions between",
-                done.strategy, done.reason
-            )
+            format!("would go from {from} to {to} by {strategy}: {}\n  {between} between", done.reason)
         });
     }
     context.result(&done, || {
-        let (strategy, transactions, applied) = (&done.strategy, done.transactions, done.entries_applied);
-        format!(
-            "at {to} by {strategy}: {transactions} transactions, {applied} entries applied in {} ms",
-            done.elapsed_ms
-        )
+        let applied = done.entries_applied;
+        format!("at {to} by {strategy}: {between}, {applied} entries applied in {} ms", done.elapsed_ms)
     })?;
     context.output.prose(format_args!("was at {from}"));
     Ok(())

@@ -49,7 +49,6 @@ type Answer<T> = Result<Json<T>, Problem>;
 struct Description;
 
 /// The whole API and the page, guarded.
-#[must_use]
 pub fn router(service: Arc<Service>) -> Router {
     let (router, description) = routes().split_for_parts();
     let description = Arc::new(description);

@@ -111,7 +111,7 @@ impl Code {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
     /// Names the kind of problem for ever; relative, because there is nothing to fetch.
-    pub r#type: String,
+    pub r#type: Box<str>,
     /// The kind of problem, for people.
     pub title: String,
     /// The HTTP status.
@@ -133,7 +133,7 @@ impl Problem {
     #[must_use]
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
         Self {
-            r#type: format!("urn:postgres-test-replay:problem:{}", code.name()),
+            r#type: format!("urn:postgres-test-replay:problem:{}", code.name()).into(),
             title: code.title().to_owned(),
             status: code.status().as_u16(),
             code,

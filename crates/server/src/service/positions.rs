@@ -20,9 +20,16 @@ impl Service {
     /// # Errors
     /// An expression that means nothing, or nothing in this log.
     pub async fn position(&self, query: PositionQuery) -> Result<PositionAnswer, ServiceError> {
-        let session = self.session_named(query.session_id.as_deref()).await?;
-        let captured = self.captured(Some(&session.database))?;
-        let ordinal = if query.at.trim().starts_with('@') { self.ordinal_of(&session).await? } else { None };
+        let relative = query.at.trim().starts_with('@');
+        let session = match relative || query.session_id.is_some() {
+            true => Some(self.session_named(query.session_id.as_deref()).await?),
+            false => None,
+        };
+        let captured = self.captured_or_active(session.as_ref().map(|session| session.database.as_str())).await?;
+        let ordinal = match &session {
+            Some(session) if relative => self.ordinal_of(session).await?,
+            _ => None,
+        };
         Ok(self.resolve(&captured, &query.at, ordinal).await?.into())
     }
 

@@ -1,0 +1,220 @@
+//! The API on a data directory with a log and without servers.
+
+mod support;
+
+use axum::{
+    body::Body,
+    http::{Method, Request, StatusCode},
+};
+use ptr_server::Role;
+use serde_json::json;
+use support::{Api, configuration, write_log};
+use tempfile::TempDir;
+
+async fn api() -> (TempDir, Api) {
+    let folder = tempfile::tempdir().unwrap();
+    let configuration = configuration(folder.path(), &[]);
+    write_log(&configuration.data.log_of("testdb"));
+    let api = Api::open(configuration, Role::Offline).await;
+    (folder, api)
+}
+
+#[tokio::test]
+async fn health_answers_without_a_log_or_a_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let api = Api::open(configuration(folder.path(), &[]), Role::Offline).await;
+    assert_eq!(api.get("/health").await["status"], "ok");
+    let status = api.get("/api/status").await;
+    assert_eq!(status["databases"][0]["captured"], false);
+    assert_eq!(status["input"]["connected"], false);
+}
+
+#[tokio::test]
+async fn entries_come_in_pages_that_join_without_a_gap_or_a_repetition() {
+    let (_folder, api) = api().await;
+    let (mut path, mut seen) = ("/api/wal-logs?limit=2".to_owned(), Vec::new());
+    loop {
+        let page = api.get(&path).await;
+        assert_eq!(page["total_count"], 5);
+        seen.extend(page["entries"].as_array().unwrap().iter().map(|entry| entry["index"].as_u64().unwrap()));
+        let Some(cursor) = page["next_cursor"].as_str() else { break };
+        path = format!("/api/wal-logs?limit=2&cursor={cursor}");
+    }
+    assert_eq!(seen, [0, 1, 2, 3, 4]);
+    let newest = api.get("/api/wal-logs?limit=2&order=desc").await;
+    assert_eq!((&newest["entries"][0]["index"], &newest["entries"][1]["index"]), (&json!(3), &json!(4)));
+}
+
+#[tokio::test]
+async fn an_entry_shows_both_images_and_loses_no_digit() {
+    let (_folder, api) = api().await;
+    let page = api.get("/api/wal-logs?operation=update&table=items").await;
+    let entry = &page["entries"][0];
+    assert_eq!(page["total_count"], 1);
+    assert_eq!(entry["operation"], "UPDATE");
+    assert_eq!((&entry["schema"], &entry["table"]), (&json!("public"), &json!("items")));
+    assert_eq!(entry["old_data"], json!({"id": 1, "amount": "9007199254740993"}));
+    assert_eq!(entry["data"], json!({"id": 1, "amount": "5"}));
+    assert_eq!((&entry["lsn"], &entry["commit_lsn"]), (&json!("0/310"), &json!("0/300")));
+    assert_eq!(entry["timestamp"], "2000-01-01T00:00:01.000000Z");
+}
+
+#[tokio::test]
+async fn transactions_are_listed_and_shown_with_their_entries() {
+    let (_folder, api) = api().await;
+    let page = api.get("/api/transactions?operation=delete").await;
+    assert_eq!(page["transactions"].as_array().unwrap().len(), 1);
+    assert_eq!(page["transactions"][0]["counts"]["inserts"], 2);
+    let shown = api.get("/api/transactions/102").await;
+    assert_eq!(shown["entries"].as_array().unwrap().len(), 3);
+    assert_eq!(shown["entries"][0]["data"], json!({"id": 1, "amount": "5"}));
+    let (status, problem) = api.send(Method::GET, "/api/transactions/999", "").await;
+    assert_eq!((status, &problem["code"]), (StatusCode::NOT_FOUND, &json!("not_found")));
+}
+
+#[tokio::test]
+async fn the_fixed_checkpoints_are_there_from_the_beginning_and_stay() {
+    let (_folder, api) = api().await;
+    let checkpoints = api.get("/api/checkpoints").await;
+    let names: Vec<&str> = checkpoints.as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["CREATION", "MIGRATION"]);
+    assert_eq!(checkpoints[0]["lsn"], "0/100");
+    for path in ["/api/checkpoints/CREATION", "/api/checkpoints/migration"] {
+        let (status, problem) = api.send(Method::DELETE, path, "").await;
+        assert_eq!((status, &problem["code"]), (StatusCode::CONFLICT, &json!("precondition")), "{path}");
+    }
+    let pinned = api.post("/api/checkpoints/migration/pin", r#"{"at": "xid:100"}"#).await;
+    assert_eq!((&pinned["lsn"], &pinned["pinned"]), (&json!("0/210"), &json!(true)));
+    assert_eq!(api.get("/api/checkpoints/MIGRATION").await["entry_index"], 1);
+}
+
+#[tokio::test]
+async fn a_checkpoint_is_made_at_a_position_renamed_and_deleted() {
+    let (_folder, api) = api().await;
+    let made = api
+        .post("/api/checkpoints", r#"{"name": "Before migration", "description": "d", "lsn": "0/210", "entry_index": 1}"#)
+        .await;
+    assert_eq!((&made["kind"], &made["transaction"]), (&json!("manual"), &json!(1)));
+    let id = made["id"].as_str().unwrap();
+    let (status, problem) = api.send(Method::POST, "/api/checkpoints", r#"{"name": "Before migration", "at": "head"}"#).await;
+    assert_eq!((status, &problem["code"]), (StatusCode::CONFLICT, &json!("precondition")));
+    let renamed = api.send(Method::PATCH, &format!("/api/checkpoints/{id}"), r#"{"name": "after"}"#).await.1;
+    assert_eq!(renamed["name"], "after");
+    assert_eq!(api.get("/api/position?at=after").await["lsn"], "0/210");
+    let deleted = api.send(Method::DELETE, &format!("/api/checkpoints/{id}"), "").await.1;
+    assert_eq!(deleted["status"], "deleted");
+}
+
+#[tokio::test]
+async fn a_position_outside_the_log_answers_with_its_range() {
+    let (_folder, api) = api().await;
+    for body in [r#"{"name": "x", "lsn": "0/1234567", "entry_index": 42}"#, r#"{"name": "x", "at": "entry:99"}"#] {
+        let (status, problem) = api.send(Method::POST, "/api/checkpoints", body).await;
+        assert_eq!((status, &problem["code"]), (StatusCode::UNPROCESSABLE_ENTITY, &json!("position_out_of_range")));
+        assert_eq!(problem["range"]["first"]["lsn"], "0/100");
+        assert_eq!(problem["range"]["last"]["lsn"], "0/410");
+        assert_eq!(problem["nearest"]["entry_index"], 5);
+    }
+}
+
+#[tokio::test]
+async fn now_is_refused_where_nothing_captures() {
+    let (_folder, api) = api().await;
+    let (status, problem) = api.send(Method::POST, "/api/checkpoints", r#"{"name": "now please"}"#).await;
+    assert_eq!((status, &problem["code"]), (StatusCode::CONFLICT, &json!("precondition")));
+    assert!(problem["hint"].as_str().unwrap().contains("up"), "{problem:#}");
+}
+
+#[tokio::test]
+async fn names_that_read_like_positions_are_refused() {
+    let (_folder, api) = api().await;
+    for name in ["head", "@", "0/1", "entry:1", "5m ago", "CREATION", ""] {
+        let body = json!({"name": name, "at": "head"}).to_string();
+        let (status, problem) = api.send(Method::POST, "/api/checkpoints", &body).await;
+        assert_eq!((status, &problem["code"]), (StatusCode::BAD_REQUEST, &json!("usage")), "{name:?}: {problem:#}");
+    }
+}
+
+#[tokio::test]
+async fn a_difference_folds_to_what_is_left_of_it() {
+    let (_folder, api) = api().await;
+    let diff = api.get("/api/diff?from=CREATION&to=head").await;
+    let table = &diff["tables"][0];
+    assert_eq!(table["table"], "public.items");
+    assert_eq!((&table["inserted"], &table["updated"], &table["deleted"]), (&json!(2), &json!(0), &json!(0)));
+    let back = api.get("/api/diff?from=head&to=CREATION&detail=stat").await;
+    assert_eq!(back["tables"][0]["deleted"], 2);
+    assert_eq!(back["tables"][0]["rows"], json!([]));
+    assert_eq!(api.get("/api/diff?from=head&to=head").await["tables"], json!([]));
+}
+
+#[tokio::test]
+async fn bad_input_says_what_is_wrong_and_what_to_do() {
+    let (_folder, api) = api().await;
+    let cases = [
+        (Method::POST, "/api/checkpoints", "{", "usage"),
+        (Method::POST, "/api/checkpoints", "[1]", "usage"),
+        (Method::POST, "/api/navigate", "{}", "usage"),
+        (Method::POST, "/api/navigate", r#"{"position": "head", "speed": 3}"#, "usage"),
+        (Method::GET, "/api/wal-logs?limit=0", "", "usage"),
+        (Method::GET, "/api/wal-logs?limit=x", "", "usage"),
+        (Method::GET, "/api/wal-logs?cursor=x", "", "usage"),
+        (Method::GET, "/api/wal-logs?operation=merge", "", "usage"),
+        (Method::GET, "/api/wal-logs?since=0/xyz", "", "not_found"),
+        (Method::GET, "/api/wal-logs?database=other", "", "not_found"),
+        (Method::GET, "/api/sessions/none", "", "not_found"),
+        (Method::GET, "/api/backups/none", "", "not_found"),
+        (Method::GET, "/api/nothing", "", "not_found"),
+        (Method::PUT, "/api/sessions", "", "usage"),
+        (Method::GET, "/api/dsn/input", "", "precondition"),
+        (Method::POST, "/api/shutdown", "", "forbidden"),
+    ];
+    for (method, path, body, code) in cases {
+        let (status, problem) = api.send(method.clone(), path, body).await;
+        assert_eq!(problem["code"], code, "{method} {path} {body}: {status} {problem:#}");
+        assert_eq!(problem["status"], status.as_u16());
+        for field in ["type", "title", "detail", "hint"] {
+            assert!(problem[field].is_string(), "{method} {path} {body}: no {field} in {problem:#}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_owner_alone_may_end_the_service() {
+    let (_folder, api) = api().await;
+    let token = format!("Bearer {}", api.service.own_token().reveal());
+    let request = Request::post("/api/shutdown").header("authorization", token).body(Body::empty()).unwrap();
+    assert_eq!(api.request(request).await.0, StatusCode::ACCEPTED);
+    assert!(api.service.shutdown_token().is_cancelled());
+}
+
+#[tokio::test]
+async fn the_page_comes_whole_and_lets_nothing_else_in() {
+    let (_folder, api) = api().await;
+    let page = api.get("/").await;
+    let page = page.as_str().unwrap();
+    assert!(!page.contains("<script>") && !page.contains("style="), "inline code would be blocked");
+    for path in ["/ui/page.js", "/ui/page.css"] {
+        assert!(page.contains(path));
+        api.get(path).await;
+    }
+}
+
+#[tokio::test]
+async fn openapi_describes_every_route_of_the_contract() {
+    let (_folder, api) = api().await;
+    let paths = api.get("/api/openapi.json").await["paths"].clone();
+    for (path, method) in [
+        ("/health", "get"),
+        ("/api/sessions", "post"),
+        ("/api/sessions/switch", "post"),
+        ("/api/checkpoints/{id}", "delete"),
+        ("/api/navigate", "post"),
+        ("/api/replay", "post"),
+        ("/api/wal-logs", "get"),
+        ("/api/events", "get"),
+        ("/api/backups/{id}/restore", "post"),
+    ] {
+        assert!(paths[path][method].is_object(), "{method} {path} is missing");
+    }
+}

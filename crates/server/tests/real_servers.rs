@@ -1,0 +1,208 @@
+//! The whole service on real servers: capture, checkpoints, moves, backups. The oracle is SQL and `pg_dump`.
+
+mod support;
+
+use std::{sync::Arc, time::Duration};
+
+use axum::http::{Method, StatusCode};
+use ptr_server::Role;
+use ptr_testkit::{ClusterRole, ServerVersion, TestServer, TestServerOptions, wait_until};
+use serde_json::{Value, json};
+use support::{Api, configuration};
+use tempfile::TempDir;
+
+/// A primary with a table, a replica, and a service that captures the one into the other.
+struct World {
+    primary: TestServer,
+    replica: TestServer,
+    api: Api,
+    _folder: TempDir,
+}
+
+const DATABASE: &str = "shop";
+const REPLICA: &str = "replica";
+
+impl World {
+    async fn start(version: ServerVersion, schema: &str) -> Self {
+        let primary = TestServer::start(version, TestServerOptions::default()).await;
+        let options = TestServerOptions { role: ClusterRole::Replica, ..TestServerOptions::default() };
+        let replica = TestServer::start(version, options).await;
+        primary.database(DATABASE).await;
+        primary.psql(DATABASE, schema).await;
+        let folder = tempfile::tempdir().unwrap();
+        let input = primary.dsn(DATABASE).to_uri_with_password();
+        let output = replica.dsn(REPLICA).to_uri_with_password();
+        let configuration = configuration(folder.path(), &[("INPUT_DSN", &input), ("OUTPUT_DSN", &output)]);
+        let api = Api::open(configuration, Role::Up).await;
+        wait_until("the listener streams", Duration::from_secs(30), async || {
+            api.get("/api/status").await["databases"][0]["listener"]["state"] == "streaming"
+        })
+        .await;
+        Self { primary, replica, api, _folder: folder }
+    }
+
+    async fn checkpoint(&self, name: &str) -> Value {
+        self.api.post("/api/checkpoints", &json!({"name": name}).to_string()).await
+    }
+
+    async fn go(&self, position: &str) -> Value {
+        self.api.post("/api/navigate", &json!({"position": position}).to_string()).await
+    }
+
+    /// The rows of `t` on the replica.
+    async fn rows(&self) -> String {
+        self.replica.psql(REPLICA, "SELECT string_agg(id || v, ',' ORDER BY id) FROM t").await.trim().to_owned()
+    }
+
+    async fn close(self) {
+        self.api.service.close().await.unwrap();
+    }
+}
+
+const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'a')";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_goes_to_checkpoints_and_back() {
+    let world = World::start(ServerVersion::Debian15, TABLE).await;
+    assert_eq!(world.rows().await, "1a");
+    world.primary.psql(DATABASE, "INSERT INTO t VALUES (2, 'b')").await;
+    let before = world.checkpoint("before-update").await;
+    world.primary.psql(DATABASE, "UPDATE t SET v = 'z'; CREATE TABLE u (x int)").await;
+    let moved = world.go("before-update").await;
+    assert_eq!((&moved["status"], &moved["strategy"]), (&json!("success"), &json!("redo")));
+    assert_eq!((&moved["to"]["lsn"], &moved["entries_applied"]), (&before["lsn"], &json!(1)));
+    assert_eq!(world.rows().await, "1a,2b");
+    world.checkpoint("after").await;
+    world.go("head").await;
+    assert_eq!(world.rows().await, "1z,2z");
+    let body = json!({"checkpoint_id": before["id"]}).to_string();
+    assert_eq!(world.api.post("/api/replay", &body).await["status"], "success");
+    assert_eq!(world.rows().await, "1a,2b");
+    world.api.post("/api/undo", "").await;
+    assert_eq!(world.rows().await, "1z,2z");
+    world.api.post("/api/redo", "").await;
+    assert_eq!(world.rows().await, "1a,2b");
+    let look = json!({"start_id": "CREATION", "end_id": before["id"]}).to_string();
+    assert_eq!(world.api.post("/api/navigate", &look).await["count"], 1);
+    let planned = world.api.post("/api/navigate", r#"{"position": "head", "dry_run": true}"#).await;
+    assert_eq!((&planned["status"], world.rows().await.as_str()), (&json!("planned"), "1a,2b"));
+    world.go("head").await;
+    let verified = world.api.post("/api/verify", "").await;
+    assert_eq!(verified["equal"], true, "{verified:#}");
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn now_is_exact_while_others_write() {
+    let world = World::start(ServerVersion::Debian15, "CREATE TABLE t (id serial PRIMARY KEY, v text)").await;
+    let primary = Arc::new(world.primary.client(DATABASE).await);
+    let writers: Vec<_> = (0..2).map(|_| world.primary.dsn(DATABASE)).collect();
+    let stop = tokio_util::sync::CancellationToken::new();
+    let writing: Vec<_> = writers
+        .into_iter()
+        .map(|dsn| {
+            let stop = stop.clone();
+            tokio::spawn(async move {
+                let session = ptr_postgres::SessionSettings::named("writer");
+                let client = ptr_postgres::connect(&dsn, &session).await.unwrap();
+                while !stop.is_cancelled() {
+                    client.batch_execute("INSERT INTO t (v) VALUES ('x')").await.unwrap();
+                }
+            })
+        })
+        .collect();
+    let count = || async { primary.query_one("SELECT count(*) FROM t", &[]).await.unwrap().get::<_, i64>(0) };
+    let mut bounds = Vec::new();
+    for number in 0..5 {
+        let at_least = count().await;
+        let made = world.checkpoint(&format!("c{number}")).await;
+        let at_most = count().await;
+        bounds.push((made["id"].as_str().unwrap().to_owned(), at_least, at_most));
+    }
+    stop.cancel();
+    for writer in writing {
+        writer.await.unwrap();
+    }
+    for (id, at_least, at_most) in [&bounds[3], &bounds[0], &bounds[4], &bounds[1], &bounds[2]] {
+        world.go(id).await;
+        let rows: i64 = world.replica.psql(REPLICA, "SELECT count(*) FROM t").await.trim().parse().unwrap();
+        assert!((*at_least..=*at_most).contains(&rows), "{rows} is not in {at_least}..={at_most}");
+    }
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_have_databases_and_positions_of_their_own() {
+    let world = World::start(ServerVersion::Debian15, TABLE).await;
+    world.primary.psql(DATABASE, "UPDATE t SET v = 'b'").await;
+    world.checkpoint("second").await;
+    let body = json!({"name": "My Test Session", "description": "d", "database": DATABASE, "at": "second"}).to_string();
+    let session = world.api.post("/api/sessions", &body).await;
+    let target = session["target_database"].as_str().unwrap();
+    assert_eq!((&session["active"], target), (&json!(false), "shop_my_test_session"));
+    let there = world.replica.psql(target, "SELECT v FROM t").await;
+    assert_eq!((there.trim(), world.rows().await.as_str()), ("b", "1a"));
+    world.api.post("/api/sessions/switch", &json!({"session_id": session["id"]}).to_string()).await;
+    world.go("CREATION").await;
+    assert_eq!(world.replica.psql(target, "SELECT v FROM t").await.trim(), "a");
+    let path = format!("/api/sessions/{}", session["id"].as_str().unwrap());
+    let (status, problem) = world.api.send(Method::DELETE, &path, "").await;
+    assert_eq!((status, &problem["code"]), (StatusCode::CONFLICT, &json!("precondition")));
+    world.api.post("/api/sessions/switch", r#"{"session_id": "default"}"#).await;
+    let (status, _) = world.api.send(Method::DELETE, &path, "").await;
+    assert_eq!(status, StatusCode::OK);
+    let left = world.replica.psql("postgres", &format!("SELECT count(*) FROM pg_database WHERE datname = '{target}'")).await;
+    assert_eq!(left.trim(), "0");
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_is_kept_at_head_until_its_next_move() {
+    let world = World::start(ServerVersion::Debian15, TABLE).await;
+    world.api.post("/api/navigate", r#"{"follow": true}"#).await;
+    world.primary.psql(DATABASE, "UPDATE t SET v = 'f'").await;
+    wait_until("the follower has the change", Duration::from_secs(20), async || world.rows().await == "1f").await;
+    world.go("CREATION").await;
+    assert_eq!(world.api.get("/api/sessions/default").await["follow"], false);
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_restores_to_what_was_dumped() {
+    let world = World::start(ServerVersion::Debian15, TABLE).await;
+    for format in ["custom", "directory"] {
+        let body = json!({"name": format, "format": format}).to_string();
+        let backup = world.api.post("/api/backups", &body).await;
+        assert_eq!((&backup["state"], &backup["position"]["exact"]), (&json!("complete"), &json!(true)), "{backup:#}");
+        let verified = world.api.post(&format!("/api/backups/{format}/verify"), "").await;
+        assert_eq!((&verified["sound"], &verified["rows"]), (&json!(true), &json!(1)), "{verified:#}");
+    }
+    world.api.post("/api/backups/custom/restore", r#"{"database": "restored"}"#).await;
+    assert_eq!(world.replica.psql("restored", "SELECT v FROM t").await.trim(), "a");
+    let again = r#"{"database": "restored"}"#;
+    let (status, problem) = world.api.send(Method::POST, "/api/backups/custom/restore", again).await;
+    assert_eq!((status, &problem["code"]), (StatusCode::CONFLICT, &json!("precondition")));
+    let triggers = world.replica.psql("restored", "SELECT count(*) FROM pg_event_trigger").await;
+    assert_eq!(triggers.trim(), "0", "event triggers of capture fire on the replica");
+    assert_eq!(world.api.get("/api/backups").await.as_array().unwrap().len(), 2);
+    let (status, _) = world.api.send(Method::DELETE, "/api/backups/directory", "").await;
+    assert_eq!(status, StatusCode::OK);
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn teardown_leaves_nothing_of_ours_on_the_primary() {
+    let world = World::start(ServerVersion::Debian15, TABLE).await;
+    let (status, problem) = world.api.send(Method::POST, "/api/teardown", "").await;
+    assert_eq!((status, &problem["code"]), (StatusCode::CONFLICT, &json!("precondition")), "while it captures");
+    let World { primary, replica: _replica, api, _folder } = world;
+    let configuration = api.service.configuration().clone();
+    api.service.close().await.unwrap();
+    let offline = Api::open(configuration, Role::Offline).await;
+    offline.post("/api/teardown", "").await;
+    let left = "SELECT (SELECT count(*) FROM pg_replication_slots) + (SELECT count(*) FROM pg_publication)
+                + (SELECT count(*) FROM pg_event_trigger)
+                + (SELECT count(*) FROM pg_namespace WHERE nspname = 'postgres_test_replay')
+                + (SELECT count(*) FROM pg_class WHERE relname = 't' AND relreplident <> 'd')";
+    assert_eq!(primary.psql(DATABASE, left).await.trim(), "0");
+}

@@ -1,0 +1,131 @@
+//! What the tests of the API share: a client of the router in this process, and a log written by hand.
+
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+use std::{collections::BTreeMap, path::Path, sync::Arc};
+
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    http::{Method, Request, StatusCode},
+};
+use ptr_log::{LogIdentity, Writer, WriterOptions};
+use ptr_model::{
+    Change, Column, Datum, Lsn, Oid, OldTuple, Relation, ReplicaIdentity, Timestamp, TransactionHeader, Tuple, Xid,
+};
+use ptr_server::{Announcer, Configuration, Role, Service, configuration::Sources, router};
+use serde_json::Value;
+use tower::ServiceExt;
+use uuid::Uuid;
+
+/// A client of the router, without a network.
+pub struct Api {
+    pub service: Arc<Service>,
+    router: Router,
+}
+
+impl Api {
+    pub async fn open(configuration: Configuration, role: Role) -> Self {
+        let service = Service::open(configuration, role, &Announcer::silent()).await.expect("the service opens");
+        Self { router: router(Arc::clone(&service)), service }
+    }
+
+    /// Sends a body as `curl -d` does: as a form.
+    pub async fn send(&self, method: Method, path: &str, body: &str) -> (StatusCode, Value) {
+        let form = "application/x-www-form-urlencoded";
+        let request = Request::builder().method(method).uri(path).header("content-type", form);
+        self.request(request.body(Body::from(body.to_owned())).unwrap()).await
+    }
+
+    pub async fn request(&self, request: Request<Body>) -> (StatusCode, Value) {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let status = response.status();
+        let bytes = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        (status, serde_json::from_slice(&bytes).unwrap_or_else(|_| String::from_utf8_lossy(&bytes).into()))
+    }
+
+    pub async fn get(&self, path: &str) -> Value {
+        let (status, answer) = self.send(Method::GET, path, "").await;
+        assert!(status.is_success(), "GET {path}: {status} {answer:#}");
+        answer
+    }
+
+    pub async fn post(&self, path: &str, body: &str) -> Value {
+        let (status, answer) = self.send(Method::POST, path, body).await;
+        assert!(status.is_success(), "POST {path} {body}: {status} {answer:#}");
+        answer
+    }
+}
+
+/// A configuration of these variables, with its data under `folder`.
+pub fn configuration(folder: &Path, variables: &[(&str, &str)]) -> Configuration {
+    let mut environment: BTreeMap<String, String> =
+        variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    environment.insert("USER".into(), "nobody".into());
+    let sources = Sources { environment, current_folder: folder.to_owned(), ..Sources::default() };
+    Configuration::resolve(&sources).unwrap()
+}
+
+/// Writes the log of `testdb`: transaction 100 inserts a row, 101 changes it, 102 deletes it and inserts two.
+pub fn write_log(directory: &Path) {
+    let identity = LogIdentity {
+        system_identifier: 7,
+        timeline: 1,
+        database: "testdb".into(),
+        database_oid: Oid(5),
+        creation: Lsn(0x100),
+        created_at: Timestamp::from_postgres(0),
+        log_id: Uuid::from_u128(7),
+    };
+    ptr_log::create(directory, &identity).unwrap();
+    let mut writer = Writer::open(directory, WriterOptions::default()).unwrap();
+    let relation = Arc::new(items());
+    let insert = |id, amount| Change::Insert { relation: Arc::clone(&relation), new: item(id, amount) };
+    let update = |id, from, to| Change::Update {
+        relation: Arc::clone(&relation),
+        old: OldTuple::Full(item(id, from)),
+        new: item(id, to),
+    };
+    let delete = |id, amount| Change::Delete { relation: Arc::clone(&relation), old: OldTuple::Full(item(id, amount)) };
+    let transactions = [
+        vec![insert("1", "9007199254740993")],
+        vec![update("1", "9007199254740993", "5")],
+        vec![delete("1", "5"), insert("2", "6"), insert("3", "7")],
+    ];
+    for (number, changes) in (0_u32..).zip(transactions) {
+        let commit_lsn = Lsn(0x200 + u64::from(number) * 0x100);
+        let header = TransactionHeader {
+            xid: Xid(100 + number),
+            commit_lsn,
+            end_lsn: Lsn(0),
+            commit_time: Timestamp::from_postgres(i64::from(number) * 1_000_000),
+            origin: None,
+        };
+        writer.begin(&header).unwrap();
+        changes.iter().for_each(|change| writer.append(change).unwrap());
+        writer.commit(Lsn(commit_lsn.0 + 0x10)).unwrap();
+    }
+    writer.close().unwrap();
+}
+
+fn items() -> Relation {
+    let column = |name: &str, in_identity, type_oid, type_name: &str| Column {
+        name: name.into(),
+        in_identity,
+        type_oid: Oid(type_oid),
+        type_modifier: -1,
+        type_name: type_name.into(),
+    };
+    Relation {
+        oid: Oid(1),
+        schema: "public".into(),
+        name: "items".into(),
+        replica_identity: ReplicaIdentity::Full,
+        columns: vec![column("id", true, 23, "integer"), column("amount", true, 20, "bigint")],
+    }
+}
+
+fn item(id: &str, amount: &str) -> Tuple {
+    let text = |text: &str| Datum::Text(bytes::Bytes::copy_from_slice(text.as_bytes()));
+    Tuple(vec![text(id), text(amount)])
+}

@@ -234,6 +234,9 @@ impl Fold {
         self.bytes += size + CHANGE_OVERHEAD;
         self.changes += 1;
         let table = &mut self.tables[index];
+        // The reader announces a relation anew with each block; with the newest at hand the next change of the
+        // table is recognised by its address.
+        table.relation = relation;
         match &mut table.rows {
             Rows::Keyed(keyed) => keyed.push(&table.relation, change),
             Rows::Bag(bag) => bag.push(&table.relation, change).map(|()| Pushed::Folded),

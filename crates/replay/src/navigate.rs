@@ -16,8 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     apply::{Applier, Limits, Notice},
-    cursor::{self, CursorState},
-    database,
+    cursor::CursorState,
     error::{Mismatch, ReplayError},
     feed::Feed,
     plan::{Contents, Here, NoWay, Plan, PlanStep, Strategy, plan},
@@ -229,8 +228,12 @@ impl Travel<'_> {
     async fn redo(&mut self, database: &str, from: Position, to: Position) -> Result<(), NavigateError> {
         let mut applier = self.open(database).await?;
         self.expect(&applier, from)?;
-        let outcome = self.redo_with(&mut applier, to).await;
-        self.count(&applier);
+        self.redo_and_count(&mut applier, to).await
+    }
+
+    async fn redo_and_count(&mut self, applier: &mut Applier, to: Position) -> Result<(), NavigateError> {
+        let outcome = self.redo_with(applier, to).await;
+        self.count(applier);
         if outcome.is_err() {
             applier.abandon().await?;
         }
@@ -289,8 +292,8 @@ impl Travel<'_> {
     }
 }
 
-/// Takes a session that follows forward to `to` within its database; cheap where little is new. Nothing
-/// happens where it is there, or beyond.
+/// Takes a session that follows forward to `to` within its database, without looking at other ways; cheap where
+/// little is new. Nothing happens where it is there, or beyond, or was opened for local writes.
 ///
 /// # Errors
 /// [`NavigateError`]; the session is at a position all the same.
@@ -298,13 +301,25 @@ pub async fn follow(
     request: &NavigateRequest,
     cancel: &CancellationToken,
 ) -> Result<Option<NavigateOutcome>, NavigateError> {
-    let dsn = request.session.dsn();
-    let client = database::open(&dsn).await.map_err(ReplayError::from)?;
-    let here = cursor::read(&client).await.map_err(ReplayError::from)?.map(|cursor| cursor.position);
-    client.close().await;
-    if here.is_some_and(|here| here >= request.to) || request.locally_written {
+    let started = Instant::now();
+    let (progress, _) = watch::channel(NavigateProgress::default());
+    let mut travel = Travel { request, progress: &progress, cancel, outcome: Travelled::default() };
+    let mut applier = travel.open(&request.session.name).await?;
+    let from = applier.position();
+    if from >= request.to || request.locally_written {
         return Ok(None);
     }
-    let (progress, _) = watch::channel(NavigateProgress::default());
-    navigate(request, &progress, cancel).await.map(Some)
+    travel.redo_and_count(&mut applier, request.to).await?;
+    let Travelled { transactions, entries, notices, .. } = travel.outcome;
+    Ok(Some(NavigateOutcome {
+        from: Some(from),
+        to: request.to,
+        strategy: Strategy::Redo,
+        reason: "the session follows the log".to_owned(),
+        transactions,
+        entries_applied: entries,
+        elapsed: started.elapsed(),
+        connections_ended: 0,
+        notices,
+    }))
 }

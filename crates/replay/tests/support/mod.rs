@@ -11,11 +11,13 @@ use std::path::PathBuf;
 
 use ptr_capture::{
     assemble::{Assembler, Step},
+    ddl::Secret,
     decode::decode,
+    source::{SourceOptions, prepare},
 };
 use ptr_log::{Log, LogIdentity, Writer, WriterOptions};
 use ptr_model::{Change, Environment, Lsn, Oid, Position, SchemaChange, SessionId, Statement, Timestamp};
-use ptr_postgres::{Connection, Dsn, SessionSettings, connect};
+use ptr_postgres::{Connection, Dsn, SessionSettings, connect, programs::Installations};
 use ptr_replay::{
     BaseOptions, Limits, NavigateError, NavigateOutcome, NavigateProgress, NavigateRequest, SessionDatabase,
     base::DatabaseProperties, install_base, navigate,
@@ -38,6 +40,8 @@ pub struct World {
     pub limits: Limits,
     writer: Writer,
     canonical: Connection,
+    slot: String,
+    secret: Option<Secret>,
 }
 
 impl World {
@@ -47,8 +51,6 @@ impl World {
         server.database(PRIMARY).await;
         server.psql(PRIMARY, schema).await;
         let primary = server.client(PRIMARY).await;
-        let canonical =
-            connect(&server.dsn(PRIMARY), &SessionSettings::canonical("test-capture")).await.unwrap();
         let full = "DO $$ DECLARE t regclass; BEGIN FOR t IN SELECT oid FROM pg_class WHERE relkind = 'r' AND
                     relnamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
                     AND relreplident = 'd'
@@ -72,6 +74,38 @@ impl World {
             created_at: Timestamp(0),
             log_id,
         };
+        Self::begin(server, primary, folder, identity, properties, "test", None).await
+    }
+
+    /// A primary that was set up as users do it, event triggers and base image included.
+    pub async fn set_up(version: ServerVersion, schema: &str) -> Self {
+        let server = TestServer::start(version, TestServerOptions::default()).await;
+        server.database(PRIMARY).await;
+        server.psql(PRIMARY, schema).await;
+        let primary = server.client(PRIMARY).await;
+        let folder = tempfile::tempdir().unwrap();
+        let programs = server.cluster().installation().bin_dir.display().to_string();
+        let options = SourceOptions::new(
+            server.dsn(PRIMARY),
+            Installations::find(&|name| (name == "PG_BIN").then(|| programs.clone())).unwrap(),
+            folder.path().join("base"),
+            folder.path().join("source.json"),
+        );
+        let prepared = prepare(&options, &()).await.unwrap_or_else(|error| panic!("{error}"));
+        let properties = ptr_replay::Manifest::read(&folder.path().join("base")).unwrap().database;
+        let identity = prepared.identity;
+        Self::begin(server, primary, folder, identity, properties, &options.slot, prepared.secret).await
+    }
+
+    async fn begin(
+        server: TestServer,
+        primary: Connection,
+        folder: tempfile::TempDir,
+        identity: LogIdentity,
+        properties: DatabaseProperties,
+        slot: &str,
+        secret: Option<Secret>,
+    ) -> Self {
         let directory = folder.path().join("log");
         ptr_log::create(&directory, &identity).unwrap();
         let writer = Writer::open(&directory, WriterOptions::default()).unwrap();
@@ -87,11 +121,24 @@ impl World {
             output: server.dsn("postgres"),
             name: "session".into(),
             session_id: SessionId(Uuid::new_v4()),
-            log_id,
+            log_id: identity.log_id,
             properties,
         };
-        let template = installed.template;
-        Self { server, primary, folder, log, session, template, limits: Limits::default(), writer, canonical }
+        let canonical =
+            connect(&server.dsn(PRIMARY), &SessionSettings::canonical("test-capture")).await.unwrap();
+        Self {
+            server,
+            primary,
+            folder,
+            log,
+            session,
+            template: installed.template,
+            limits: Limits::default(),
+            writer,
+            canonical,
+            slot: slot.to_owned(),
+            secret,
+        }
     }
 
     /// Runs SQL on the primary.
@@ -107,10 +154,10 @@ impl World {
     /// Takes what the primary did since the last time into the log; the position reached.
     pub async fn capture(&mut self) -> Position {
         let sql =
-            "SELECT data FROM pg_logical_slot_get_binary_changes('test', NULL, NULL, 'proto_version', '1',
+            "SELECT data FROM pg_logical_slot_get_binary_changes($1::text, NULL, NULL, 'proto_version', '1',
                    'publication_names', 'postgres_test_replay', 'messages', 'true')";
-        let rows = self.canonical.query(sql, &[]).await.unwrap();
-        let mut assembler = Assembler::new(self.writer.head().lsn, None);
+        let rows = self.canonical.query(sql, &[&self.slot]).await.unwrap();
+        let mut assembler = Assembler::new(self.writer.head().lsn, self.secret.clone());
         let mut steps = Vec::new();
         for row in rows {
             let message = decode(bytes::Bytes::from(row.get::<_, Vec<u8>>(0))).unwrap();

@@ -138,19 +138,6 @@ pub enum SetupError {
         /// What the server says.
         reason: String,
     },
-    /// The server has forgotten what the log does not hold.
-    #[error(
-        "the slot {slot:?} was confirmed up to {confirmed}, but the log ends at {head}: the log is an old copy, or \
-         something else read the slot. What is between is lost; set capture up again"
-    )]
-    LogBehindSlot {
-        /// The slot.
-        slot: String,
-        /// What the slot was told.
-        confirmed: Lsn,
-        /// The log's end.
-        head: Lsn,
-    },
     /// There is no publication of that name, or there was none when the slot's WAL was written.
     #[error(
         "the publication {publication:?} does not exist, or did not when the changes were made; changes without it \

@@ -39,6 +39,11 @@ pub trait TransactionLog: 'static {
     /// # Errors
     /// Where it cannot be; nothing may be confirmed then.
     fn flush(&mut self) -> Result<Position, LogError>;
+    /// Flushes and finishes what goes on behind.
+    ///
+    /// # Errors
+    /// As [`TransactionLog::flush`].
+    fn close(self) -> Result<Position, LogError>;
 }
 
 impl TransactionLog for Writer {
@@ -81,5 +86,9 @@ impl TransactionLog for Writer {
 
     fn flush(&mut self) -> Result<Position, LogError> {
         Self::flush(self)
+    }
+
+    fn close(self) -> Result<Position, LogError> {
+        Self::close(self)
     }
 }

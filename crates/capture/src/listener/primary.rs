@@ -65,7 +65,7 @@ pub(super) async fn start(
         return Err(SetupError::OtherTimeline { expected, found }.into());
     }
     let status_interval = check_database(&mut connection, options, log).await?;
-    check_slot(&mut connection, options).await?;
+    check_slot(&mut connection, options, received).await?;
     let stream = connection
         .start(&options.slot, &options.publication, received)
         .await
@@ -119,9 +119,10 @@ fn status_interval(timeout_ms: u64) -> Duration {
 async fn check_slot(
     connection: &mut ReplicationConnection,
     options: &ListenerOptions,
+    received: Lsn,
 ) -> Result<(), ListenError> {
     let sql = format!(
-        "SELECT wal_status, active_pid FROM pg_catalog.pg_replication_slots \
+        "SELECT wal_status, active_pid, confirmed_flush_lsn FROM pg_catalog.pg_replication_slots \
          WHERE slot_name = {} AND database = pg_catalog.current_database() AND plugin = 'pgoutput'",
         quote_literal(&options.slot)
     );
@@ -135,6 +136,11 @@ async fn check_slot(
     }
     if let Some(pid) = field(1) {
         return Err(ListenError::SlotInUse { slot, pid: pid.parse().ok() });
+    }
+    // The usual reason is what other databases wrote, which is confirmed too. An old copy of a log put back in
+    // place looks the same, so it is no error; but then what is between is lost, and this line is the trace.
+    if let Some(confirmed) = field(2).and_then(|lsn| lsn.parse::<Lsn>().ok()).filter(|lsn| *lsn > received) {
+        tracing::debug!(%confirmed, log_end = %received, "the slot was confirmed beyond the log's last transaction");
     }
     Ok(())
 }

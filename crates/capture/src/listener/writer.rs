@@ -119,7 +119,8 @@ impl<L: TransactionLog> Writer<L> {
             }
             self.sync()?;
         }
-        Ok(())
+        // A transaction that is still open was aborted by the receiver; nothing is left to publish.
+        self.log.close().map(|_| ())
     }
 
     fn is_overdue(&self) -> bool {

@@ -59,4 +59,8 @@ impl TransactionLog for SlowLog {
     fn flush(&mut self) -> Result<Position, LogError> {
         self.writer.flush()
     }
+
+    fn close(self) -> Result<Position, LogError> {
+        self.writer.close()
+    }
 }

@@ -1,0 +1,151 @@
+//! Schema changes on real servers, from the client's statement to the log: each one alone, exact, in its place.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod source_support;
+
+use std::time::Duration;
+
+use ptr_capture::listener::{ListenerOptions, ListenerStatus, QUEUE_BYTES, listen};
+use ptr_log::{Item, Log};
+use ptr_model::{Change, SchemaChange, Statement};
+use ptr_testkit::{ServerVersion, wait_until};
+use source_support::Primary;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// Sets capture up, runs each string as one message of the client, and gives the schema changes and gaps that came.
+async fn captured(version: ServerVersion, strings: &[&str]) -> Vec<Change> {
+    let primary = Primary::start(version).await;
+    let prepared = primary.prepare().await;
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().join("log");
+    ptr_log::create(&directory, &prepared.identity).unwrap();
+    let options = ListenerOptions {
+        dsn: primary.options.dsn.clone(),
+        slot: primary.options.slot.clone(),
+        publication: primary.options.publication.clone(),
+        secret: prepared.secret,
+        queue_bytes: QUEUE_BYTES,
+    };
+    let (sender, status) = watch::channel(ListenerStatus::default());
+    let shutdown = CancellationToken::new();
+    let listener = tokio::spawn(listen(options, directory.clone(), sender, shutdown.clone()));
+    let session = primary.session().await;
+    for string in strings {
+        session.batch_execute(string).await.unwrap_or_else(|error| panic!("{string}: {error:?}"));
+    }
+    let row = session.query_one("SELECT pg_current_wal_insert_lsn()::text", &[]).await.unwrap();
+    let written = row.get::<_, String>(0).parse().unwrap();
+    wait_until("everything written is durable", Duration::from_secs(30), async || {
+        assert!(!listener.is_finished(), "{:?}", status.borrow().state);
+        status.borrow().progress.durable_lsn >= written
+    })
+    .await;
+    shutdown.cancel();
+    listener.await.unwrap().unwrap();
+    let log = Log::open(&directory).unwrap();
+    let items = log.read(0, log.head().unwrap().ordinal).unwrap();
+    items
+        .filter_map(|item| match item.unwrap() {
+            Item::Change(change @ (Change::Schema(_) | Change::Gap(_))) => Some(change),
+            _ => None,
+        })
+        .collect()
+}
+
+/// The statements that are entries; a gap or an underivable one fails the test.
+fn statements(changes: Vec<Change>) -> Vec<String> {
+    let entries = changes.into_iter().filter_map(|change| match change {
+        Change::Schema(change) if change.is_entry => Some(exact(*change)),
+        Change::Gap(gap) => panic!("{gap:?}"),
+        _ => None,
+    });
+    entries.collect()
+}
+
+fn exact(change: SchemaChange) -> String {
+    match change.statement {
+        Statement::Text(text) => text,
+        Statement::Underivable { reason, text } => panic!("{}: {reason}: {text}", change.tag),
+    }
+}
+
+async fn statements_sent_by_the_client(version: ServerVersion) {
+    let alone = [
+        "CREATE SCHEMA app",
+        "CREATE TYPE app.mood AS ENUM ('sad', 'ok')",
+        "CREATE TABLE app.t (id serial PRIMARY KEY, v text, m app.mood)",
+        "CREATE UNIQUE INDEX ON app.t (v)",
+        "CREATE VIEW app.v AS SELECT ';' AS a FROM app.t",
+        "CREATE SEQUENCE app.s",
+        "CREATE FUNCTION app.f(a int) RETURNS int LANGUAGE sql BEGIN ATOMIC SELECT CASE a WHEN 1 THEN 2 END; END",
+        "CREATE MATERIALIZED VIEW app.mv AS SELECT 1 AS a",
+        "ALTER TABLE app.t ADD COLUMN w int DEFAULT 7, ALTER v SET NOT NULL",
+        "ALTER TABLE app.t RENAME TO \"T 2\"",
+        "COMMENT ON TABLE app.\"T 2\" IS 'it''s; here'",
+        "GRANT SELECT ON app.\"T 2\" TO PUBLIC",
+        "CREATE RULE r AS ON INSERT TO app.v DO INSTEAD (SELECT 1; SELECT 2)",
+        "DROP VIEW app.v",
+        "DROP SCHEMA app CASCADE",
+    ];
+    assert_eq!(statements(captured(version, &alone).await), alone);
+}
+
+#[tokio::test]
+async fn a_statement_that_the_client_sent_is_exact_on_15() {
+    statements_sent_by_the_client(ServerVersion::Debian15).await;
+}
+
+#[tokio::test]
+async fn a_statement_that_the_client_sent_is_exact_on_18() {
+    statements_sent_by_the_client(ServerVersion::Pypi18).await;
+}
+
+async fn statements_sent_together_or_by_functions(version: ServerVersion) {
+    let strings = [
+        "BEGIN; -- one; two
+         CREATE TABLE a (x int); INSERT INTO a VALUES (1); CREATE TABLE IF NOT EXISTS a (x int);
+         CREATE TABLE b (x int); ALTER TABLE a ADD y int; ALTER TABLE b ADD y int; DROP TABLE b; COMMIT",
+        "DO $$ BEGIN CREATE TABLE c (\"x\" int); EXECUTE 'create table d (a text default ''\"'')'; END $$",
+        "CREATE FUNCTION make() RETURNS void LANGUAGE sql AS 'SELECT 1; CREATE TABLE e (x int)'",
+        "SELECT make()",
+        "BEGIN; CREATE TABLE undone (x int); ROLLBACK",
+        "CREATE TABLE copy AS SELECT * FROM a",
+    ];
+    let expected = [
+        "CREATE TABLE a (x int)",
+        "CREATE TABLE b (x int)",
+        "ALTER TABLE a ADD y int",
+        "ALTER TABLE b ADD y int",
+        "DROP TABLE b",
+        "CREATE TABLE c (\"x\" int)",
+        "create table d (a text default '\"')",
+        "CREATE FUNCTION make() RETURNS void LANGUAGE sql AS 'SELECT 1; CREATE TABLE e (x int)'",
+        "CREATE TABLE e (x int)",
+        "CREATE TABLE copy AS SELECT * FROM a",
+    ];
+    assert_eq!(statements(captured(version, &strings).await), expected);
+}
+
+#[tokio::test]
+async fn a_statement_sent_together_with_others_or_run_by_a_function_is_exact_on_15() {
+    statements_sent_together_or_by_functions(ServerVersion::Debian15).await;
+}
+
+#[tokio::test]
+async fn a_statement_sent_together_with_others_or_run_by_a_function_is_exact_on_18() {
+    statements_sent_together_or_by_functions(ServerVersion::Pypi18).await;
+}
+
+#[tokio::test]
+async fn an_extension_is_one_entry_and_hides_nothing_after_it() {
+    let strings = [
+        "CREATE EXTENSION citext",
+        "CREATE EXTENSION IF NOT EXISTS citext; CREATE TABLE t (a citext)",
+        "DROP TABLE t",
+        "DROP EXTENSION citext",
+    ];
+    let expected = ["CREATE EXTENSION citext", "CREATE TABLE t (a citext)", "DROP TABLE t", "DROP EXTENSION citext"];
+    assert_eq!(statements(captured(ServerVersion::Debian15, &strings).await), expected);
+}

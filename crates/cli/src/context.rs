@@ -54,6 +54,7 @@ impl Context {
         }
         let mut configuration =
             Configuration::load(&all).map_err(|error| Failure::new(Kind::Usage, error))?;
+        configuration.consent = self.global.yes;
         configuration
             .warnings
             .iter()

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use ptr_server::{Configuration, Role};
+use ptr_server::{Configuration, Problem, Role};
 
 use crate::{
     client::Client,
@@ -40,7 +40,7 @@ pub async fn start(context: &Context, configuration: &Configuration) -> Result<(
         follower.tell(context);
         if let Some(status) = child.try_wait().map_err(failed)? {
             follower.tell(context);
-            return Err(died(status, &log));
+            return Err(died(context, status, &log));
         }
         if let Some((service, client)) = running(configuration).await?
             && service.pid == child.id()
@@ -48,7 +48,7 @@ pub async fn start(context: &Context, configuration: &Configuration) -> Result<(
             let client = Client::Http(client);
             tokio::select! {
                 ready = until_ready(&client, Role::Up) => ready?,
-                status = died_meanwhile(&mut child) => return Err(died(status, &log)),
+                status = died_meanwhile(&mut child) => return Err(died(context, status, &log)),
             }
             return summary(context, client, service.pid).await;
         }
@@ -88,16 +88,25 @@ async fn died_meanwhile(child: &mut Child) -> ExitStatus {
     }
 }
 
-/// It ended by itself: with its own kind of failure, and its own last words.
-fn died(status: ExitStatus, log: &Path) -> Failure {
+/// It ended by itself: with its own kind of failure, and its own last words where they were not passed on.
+fn died(context: &Context, status: ExitStatus, log: &Path) -> Failure {
     let text = fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
-    let last = lines.get(lines.len().saturating_sub(LAST_LINES)..).unwrap_or_default();
+    if let Some(problem) = lines.last().and_then(|line| serde_json::from_str::<Problem>(line).ok()) {
+        return problem.into();
+    }
     let kind = status.code().map_or(Kind::Failed, Kind::of_exit_code);
-    Failure::new(
-        kind,
-        format!("it did not come up ({status}); the end of {}:\n{}", log.display(), last.join("\n")),
-    )
+    if passes_on(context) {
+        return Failure::new(kind, format!("it did not come up ({status})"))
+            .hint(format!("what it said is above, and in {}", log.display()));
+    }
+    let last = lines.get(lines.len().saturating_sub(LAST_LINES)..).unwrap_or_default().join("\n");
+    Failure::new(kind, format!("it did not come up ({status}); the end of {}:\n{last}", log.display()))
+}
+
+/// Whether what the new process says is told as it says it.
+fn passes_on(context: &Context) -> bool {
+    !context.output.is_json() && !context.output.is_quiet()
 }
 
 /// Passes on what the new process says, as it says it.
@@ -116,7 +125,7 @@ impl Follower {
         if let Err(error) = self.file.read_to_string(&mut text) {
             tracing::debug!(%error, path = %self.path.display(), "the log cannot be followed");
         }
-        if !text.is_empty() {
+        if !text.is_empty() && passes_on(context) {
             context.output.prose(text.trim_end());
         }
     }

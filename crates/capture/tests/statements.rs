@@ -146,6 +146,7 @@ async fn an_extension_is_one_entry_and_hides_nothing_after_it() {
         "DROP TABLE t",
         "DROP EXTENSION citext",
     ];
-    let expected = ["CREATE EXTENSION citext", "CREATE TABLE t (a citext)", "DROP TABLE t", "DROP EXTENSION citext"];
+    let expected =
+        ["CREATE EXTENSION citext", "CREATE TABLE t (a citext)", "DROP TABLE t", "DROP EXTENSION citext"];
     assert_eq!(statements(captured(ServerVersion::Debian15, &strings).await), expected);
 }

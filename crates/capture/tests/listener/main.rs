@@ -123,7 +123,8 @@ async fn names_of_types(version: ServerVersion) {
     assert_eq!((relation.columns[0].name.as_str(), relation.columns[0].type_name.as_str()), ("d", "integer"));
     assert!(relation.columns.len() > 100, "{} columns", relation.columns.len());
     setting.client.batch_execute("SET search_path = pg_catalog").await.unwrap();
-    let query = "SELECT format_type(atttypid, -1) FROM pg_attribute WHERE attrelid = 'public.everything'::regclass
+    let query =
+        "SELECT format_type(atttypid, -1) FROM pg_attribute WHERE attrelid = 'public.everything'::regclass
                  AND attname = $1";
     for column in &relation.columns[1..] {
         let expected: String = setting.client.query_one(query, &[&column.name]).await.unwrap().get(0);

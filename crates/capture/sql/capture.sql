@@ -20,6 +20,8 @@ SET bytea_output = 'hex'
 SET lc_monetary = 'C'
 SET xmloption = 'content'
 SET quote_all_identifiers = 'off'
+-- Without it each statement is planned again each time, for the sake of the array that it is about.
+SET plan_cache_mode = 'force_generic_plan'
 AS $$
 DECLARE
     context text;

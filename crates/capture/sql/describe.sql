@@ -84,12 +84,17 @@ REVOKE ALL ON FUNCTION postgres_test_replay.describe_functions(text) FROM PUBLIC
 
 -- A statement's relations, and for ALTER TABLE those that inherit from them, which the server does not list.
 CREATE FUNCTION postgres_test_replay.reach(relations oid[], tag text) RETURNS oid[]
-LANGUAGE sql STABLE AS $$
-    WITH RECURSIVE tree(relation) AS (
-        SELECT unnest(relations)
-        UNION
-        SELECT i.inhrelid FROM tree t JOIN pg_inherits i ON i.inhparent = t.relation WHERE tag LIKE 'ALTER %'
-    )
-    SELECT coalesce(array_agg(relation), '{}') FROM tree
-$$;
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF tag NOT LIKE 'ALTER %' OR NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = ANY (relations)) THEN
+        RETURN relations;
+    END IF;
+    RETURN ARRAY(
+        WITH RECURSIVE tree(relation) AS (
+            SELECT unnest(relations)
+            UNION
+            SELECT i.inhrelid FROM tree t JOIN pg_inherits i ON i.inhparent = t.relation
+        )
+        SELECT relation FROM tree);
+END $$;
 REVOKE ALL ON FUNCTION postgres_test_replay.reach(oid[], text) FROM PUBLIC;

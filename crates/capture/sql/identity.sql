@@ -1,29 +1,39 @@
 -- Tables whose identity is not what it should be, with what it should be: FULL where it can make no statement
--- fail, else what the user wants. `candidates` NULL means all tables.
+-- fail, else what the user wants. `candidates` NULL means all tables. Written so that each candidate is looked up
+-- by index: this runs with every CREATE TABLE, however many tables there are.
 CREATE FUNCTION postgres_test_replay.unsettled(candidates oid[])
 RETURNS TABLE (relation oid, identity "char")
-LANGUAGE sql STABLE AS $$
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF NOT (SELECT f.replica_identity FROM postgres_test_replay.configuration f) THEN
+        RETURN;
+    END IF;
+    IF candidates IS NULL THEN
+        candidates := ARRAY(SELECT c.oid FROM pg_class c WHERE c.relkind IN ('r', 'p') AND c.oid >= 16384);
+    END IF;
+    RETURN QUERY
     SELECT wish.oid, wish.target
       FROM (SELECT c.oid, c.relreplident,
-                   CASE WHEN NOT EXISTS (SELECT FROM postgres_test_replay.identity_exceptions e
-                                          WHERE e.relation = c.oid)
-                        THEN 'f'::"char"
-                        ELSE coalesce((SELECT w.identity FROM postgres_test_replay.wanted_identity w
-                                        WHERE w.relation = c.oid
-                                          AND (w.identity <> 'i'
-                                               OR EXISTS (SELECT FROM pg_index i
-                                                           WHERE i.indrelid = c.oid AND i.indisreplident))), 'd')
-                   END AS target
-              FROM pg_class c
+                   CASE WHEN e.reason IS NULL THEN 'f'::"char" ELSE coalesce(w.identity, 'd') END AS target
+              FROM unnest(candidates) AS candidate (oid)
+              JOIN pg_class c ON c.oid = candidate.oid
               JOIN pg_namespace n ON n.oid = c.relnamespace
-              JOIN postgres_test_replay.configuration f ON f.replica_identity
-             WHERE (candidates IS NULL OR c.oid = ANY (candidates))
-               AND c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND c.oid >= 16384
+              -- LIMIT keeps the planner from joining with the whole catalog.
+              LEFT JOIN LATERAL (SELECT x.reason FROM postgres_test_replay.identity_exceptions x
+                                  WHERE x.relation = c.oid LIMIT 1) e ON true
+              LEFT JOIN LATERAL (SELECT y.identity FROM postgres_test_replay.wanted_identity y
+                                  WHERE y.relation = c.oid
+                                    AND (y.identity <> 'i'
+                                         OR EXISTS (SELECT FROM pg_index i
+                                                     WHERE i.indrelid = c.oid AND i.indisreplident))
+                                  LIMIT 1) w ON true
+             WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND c.oid >= 16384
                AND n.nspname <> 'postgres_test_replay' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-               AND (n.nspname || '.' || c.relname) <> ALL (f.excluded)) wish
+               AND (n.nspname || '.' || c.relname) <> ALL (SELECT unnest(f.excluded)
+                                                             FROM postgres_test_replay.configuration f)) wish
      -- Without FULL every other identity is the user's business.
-     WHERE wish.relreplident <> wish.target AND (wish.target = 'f' OR wish.relreplident = 'f')
-$$;
+     WHERE wish.relreplident <> wish.target AND (wish.target = 'f' OR wish.relreplident = 'f');
+END $$;
 REVOKE ALL ON FUNCTION postgres_test_replay.unsettled(oid[]) FROM PUBLIC;
 
 -- Gives tables the identity they should have. By UPDATE of the catalog, because ALTER TABLE would fire events

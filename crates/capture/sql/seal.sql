@@ -32,9 +32,12 @@ REVOKE ALL ON FUNCTION postgres_test_replay.send_gap(text, text) FROM PUBLIC;
 -- Whether this session is our own set-up or doctor, whose DDL is no event of the user's. The proof depends on
 -- the secret and the process, so that nobody else can make the triggers look away.
 CREATE FUNCTION postgres_test_replay.is_ours() RETURNS boolean
-LANGUAGE sql STABLE AS $$
-    SELECT coalesce(current_setting('postgres_test_replay.ours', true), '')
-         = encode(sha256(convert_to(secret || ':ours:' || pg_backend_pid(), 'UTF8')), 'hex')
-      FROM postgres_test_replay.configuration
-$$;
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    proof text := coalesce(current_setting('postgres_test_replay.ours', true), '');
+BEGIN
+    RETURN proof <> '' AND proof = (
+        SELECT encode(sha256(convert_to(f.secret || ':ours:' || pg_backend_pid(), 'UTF8')), 'hex')
+          FROM postgres_test_replay.configuration f);
+END $$;
 REVOKE ALL ON FUNCTION postgres_test_replay.is_ours() FROM PUBLIC;

@@ -1,5 +1,7 @@
 //! Each finding about the output on a real server in that state, and again after its fix.
 
+#![allow(clippy::unwrap_used, reason = "what fails in a test is to fail the test")]
+
 mod source_support;
 
 use ptr_capture::doctor::{Finding, OutputOptions, Severity, check_output};
@@ -14,7 +16,10 @@ async fn server(version: ServerVersion) -> TestServer {
 
 async fn codes(options: &OutputOptions) -> Vec<&'static str> {
     let findings: Vec<Finding> = check_output(options).await;
-    assert!(findings.iter().all(|finding| !finding.meaning.is_empty() && !finding.fix.is_empty()), "{findings:?}");
+    assert!(
+        findings.iter().all(|finding| !finding.meaning.is_empty() && !finding.fix.is_empty()),
+        "{findings:?}"
+    );
     findings.iter().map(|finding| finding.code).collect()
 }
 

@@ -1,5 +1,7 @@
 //! Each finding about the primary on a real server in that state, and again after its fix.
 
+#![allow(clippy::unwrap_used, reason = "what fails in a test is to fail the test")]
+
 mod source_support;
 
 use ptr_capture::doctor::{Finding, Severity, check_primary, fix};
@@ -16,7 +18,10 @@ async fn found(primary: &Primary, code: &str) -> Finding {
     let findings = check_primary(&primary.options).await;
     let found = findings.iter().find(|finding| finding.code == code).cloned();
     let finding = found.unwrap_or_else(|| panic!("{code} is not among {findings:#?}"));
-    assert!(!finding.title.is_empty() && !finding.meaning.is_empty() && !finding.fix.is_empty(), "{finding:?}");
+    assert!(
+        !finding.title.is_empty() && !finding.meaning.is_empty() && !finding.fix.is_empty(),
+        "{finding:?}"
+    );
     finding
 }
 

@@ -1,5 +1,7 @@
 //! What the event triggers say, and whom they believe.
 
+#![allow(clippy::unwrap_used, reason = "what fails in a test is to fail the test")]
+
 mod source_support;
 
 use serde_json::{Value, json};
@@ -159,5 +161,25 @@ on_every_version! {
         // And even what says so.
         primary.run("DROP TABLE postgres_test_replay.configuration CASCADE").await;
         primary.run("CREATE TABLE u (x int); DROP TABLE u").await;
+    }
+
+    async fn a_message_is_utf_8_whatever_the_database_is(version) {
+        let mut primary = Primary::start(version).await;
+        for (encoding, name, kind) in [("LATIN1", "größe", "ddl_command_end CREATE TABLE"), ("SQL_ASCII", "größe", "ddl_command_end CREATE TABLE")] {
+            let database = encoding.to_lowercase();
+            primary.server.psql("postgres", &format!("CREATE DATABASE {database} ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")).await;
+            primary.options = source_support::options(&primary.server, &database);
+            primary.options.slot = database.clone();
+            let secret = primary.prepare().await.secret.unwrap();
+            primary.server.psql(&database, &format!("SET client_encoding = 'UTF8'; CREATE TABLE \"{name}\" (x int)")).await;
+            let (messages, refused) = primary.messages(&secret).await;
+            assert_eq!((kinds(&messages), refused), (vec![kind.to_owned()], 0));
+            assert_eq!(messages[0]["objects"][0]["identity"], format!("public.\"{name}\""));
+        }
+        // What is no text at all cannot be said, but can be made.
+        primary.server.psql("sql_ascii", "DO $$ BEGIN EXECUTE E'CREATE TABLE \"\\xff\" (x int)'; END $$").await;
+        let secret = primary.prepare().await.secret.unwrap();
+        let (messages, _) = primary.messages(&secret).await;
+        assert_eq!(kinds(&messages)[1..], ["gap"]);
     }
 }

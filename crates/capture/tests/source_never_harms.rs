@@ -1,6 +1,8 @@
 //! Capture never changes what a user's statement does: the same statements are run on a database that is captured
 //! and on one that is not, and every outcome and the two databases in the end are compared.
 
+#![allow(clippy::unwrap_used, reason = "what fails in a test is to fail the test")]
+
 mod source_support;
 
 use ptr_capture::source::prepare;

@@ -1,12 +1,15 @@
 //! Set-up: what it makes, in which order, what it waits for, and what a crash in its middle leaves.
 
+#![allow(clippy::unwrap_used, reason = "what fails in a test is to fail the test")]
+
 mod source_support;
 
 use std::sync::Mutex;
 use std::time::Duration;
 
 use ptr_capture::source::{
-    Manifest, Progress, SchemaCapture, OpenTransaction, SetupEvent, SourceError, SourceRecord, Step, prepare, teardown,
+    Manifest, OpenTransaction, Progress, SchemaCapture, SetupEvent, SourceError, SourceRecord, Step, prepare,
+    teardown,
 };
 use ptr_postgres::{SessionSettings, connect};
 use ptr_testkit::wait_until;
@@ -34,10 +37,9 @@ struct StopAt {
 
 impl Progress for StopAt {
     fn report(&self, event: SetupEvent) {
-        if (self.is_it)(&event) {
-            if let Some(stop) = self.stop.lock().unwrap().take() {
-                stop.send(()).unwrap();
-            }
+        let stop = if (self.is_it)(&event) { self.stop.lock().unwrap().take() } else { None };
+        if let Some(stop) = stop {
+            stop.send(()).unwrap();
         }
     }
 }
@@ -235,7 +237,8 @@ on_every_version! {
 
 async fn restore(primary: &Primary, manifest: &Manifest, database: &str) {
     let base = &primary.options.base_directory;
-    let mut command = std::process::Command::new(primary.server.cluster().installation().program("pg_restore"));
+    let mut command =
+        std::process::Command::new(primary.server.cluster().installation().program("pg_restore"));
     primary.server.dsn(database).apply_to(&mut command);
     command.args(["--exit-on-error", "--dbname", database, "-L"]);
     command.arg(base.join(&manifest.restore_list)).arg(base.join(&manifest.dump));

@@ -98,11 +98,12 @@ async fn contents(output: &Connection) -> Result<Option<Finding>, SourceError> {
     }))
 }
 
+/// Sessions of ours are named with hyphens or underscores; in LIKE an underscore stands for both.
 async fn in_use(output: &Connection) -> Result<Option<Finding>, SourceError> {
     let query = "SELECT pg_catalog.format('process %s of %s (%s)', pid, usename, application_name)
         FROM pg_catalog.pg_stat_activity
         WHERE datname = pg_catalog.current_database() AND pid <> pg_catalog.pg_backend_pid()
-          AND backend_type = 'client backend' AND application_name NOT LIKE 'postgres-test-replay%'
+          AND backend_type = 'client backend' AND application_name NOT LIKE 'postgres_test_replay%'
         ORDER BY pid";
     let rows = output.query(query, &[]).await.doing(|| "asking who uses the output database".to_owned())?;
     let users: Vec<String> = rows.iter().map(|row| row.get(0)).collect();

@@ -54,7 +54,7 @@ pub(super) async fn take(
     let connection = in_snapshot(options, &beginning.snapshot).await?;
     let views = materialized::list(&connection).await?;
     let tables = tables(&connection, facts.version).await?;
-    let described = describe::database(&connection, facts.version).await?;
+    let described = describe::database(&connection).await?;
     let sequences = sample_sequences(&connection).await.doing(|| "reading the sequences".to_owned())?;
     let views = materialized::copy(&connection, views, &folder).await?;
     dump::run(options, facts, &tables, &beginning.snapshot, &folder, progress).await?;

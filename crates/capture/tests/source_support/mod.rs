@@ -75,7 +75,7 @@ impl Primary {
 
     /// Our messages in the slot, in order, each with a signature that holds; and how many others had our prefix.
     pub async fn messages(&self, secret: &Secret) -> (Vec<Value>, usize) {
-        let session = self.session().await;
+        let session = self.server.client(self.options.dsn.database()).await;
         let rows = session
             .query(
                 "SELECT xid::text, data FROM pg_logical_slot_peek_binary_changes($1, NULL, NULL,

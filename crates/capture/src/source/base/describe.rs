@@ -1,7 +1,7 @@
 //! The database's own properties and the cluster's roles.
 
 use ptr_model::RoleDefinition;
-use ptr_postgres::{Connection, ServerVersion};
+use ptr_postgres::Connection;
 
 use super::{
     super::{Doing, SourceError},
@@ -39,7 +39,6 @@ const TABLESPACES: &str = "SELECT spcname::text FROM pg_catalog.pg_tablespace WH
 
 pub(super) async fn database(
     connection: &Connection,
-    _version: ServerVersion,
 ) -> Result<(DatabaseDescription, Vec<RoleDefinition>, Vec<String>), SourceError> {
     let doing = || "describing the database".to_owned();
     let row = connection.query_one(DATABASE, &[]).await.doing(doing)?;

@@ -28,7 +28,8 @@ struct Cost {
 }
 
 fn main() {
-    let transactions: u64 = std::env::var("BENCH_TRANSACTIONS").ok().and_then(|n| n.parse().ok()).unwrap_or(200_000);
+    let transactions: u64 =
+        std::env::var("BENCH_TRANSACTIONS").ok().and_then(|n| n.parse().ok()).unwrap_or(200_000);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     runtime.block_on(compare(transactions));
 }
@@ -57,7 +58,9 @@ async fn compare(transactions: u64) {
     let each = (transactions / CLIENTS).to_string();
     let clients = CLIENTS.to_string();
     primary.pgbench("bank", &["-n", "-M", "prepared", "-c", &clients, "-j", "2", "-t", &each]).await;
-    let end = primary.psql("bank", "SELECT pg_logical_emit_message(true, 'bench', 'end'); SELECT pg_current_wal_lsn()").await;
+    let end = primary
+        .psql("bank", "SELECT pg_logical_emit_message(true, 'bench', 'end'); SELECT pg_current_wal_lsn()")
+        .await;
     let end = end.lines().last().expect("an LSN").to_owned();
     primary.psql("bank", "SELECT pg_logical_emit_message(true, 'bench', 'after the end')").await;
 
@@ -68,7 +71,10 @@ async fn compare(transactions: u64) {
     let log_bytes = folder_bytes(&product.data_directory().join("log").join("bank").join("segments"));
     println!();
     row("capture", "pg_recvlogical", &peer, &ours);
-    println!("log bytes per stream byte: {:.3} ({log_bytes} of {stream_bytes})", ratio(log_bytes, stream_bytes));
+    println!(
+        "log bytes per stream byte: {:.3} ({log_bytes} of {stream_bytes})",
+        ratio(log_bytes, stream_bytes)
+    );
 
     let peer = subscribe(&primary, &replica, &end).await;
     let ours = navigate(&product);
@@ -84,12 +90,18 @@ fn ratio(part: u64, whole: u64) -> f64 {
 fn row(what: &str, peer_name: &str, peer: &Cost, ours: &Cost) {
     for (name, cost) in [(peer_name, peer), ("ours", ours)] {
         let (wall, cpu) = (cost.wall.as_secs_f64(), cost.cpu.as_secs_f64());
-        println!("{what:8} {name:15} wall {wall:7.2} s   own CPU {cpu:7.2} s   peak {:6} kB", cost.peak_kilobytes);
+        println!(
+            "{what:8} {name:15} wall {wall:7.2} s   own CPU {cpu:7.2} s   peak {:6} kB",
+            cost.peak_kilobytes
+        );
     }
     let wall = ours.wall.as_secs_f64() / peer.wall.as_secs_f64();
     println!("{what:8} ours / {peer_name}: wall {wall:.2} ({:.2} times as fast)", 1.0 / wall);
     if !peer.cpu.is_zero() {
-        println!("{what:8} ours / {peer_name}: own CPU {:.2}", ours.cpu.as_secs_f64() / peer.cpu.as_secs_f64());
+        println!(
+            "{what:8} ours / {peer_name}: own CPU {:.2}",
+            ours.cpu.as_secs_f64() / peer.cpu.as_secs_f64()
+        );
     }
 }
 
@@ -123,8 +135,26 @@ async fn receive(primary: &TestServer, file: &Path, end: &str) -> Cost {
     let start = Instant::now();
     let mut child = Command::new(primary.cluster().installation().program("pg_recvlogical"))
         .envs(primary.dsn("bank").libpq_environment())
-        .args(["--dbname", "bank", "--slot", "peer_file", "--start", "--no-loop", "--endpos", end, "-f", path(file)])
-        .args(["-o", "proto_version=1", "-o", "publication_names=postgres_test_replay", "-o", "messages=true"])
+        .args([
+            "--dbname",
+            "bank",
+            "--slot",
+            "peer_file",
+            "--start",
+            "--no-loop",
+            "--endpos",
+            end,
+            "-f",
+            path(file),
+        ])
+        .args([
+            "-o",
+            "proto_version=1",
+            "-o",
+            "publication_names=postgres_test_replay",
+            "-o",
+            "messages=true",
+        ])
         .stderr(Stdio::null())
         .spawn()
         .expect("pg_recvlogical starts");
@@ -133,7 +163,9 @@ async fn receive(primary: &TestServer, file: &Path, end: &str) -> Cost {
 
 async fn listen(primary: &TestServer, product: &Product, end: &str) -> Cost {
     let client = primary.client("bank").await;
-    let query = format!("SELECT confirmed_flush_lsn >= '{end}' FROM pg_replication_slots WHERE slot_name = 'postgres_test_replay'");
+    let query = format!(
+        "SELECT confirmed_flush_lsn >= '{end}' FROM pg_replication_slots WHERE slot_name = 'postgres_test_replay'"
+    );
     let start = Instant::now();
     let mut running = product.spawn("listener", &["listener"]);
     watch(start, &mut running.child, async || {
@@ -150,7 +182,10 @@ async fn subscribe(primary: &TestServer, replica: &TestServer, end: &str) -> Cos
     };
     let connection = format!(
         "host={} port={} user={} password={} dbname=bank",
-        value("PGHOST"), value("PGPORT"), value("PGUSER"), value("PGPASSWORD")
+        value("PGHOST"),
+        value("PGPORT"),
+        value("PGUSER"),
+        value("PGPASSWORD")
     );
     let create = format!(
         "CREATE SUBSCRIPTION peer CONNECTION '{connection}' PUBLICATION postgres_test_replay
@@ -159,7 +194,9 @@ async fn subscribe(primary: &TestServer, replica: &TestServer, end: &str) -> Cos
     replica.psql("peer", &create).await;
     replica.psql("peer", "ALTER SUBSCRIPTION peer REFRESH PUBLICATION WITH (copy_data = false)").await;
     let client = primary.client("bank").await;
-    let query = format!("SELECT confirmed_flush_lsn >= '{end}' FROM pg_replication_slots WHERE slot_name = 'peer_subscription'");
+    let query = format!(
+        "SELECT confirmed_flush_lsn >= '{end}' FROM pg_replication_slots WHERE slot_name = 'peer_subscription'"
+    );
     let start = Instant::now();
     replica.psql("peer", "ALTER SUBSCRIPTION peer ENABLE").await;
     while !client.query_one(&query, &[]).await.is_ok_and(|row| row.get::<_, Option<bool>>(0) == Some(true)) {

@@ -4,7 +4,9 @@
 
 mod support;
 
-use ptr_testkit::{ClusterRole, DatabaseState, ServerVersion, TestServer, TestServerOptions, assert_equal_states};
+use ptr_testkit::{
+    ClusterRole, DatabaseState, ServerVersion, TestServer, TestServerOptions, assert_equal_states,
+};
 use support::{Chance, Product};
 
 const ROUNDS: usize = 6;
@@ -50,7 +52,10 @@ impl Pair {
              (SELECT sum(tbalance) FROM pgbench_tellers), (SELECT coalesce(sum(delta), 0) FROM pgbench_history)";
         let line = self.replica.psql("shop", sums).await;
         let sums: Vec<&str> = line.trim().split('|').collect();
-        assert!(sums.windows(2).all(|pair| pair[0] == pair[1]), "the books do not balance at {position}: {line}");
+        assert!(
+            sums.windows(2).all(|pair| pair[0] == pair[1]),
+            "the books do not balance at {position}: {line}"
+        );
     }
 }
 
@@ -84,7 +89,8 @@ async fn every_checkpoint_of_pgbench(version: ServerVersion) {
     }
     for name in &busy {
         pair.assert_books_balance(name).await;
-        let tickets = pair.replica.psql("shop", &format!("SELECT at FROM ticket WHERE at LIKE '% {name}'")).await;
+        let tickets =
+            pair.replica.psql("shop", &format!("SELECT at FROM ticket WHERE at LIKE '% {name}'")).await;
         assert_eq!(tickets.trim(), format!("before {name}"), "the checkpoint is not where \"now\" was");
     }
     let statistics = pair.product.json(&["status"]);
@@ -107,7 +113,10 @@ async fn every_checkpoint_of_a_pgbench_run_comes_back_on_18() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_step_of_a_django_application_comes_back() {
-    let pair = Pair::capturing(ServerVersion::Debian15, async |primary| django(primary, &["-m", "django", "migrate", "-v0"])).await;
+    let pair = Pair::capturing(ServerVersion::Debian15, async |primary| {
+        django(primary, &["-m", "django", "migrate", "-v0"])
+    })
+    .await;
     let mut kept = vec![("CREATION".to_owned(), pair.state_of_primary().await)];
     for step in 1..=4 {
         django(&pair.primary, &["fill.py", &step.to_string()]);

@@ -21,7 +21,7 @@ mod writer;
 
 pub use catalog::{
     Catalog, CatalogError, Checkpoint, CheckpointKind, DEFAULT_SESSION, Move, MoveId, MoveOutcome, MoveStep,
-    NewCheckpoint, NewMove, NewSession, Session,
+    NewCheckpoint, NewMove, NewSession, SequenceSample, Session,
 };
 pub use disk::{Disk, DiskFile, SystemDisk};
 pub use error::{Damage, LogError};

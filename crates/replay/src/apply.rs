@@ -19,6 +19,7 @@ mod truncate;
 
 use std::sync::Arc;
 
+use ptr_log::SequenceSample;
 use ptr_model::{Change, Position, Relation, SessionId, TransactionSummary};
 use ptr_postgres::{Connection, Dsn};
 use uuid::Uuid;
@@ -29,6 +30,7 @@ use crate::{
     database::{self, Doing},
     error::{Mismatch, ReplayError, Stop},
     fold::{Fold, Membership, Pushed, TableEffect, table_name},
+    sequences::{self, SequenceWatch},
     sql,
 };
 use bracket::Bracket;
@@ -97,6 +99,7 @@ pub struct Applier {
     fold: Fold,
     guard: Guard,
     bracket: Bracket,
+    sequences: SequenceWatch,
     applied: Applied,
     /// What the last commit wrote.
     committed: Cursor,
@@ -145,6 +148,7 @@ impl Applier {
             fold: Fold::default(),
             guard: Guard::default(),
             bracket: Bracket::default(),
+            sequences: SequenceWatch::default(),
             applied: Applied::default(),
             reached: committed.position,
             committed,
@@ -245,6 +249,7 @@ impl Applier {
         }
         self.flush().await?;
         self.open_transaction().await?;
+        self.sequences.advance(&self.client).await?;
         self.guard.release(&self.client).await?;
         let settled = Cursor { position: self.reached, state: CursorState::Settled, ..self.committed };
         cursor::write(&self.client, &settled).await?;
@@ -262,6 +267,7 @@ impl Applier {
         self.fold = Fold::default();
         self.guard = Guard::default();
         self.bracket = Bracket::default();
+        self.sequences.forget();
         self.catalog.forget();
         self.current = None;
         self.reached = self.committed.position;
@@ -288,6 +294,12 @@ impl Applier {
         self.applied.entries += self.committed.position.entry_index.saturating_sub(position.entry_index);
         (self.committed, self.reached, self.open) = (settled, position, false);
         Ok(())
+    }
+
+    /// Gives the sequences what a sample says; where it is of this very position, exactly that.
+    pub(crate) async fn restore_sequences(&self, sample: &SequenceSample) -> Result<(), ReplayError> {
+        let exact = sample.position.ordinal == self.committed.position.ordinal;
+        Ok(sequences::restore(&self.client, sample, exact).await?)
     }
 
     /// How rows of a relation are told apart on this replica.
@@ -317,6 +329,7 @@ impl Applier {
                 self.add_to_fold(relation).await?;
             }
         }
+        self.sequences.see(&change);
         let pushed = self
             .fold
             .push(change)
@@ -330,7 +343,9 @@ impl Applier {
     }
 
     async fn add_to_fold(&mut self, relation: Arc<Relation>) -> Result<(), ReplayError> {
-        let identity = self.identity(&relation).await?;
+        let table = self.table(&relation).await?;
+        self.sequences.learn(&relation, &table);
+        let identity = sql::row_identity(&relation, &table);
         self.fold.add_table(relation, identity);
         Ok(())
     }

@@ -26,6 +26,8 @@ pub struct TableFacts {
     pub constraints: Vec<UniqueConstraint>,
     /// Triggers and rules that fire even under `session_replication_role = replica`.
     pub firing: Vec<FiringObject>,
+    /// Sequences that fill its columns.
+    pub sequences: Vec<FillingSequence>,
     /// Rows, as the planner believes; 0 where it was never analyzed.
     pub estimated_rows: u64,
 }
@@ -92,6 +94,26 @@ pub struct KeyColumn {
     pub name: String,
     /// The equality of the index's operator class, ready for `OPERATOR(...)`.
     pub equality: String,
+}
+
+/// A sequence that fills a column: by ownership (`serial`, identity) or by the column's default.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FillingSequence {
+    /// The column's name, unquoted.
+    pub column: String,
+    /// The sequence's `pg_class.oid` on the replica.
+    pub sequence: u32,
+    /// Which way it goes.
+    pub direction: Direction,
+}
+
+/// Which way a sequence goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Direction {
+    /// Its increment is positive.
+    Ascending,
+    /// Its increment is negative.
+    Descending,
 }
 
 /// A trigger or rule that has to be turned off while rows are applied.

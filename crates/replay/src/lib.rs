@@ -17,6 +17,7 @@ mod feed;
 pub mod fold;
 pub mod navigate;
 pub mod plan;
+mod sequences;
 pub mod session;
 pub mod sql;
 pub mod verify;

@@ -8,7 +8,7 @@ mod undo;
 
 use std::time::{Duration, Instant};
 
-use ptr_log::{Item, Log, TransactionQuery};
+use ptr_log::{Item, Log, SequenceSample, TransactionQuery};
 use ptr_model::{Position, TransactionSummary};
 use serde::Serialize;
 use tokio::sync::watch;
@@ -36,6 +36,8 @@ pub struct NavigateRequest {
     pub to: Position,
     /// Whether the session was opened for local writes since its last move by keyframe.
     pub locally_written: bool,
+    /// What the primary's sequences held at that position, or at the last one before it that was sampled.
+    pub sequences: Option<SequenceSample>,
     /// Memory and transaction sizes.
     pub limits: Limits,
 }
@@ -215,7 +217,19 @@ impl Travel<'_> {
                 PlanStep::Swap => self.outcome.connections_ended += session.swap_in(&database).await?,
             }
         }
+        if plan.steps.is_empty() {
+            let applier = self.open(&database).await?;
+            self.restore_sequences(&applier, self.request.to).await?;
+        }
         Ok(())
+    }
+
+    /// Where the move ends, the sequences get what is known of them.
+    async fn restore_sequences(&self, applier: &Applier, at: Position) -> Result<(), ReplayError> {
+        match &self.request.sequences {
+            Some(sample) if at == self.request.to => applier.restore_sequences(sample).await,
+            _ => Ok(()),
+        }
     }
 
     async fn open(&self, database: &str) -> Result<Applier, ReplayError> {
@@ -262,7 +276,7 @@ impl Travel<'_> {
         }
         applier.commit().await?;
         if applier.position() == to {
-            return Ok(());
+            return self.restore_sequences(applier, to).await;
         }
         let problem = format!("arrived at {} instead of {to}: the log ends there", applier.position());
         Err(Mismatch::Cursor { database: self.request.session.name.clone(), problem }.into())

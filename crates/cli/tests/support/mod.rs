@@ -18,7 +18,8 @@ pub struct Product {
 impl Product {
     /// Nothing runs yet. Without DSNs, commands use embedded servers.
     pub fn new(input: Option<&str>, output: Option<&str>) -> Self {
-        let folder = tempfile::Builder::new().prefix("ptr-product-").tempdir_in("/var/tmp").expect("a folder");
+        let folder =
+            tempfile::Builder::new().prefix("ptr-product-").tempdir_in("/var/tmp").expect("a folder");
         let mut environment = Vec::new();
         environment.extend(input.map(|dsn| ("INPUT_DSN".to_owned(), dsn.to_owned())));
         environment.extend(output.map(|dsn| ("OUTPUT_DSN".to_owned(), dsn.to_owned())));
@@ -36,7 +37,8 @@ impl Product {
 
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_postgres-test-replay"));
-        for name in ["INPUT_DSN", "OUTPUT_DSN", "API_TOKEN", "SERVER_ADDR", "SERVER_PORT", "INPUT_DATABASES"] {
+        for name in ["INPUT_DSN", "OUTPUT_DSN", "API_TOKEN", "SERVER_ADDR", "SERVER_PORT", "INPUT_DATABASES"]
+        {
             command.env_remove(name);
         }
         command
@@ -67,7 +69,8 @@ impl Product {
         let mut all = vec!["--json"];
         all.extend(arguments);
         let text = self.run(&all);
-        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{arguments:?} printed no JSON: {error}\n{text}"))
+        serde_json::from_str(&text)
+            .unwrap_or_else(|error| panic!("{arguments:?} printed no JSON: {error}\n{text}"))
     }
 
     /// Starts a command that goes on, its output in `<folder>/<name>.log`.
@@ -137,10 +140,12 @@ pub struct Chance(pub u64);
 
 impl Chance {
     pub fn seeded() -> Self {
-        let seed = std::env::var("PTR_TEST_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or_else(|| {
-            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
-            u64::from(now.subsec_nanos()) | 1
-        });
+        let seed =
+            std::env::var("PTR_TEST_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or_else(|| {
+                let now =
+                    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+                u64::from(now.subsec_nanos()) | 1
+            });
         println!("seed: PTR_TEST_SEED={seed}");
         Self(seed)
     }

@@ -7,6 +7,7 @@ mod checkpoint;
 mod error;
 mod moves;
 mod schema;
+mod sequences;
 mod session;
 
 use std::{
@@ -25,6 +26,7 @@ pub use self::{
     checkpoint::{Checkpoint, CheckpointKind, NewCheckpoint},
     error::CatalogError,
     moves::{Move, MoveId, MoveOutcome, MoveStep, NewMove},
+    sequences::SequenceSample,
     session::{DEFAULT_SESSION, NewSession, Session},
 };
 use crate::disk::create_private_directory;

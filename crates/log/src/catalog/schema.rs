@@ -7,7 +7,7 @@ use rusqlite::Transaction;
 use super::CatalogError;
 
 /// What leads from version N to version N + 1, at place N. A step that was released is never altered.
-const STEPS: [&str; 1] = ["
+const STEPS: [&str; 2] = ["
     CREATE TABLE session (
         number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, name TEXT NOT NULL UNIQUE,
         description TEXT NOT NULL, database TEXT NOT NULL, target_database TEXT NOT NULL UNIQUE,
@@ -29,6 +29,10 @@ const STEPS: [&str; 1] = ["
         started_at INTEGER NOT NULL, finished_at INTEGER, outcome TEXT, error TEXT,
         stack TEXT, repeats INTEGER REFERENCES move (id));
     CREATE INDEX move_session ON move (session_id, id);
+", "
+    CREATE TABLE sequence_sample (
+        database TEXT NOT NULL, ordinal INTEGER NOT NULL, lsn INTEGER NOT NULL, entry_index INTEGER NOT NULL,
+        states TEXT NOT NULL, PRIMARY KEY (database, ordinal)) WITHOUT ROWID;
 "];
 
 /// Takes the catalog to the version of this program.

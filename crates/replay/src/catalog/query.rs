@@ -4,7 +4,8 @@ use ptr_postgres::QualifiedName;
 use tokio_postgres::Client;
 
 use super::{
-    ColumnFacts, Firing, FiringObject, InputPath, KeyColumn, TableFacts, TableKind, UniqueConstraint,
+    ColumnFacts, Direction, FillingSequence, Firing, FiringObject, InputPath, KeyColumn, TableFacts,
+    TableKind, UniqueConstraint,
 };
 use crate::database::{DatabaseError, Doing};
 
@@ -58,6 +59,26 @@ const FIRING: &str = "
     WHERE ev_class = $1 AND ev_type <> '1' AND ev_enabled IN ('A', 'R')
     ORDER BY 1, 2";
 
+/// A partition or an inheritance child has no sequence of its own: the column's is the parent's. One that cycles
+/// says nothing by its rows.
+const SEQUENCES: &str = "
+    WITH RECURSIVE family (oid) AS (
+        SELECT $1::oid UNION SELECT i.inhparent FROM pg_inherits i JOIN family f ON i.inhrelid = f.oid),
+    filling AS (
+        SELECT a.attname::text AS name, d.objid AS sequence
+        FROM pg_depend d JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+        WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
+          AND d.refobjid IN (SELECT oid FROM family) AND d.deptype IN ('a', 'i')
+        UNION
+        SELECT a.attname::text, d.refobjid
+        FROM pg_attrdef f JOIN pg_attribute a ON a.attrelid = f.adrelid AND a.attnum = f.adnum
+        JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass AND d.objid = f.oid
+         AND d.refclassid = 'pg_class'::regclass
+        WHERE f.adrelid = $1)
+    SELECT filling.name, filling.sequence, q.seqincrement < 0
+    FROM filling JOIN pg_sequence q ON q.seqrelid = filling.sequence AND NOT q.seqcycle
+    ORDER BY 1, 2";
+
 pub(super) async fn table(
     client: &Client,
     name: &QualifiedName,
@@ -76,6 +97,7 @@ pub(super) async fn table(
     let columns = client.query(COLUMNS, &[&oid]).await.doing_with(doing)?;
     let constraints = client.query(CONSTRAINTS, &[&oid]).await.doing_with(doing)?;
     let firing = client.query(FIRING, &[&oid]).await.doing_with(doing)?;
+    let sequences = client.query(SEQUENCES, &[&oid]).await.doing_with(doing)?;
     Ok(Some(TableFacts {
         oid,
         name: name.clone(),
@@ -83,6 +105,7 @@ pub(super) async fn table(
         columns: columns.iter().map(column).collect(),
         constraints: constraints.iter().map(constraint).collect(),
         firing: firing.iter().map(firing_object).collect(),
+        sequences: sequences.iter().map(filling_sequence).collect(),
         estimated_rows,
     }))
 }
@@ -122,4 +145,9 @@ fn firing_object(row: &tokio_postgres::Row) -> FiringObject {
         name: row.get(1),
         firing: if row.get::<_, &str>(2) == "A" { Firing::Always } else { Firing::Replica },
     }
+}
+
+fn filling_sequence(row: &tokio_postgres::Row) -> FillingSequence {
+    let direction = if row.get(2) { Direction::Descending } else { Direction::Ascending };
+    FillingSequence { column: row.get(0), sequence: row.get(1), direction }
 }

@@ -49,7 +49,8 @@ impl Travel<'_> {
             applier.undo(&back.map_err(Mismatch::from)?).await?;
             self.progress.send_modify(|progress| progress.done = from.ordinal - begin);
         }
-        applier.settle_at(to).await
+        applier.settle_at(to).await?;
+        self.restore_sequences(applier, to).await
     }
 
     /// Ranges of ordinals that are small enough to be folded in memory, in log order.

@@ -186,6 +186,7 @@ impl World {
             template: self.template.clone(),
             to,
             locally_written: false,
+            sequences: None,
             limits: self.limits,
         }
     }

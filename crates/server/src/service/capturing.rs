@@ -7,15 +7,16 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use ptr_capture::{
     listener::{ListenerOptions, ListenerStatus as Listening, QUEUE_BYTES, listen},
+    sequences::sample_sequences,
     source::{SourceRecord, emit_marker},
 };
-use ptr_log::Log;
+use ptr_log::{Log, SequenceSample};
 use ptr_model::{MarkerToken, Position};
 use ptr_postgres::{SessionSettings, connect};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use super::{APPLICATION_NAME, Service, ServiceError, blocking, running};
+use super::{APPLICATION_NAME, Role, Service, ServiceError, blocking, lock, running};
 use crate::resource::{event::Event, status::ListenerStatus};
 
 /// How long a marker may take to come round. It takes about a millisecond when the listener keeps up.
@@ -112,16 +113,26 @@ impl Service {
         let directory = data.log_of(database);
         let ended = self.shutdown.clone();
         let listening = listen(options, directory.clone(), state, ended);
+        let service = Arc::clone(self);
         let name = database.to_owned();
         self.tasks.spawn(async move {
             if let Err(error) = listening.await {
-                tracing::error!(database = name, "capture ended: {error}");
+                service.capture_ended(&name, error.into());
             }
         });
         let log = blocking(move || Log::open(&directory)).await??;
         self.tasks.spawn(publish_state(Arc::clone(self), database.to_owned(), watched.clone()));
         self.keep(database, log, Some(watched));
         Ok(())
+    }
+
+    /// Capture that cannot go on is told by the status; a process that is there for nothing else ends.
+    fn capture_ended(&self, database: &str, error: ServiceError) {
+        tracing::error!(database, "capture ended: {error}");
+        *lock(&self.capture_failure) = Some(error);
+        if self.role == Role::Listener {
+            self.shutdown.cancel();
+        }
     }
 
     /// The position of this moment, exactly: every transaction whose commit returned before is in, none that
@@ -141,7 +152,18 @@ impl Service {
         let dsn = self.input()?.with_database(&captured.database);
         let connection = connect(&dsn, &SessionSettings::named(APPLICATION_NAME)).await?;
         emit_marker(&connection, token).await?;
+        let states = sample_sequences(&connection).await;
         connection.close().await;
+        let position = self.await_marker(captured, token).await?;
+        self.keep_sequences(&captured.database, SequenceSample { position, states: states? }).await?;
+        Ok(position)
+    }
+
+    async fn await_marker(
+        &self,
+        captured: &Arc<Captured>,
+        token: MarkerToken,
+    ) -> Result<Position, ServiceError> {
         let deadline = tokio::time::Instant::now() + MARKER_PATIENCE;
         loop {
             if let Some(position) = captured.read(move |log| log.marker(token)).await? {

@@ -125,7 +125,7 @@ impl Service {
             Direction::Undo => moved.from.unwrap_or(self.captured(Some(&session.database))?.log.creation()),
             Direction::Redo => moved.to,
         };
-        let mut journey = self.journey_to(session, to, page_length(None)?)?;
+        let mut journey = self.journey_to(session, to, page_length(None)?).await?;
         if request.dry_run {
             return self.plan_only(journey).await;
         }
@@ -143,17 +143,25 @@ impl Service {
         let relative = matches!(expression, PositionExpression::Session(_));
         let ordinal = if relative { self.ordinal_of(&session).await? } else { None };
         let to = self.resolve_expression(&captured, expression, ordinal).await?;
-        self.journey_to(session, to, limit)
+        self.journey_to(session, to, limit).await
     }
 
-    fn journey_to(&self, session: Session, to: Position, limit: usize) -> Result<Journey, ServiceError> {
+    async fn journey_to(
+        &self,
+        session: Session,
+        to: Position,
+        limit: usize,
+    ) -> Result<Journey, ServiceError> {
         let captured = self.captured(Some(&session.database))?;
+        let (catalog, database) = (self.catalog.clone(), session.database.clone());
+        let sequences = blocking(move || catalog.sequences_at(&database, to)).await??;
         let request = NavigateRequest {
             log: captured.log.clone(),
             session: self.session_database(&session)?,
             template: self.template_of(&session)?,
             to,
             locally_written: session.open,
+            sequences,
             limits: Limits::default(),
         };
         Ok(Journey { session, captured, request, follow: false, step: MoveStep::Navigate, limit })
@@ -330,7 +338,7 @@ impl Service {
         // It may have been taken elsewhere while this waited.
         let session = self.session_named(Some(&session.id.to_string())).await?;
         if session.follow {
-            let journey = self.journey_to(session, head, 1)?;
+            let journey = self.journey_to(session, head, 1).await?;
             follow(&journey.request, &self.shutdown).await?;
         }
         Ok(())

@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use ptr_log::{CatalogError, DEFAULT_SESSION, NewSession, Session};
+use ptr_capture::sequences::sample_sequences;
+use ptr_log::{CatalogError, DEFAULT_SESSION, NewSession, SequenceSample, Session};
 use ptr_model::SessionId;
-use ptr_postgres::Installation;
+use ptr_postgres::{Installation, SessionSettings, connect};
 use ptr_replay::{
     base::{BaseOptions, BaseProgress, Manifest, install_base},
     cursor::{Cursor, CursorState},
     session::{Access, Consent, SessionDatabase, TargetState, inspect, template_name},
 };
 
-use super::{Announcement, Announcer, Captured, Role, Service, ServiceError, blocking};
+use super::{APPLICATION_NAME, Announcement, Announcer, Captured, Role, Service, ServiceError, blocking};
 use crate::resource::{
     event::Event,
     navigation::{Navigate, Progress},
@@ -71,7 +72,26 @@ impl Service {
     ) -> Result<(), ServiceError> {
         let template = self.install_base(&session.database, announcer).await?;
         self.session_database(session)?.create(&template, consent).await?;
-        Ok(())
+        self.sample_at_creation(session).await
+    }
+
+    /// A session just made is at CREATION and has the base image's sequences: what going back there by undo needs.
+    async fn sample_at_creation(&self, session: &Session) -> Result<(), ServiceError> {
+        let position = self.captured(Some(&session.database))?.log.creation();
+        let dsn = self.output()?.with_database(&session.target_database);
+        let connection = connect(&dsn, &SessionSettings::named(APPLICATION_NAME)).await?;
+        let states = sample_sequences(&connection).await;
+        connection.close().await;
+        self.keep_sequences(&session.database, SequenceSample { position, states: states? }).await
+    }
+
+    pub(super) async fn keep_sequences(
+        &self,
+        database: &str,
+        sample: SequenceSample,
+    ) -> Result<(), ServiceError> {
+        let (catalog, database) = (self.catalog.clone(), database.to_owned());
+        Ok(blocking(move || catalog.save_sequences(&database, &sample)).await??)
     }
 
     /// Makes sure that the default session is there, and its database too.

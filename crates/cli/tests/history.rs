@@ -28,7 +28,9 @@ impl Pair {
         tables(&primary).await;
         let input = primary.dsn("shop").to_uri_with_password();
         let output = replica.dsn("shop").to_uri_with_password();
-        let product = Product::new(Some(&input), Some(&output));
+        // pg_dump must not be older than the server.
+        let programs = version.installation().bin_dir;
+        let product = Product::new(Some(&input), Some(&output)).with("PG_BIN", support::path(&programs));
         let mut up = product.spawn("up", &["up", "--addr", "127.0.0.1:0"]);
         up.wait_for_text("capturing");
         Self { primary, replica, product, _up: up }
@@ -94,7 +96,7 @@ async fn every_checkpoint_of_pgbench(version: ServerVersion) {
         assert_eq!(tickets.trim(), format!("before {name}"), "the checkpoint is not where \"now\" was");
     }
     let statistics = pair.product.json(&["status"]);
-    let last = statistics.pointer("/databases/0/log/head/entry_index").and_then(serde_json::Value::as_u64);
+    let last = statistics.pointer("/databases/0/head/entry_index").and_then(serde_json::Value::as_u64);
     let last = usize::try_from(last.expect("status names the head")).expect("a count");
     for _ in 0..5 {
         pair.assert_books_balance(&format!("entry:{}", chance.below(last))).await;

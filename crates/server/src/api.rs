@@ -21,7 +21,14 @@ mod wal_logs;
 
 use std::sync::Arc;
 
-use axum::{Json, Router, http::StatusCode, http::Uri, middleware, routing::get};
+use axum::{
+    Json, Router,
+    extract::{Request, State},
+    http::{StatusCode, Uri},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::get,
+};
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -58,6 +65,7 @@ pub fn router(service: Arc<Service>) -> Router {
         .merge(page::routes())
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn_with_state(Arc::clone(&service), carry_through))
         .layer(middleware::from_fn_with_state(Arc::new(Guard::of(&service)), guard::check))
         .with_state(service)
 }
@@ -96,6 +104,17 @@ fn routes() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(backups::restore))
         .routes(routes!(backups::verify))
         .routes(routes!(events::events))
+}
+
+/// Handles a request in a task of its own, so that what was begun is ended in good order when the client goes
+/// away; half a restore is worse than one that nobody waited for.
+async fn carry_through(State(service): Shared, request: Request, next: Next) -> Response {
+    match service.spawn(next.run(request)).await {
+        Ok(response) => response,
+        Err(error) => Problem::new(Code::Failed, format!("the request's task ended: {error}"))
+            .with_hint("this is an error of ours; please report it")
+            .into_response(),
+    }
 }
 
 async fn unknown_path(uri: Uri) -> Problem {

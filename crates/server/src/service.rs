@@ -35,6 +35,7 @@ mod verify;
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, RwLock},
+    time::Duration,
 };
 
 use ptr_log::Catalog;
@@ -68,6 +69,9 @@ use crate::{
 /// The `application_name` of our sessions.
 pub(crate) const APPLICATION_NAME: &str = "postgres-test-replay";
 
+/// How long what is under way may take once the service is to end.
+const GRACE: Duration = Duration::from_secs(60);
+
 /// Events that a slow client may be behind before it misses some.
 const EVENT_BACKLOG: usize = 1024;
 
@@ -89,6 +93,10 @@ pub struct Service {
     running: Mutex<Option<RunningFile>>,
     address: Mutex<Option<String>>,
     warnings: Mutex<Vec<String>>,
+    /// Stands in for a data directory that is not there; removed with the service.
+    _nowhere: Option<tempfile::TempDir>,
+    /// Why a listener of this process ended by itself.
+    capture_failure: Mutex<Option<ServiceError>>,
 }
 
 impl Service {
@@ -103,7 +111,10 @@ impl Service {
     ) -> Result<Arc<Self>, ServiceError> {
         let start = if role.makes_things() { Start::All } else { Start::Nothing };
         let Ends { input, output, embedded } = Ends::find(&configuration, start, announcer).await?;
-        let path = configuration.data.catalog();
+        let nowhere = nowhere(&configuration, role)?;
+        let path = nowhere
+            .as_ref()
+            .map_or(configuration.data.catalog(), |folder| folder.path().join("catalog.sqlite"));
         let catalog = blocking(move || Catalog::open(&path)).await??;
         let service = Arc::new(Self {
             own_token: ApiToken::random(),
@@ -122,6 +133,8 @@ impl Service {
             tasks: TaskTracker::new(),
             running: Mutex::default(),
             address: Mutex::default(),
+            _nowhere: nowhere,
+            capture_failure: Mutex::default(),
         });
         service.start(announcer).await?;
         Ok(service)
@@ -185,17 +198,22 @@ impl Service {
     /// it started are shut down.
     ///
     /// # Errors
-    /// An embedded server that does not stop.
+    /// An embedded server that does not stop; for [`Role::Listener`], why capture ended by itself.
     pub async fn close(&self) -> Result<(), ServiceError> {
         self.shutdown.cancel();
         self.moves.cancel_all();
         self.tasks.close();
-        self.tasks.wait().await;
+        if tokio::time::timeout(GRACE, self.tasks.wait()).await.is_err() {
+            tracing::warn!("something still runs after {} s and is left behind", GRACE.as_secs());
+        }
         *lock(&self.running) = None;
         if self.role.makes_things() {
             self.embedded.lock().await.stop().await?;
         }
-        Ok(())
+        match lock(&self.capture_failure).take() {
+            Some(failure) if self.role == Role::Listener => Err(failure),
+            _ => Ok(()),
+        }
     }
 
     /// Tells whoever listens.
@@ -210,6 +228,15 @@ impl Service {
             warnings.push(text);
         }
     }
+}
+
+/// A command in a folder without a data directory must not leave one behind, so its catalog is elsewhere.
+fn nowhere(configuration: &Configuration, role: Role) -> Result<Option<tempfile::TempDir>, ServiceError> {
+    if role != Role::Offline || configuration.data.catalog().exists() || configuration.data.root().exists() {
+        return Ok(None);
+    }
+    let folder = tempfile::tempdir().map_err(ServiceError::file("create", std::env::temp_dir()))?;
+    Ok(Some(folder))
 }
 
 /// Locks a mutex whose holders never panic halfway: each only replaces or copies a value.

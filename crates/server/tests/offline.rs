@@ -27,6 +27,7 @@ async fn health_answers_without_a_log_or_a_server() {
     let status = api.get("/api/status").await;
     assert_eq!(status["databases"][0]["captured"], false);
     assert_eq!(status["input"]["connected"], false);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "a look leaves nothing behind");
 }
 
 #[tokio::test]
@@ -76,7 +77,8 @@ async fn transactions_are_listed_and_shown_with_their_entries() {
 async fn the_fixed_checkpoints_are_there_from_the_beginning_and_stay() {
     let (_folder, api) = api().await;
     let checkpoints = api.get("/api/checkpoints").await;
-    let names: Vec<&str> = checkpoints.as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap()).collect();
+    let names: Vec<&str> =
+        checkpoints.as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["CREATION", "MIGRATION"]);
     assert_eq!(checkpoints[0]["lsn"], "0/100");
     for path in ["/api/checkpoints/CREATION", "/api/checkpoints/migration"] {
@@ -92,11 +94,15 @@ async fn the_fixed_checkpoints_are_there_from_the_beginning_and_stay() {
 async fn a_checkpoint_is_made_at_a_position_renamed_and_deleted() {
     let (_folder, api) = api().await;
     let made = api
-        .post("/api/checkpoints", r#"{"name": "Before migration", "description": "d", "lsn": "0/210", "entry_index": 1}"#)
+        .post(
+            "/api/checkpoints",
+            r#"{"name": "Before migration", "description": "d", "lsn": "0/210", "entry_index": 1}"#,
+        )
         .await;
     assert_eq!((&made["kind"], &made["transaction"]), (&json!("manual"), &json!(1)));
     let id = made["id"].as_str().unwrap();
-    let (status, problem) = api.send(Method::POST, "/api/checkpoints", r#"{"name": "Before migration", "at": "head"}"#).await;
+    let (status, problem) =
+        api.send(Method::POST, "/api/checkpoints", r#"{"name": "Before migration", "at": "head"}"#).await;
     assert_eq!((status, &problem["code"]), (StatusCode::CONFLICT, &json!("precondition")));
     let renamed = api.send(Method::PATCH, &format!("/api/checkpoints/{id}"), r#"{"name": "after"}"#).await.1;
     assert_eq!(renamed["name"], "after");
@@ -108,9 +114,14 @@ async fn a_checkpoint_is_made_at_a_position_renamed_and_deleted() {
 #[tokio::test]
 async fn a_position_outside_the_log_answers_with_its_range() {
     let (_folder, api) = api().await;
-    for body in [r#"{"name": "x", "lsn": "0/1234567", "entry_index": 42}"#, r#"{"name": "x", "at": "entry:99"}"#] {
+    for body in
+        [r#"{"name": "x", "lsn": "0/1234567", "entry_index": 42}"#, r#"{"name": "x", "at": "entry:99"}"#]
+    {
         let (status, problem) = api.send(Method::POST, "/api/checkpoints", body).await;
-        assert_eq!((status, &problem["code"]), (StatusCode::UNPROCESSABLE_ENTITY, &json!("position_out_of_range")));
+        assert_eq!(
+            (status, &problem["code"]),
+            (StatusCode::UNPROCESSABLE_ENTITY, &json!("position_out_of_range"))
+        );
         assert_eq!(problem["range"]["first"]["lsn"], "0/100");
         assert_eq!(problem["range"]["last"]["lsn"], "0/410");
         assert_eq!(problem["nearest"]["entry_index"], 5);
@@ -131,7 +142,11 @@ async fn names_that_read_like_positions_are_refused() {
     for name in ["head", "@", "0/1", "entry:1", "5m ago", "CREATION", ""] {
         let body = json!({"name": name, "at": "head"}).to_string();
         let (status, problem) = api.send(Method::POST, "/api/checkpoints", &body).await;
-        assert_eq!((status, &problem["code"]), (StatusCode::BAD_REQUEST, &json!("usage")), "{name:?}: {problem:#}");
+        assert_eq!(
+            (status, &problem["code"]),
+            (StatusCode::BAD_REQUEST, &json!("usage")),
+            "{name:?}: {problem:#}"
+        );
     }
 }
 

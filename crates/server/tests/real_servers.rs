@@ -10,6 +10,7 @@ use ptr_testkit::{ClusterRole, ServerVersion, TestServer, TestServerOptions, wai
 use serde_json::{Value, json};
 use support::{Api, configuration};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// A primary with a table, a replica, and a service that captures the one into the other.
 struct World {
@@ -51,7 +52,11 @@ impl World {
 
     /// The rows of `t` on the replica.
     async fn rows(&self) -> String {
-        self.replica.psql(REPLICA, "SELECT string_agg(id || v, ',' ORDER BY id) FROM t").await.trim().to_owned()
+        self.replica
+            .psql(REPLICA, "SELECT string_agg(id || v, ',' ORDER BY id) FROM t")
+            .await
+            .trim()
+            .to_owned()
     }
 
     async fn close(self) {
@@ -136,7 +141,8 @@ async fn sessions_have_databases_and_positions_of_their_own() {
     let world = World::start(ServerVersion::Debian15, TABLE).await;
     world.primary.psql(DATABASE, "UPDATE t SET v = 'b'").await;
     world.checkpoint("second").await;
-    let body = json!({"name": "My Test Session", "description": "d", "database": DATABASE, "at": "second"}).to_string();
+    let body = json!({"name": "My Test Session", "description": "d", "database": DATABASE, "at": "second"})
+        .to_string();
     let session = world.api.post("/api/sessions", &body).await;
     let target = session["target_database"].as_str().unwrap();
     assert_eq!((&session["active"], target), (&json!(false), "shop_my_test_session"));
@@ -151,7 +157,10 @@ async fn sessions_have_databases_and_positions_of_their_own() {
     world.api.post("/api/sessions/switch", r#"{"session_id": "default"}"#).await;
     let (status, _) = world.api.send(Method::DELETE, &path, "").await;
     assert_eq!(status, StatusCode::OK);
-    let left = world.replica.psql("postgres", &format!("SELECT count(*) FROM pg_database WHERE datname = '{target}'")).await;
+    let left = world
+        .replica
+        .psql("postgres", &format!("SELECT count(*) FROM pg_database WHERE datname = '{target}'"))
+        .await;
     assert_eq!(left.trim(), "0");
     world.close().await;
 }
@@ -161,7 +170,8 @@ async fn a_follower_is_kept_at_head_until_its_next_move() {
     let world = World::start(ServerVersion::Debian15, TABLE).await;
     world.api.post("/api/navigate", r#"{"follow": true}"#).await;
     world.primary.psql(DATABASE, "UPDATE t SET v = 'f'").await;
-    wait_until("the follower has the change", Duration::from_secs(20), async || world.rows().await == "1f").await;
+    wait_until("the follower has the change", Duration::from_secs(20), async || world.rows().await == "1f")
+        .await;
     world.go("CREATION").await;
     assert_eq!(world.api.get("/api/sessions/default").await["follow"], false);
     world.close().await;
@@ -173,7 +183,11 @@ async fn a_backup_restores_to_what_was_dumped() {
     for format in ["custom", "directory"] {
         let body = json!({"name": format, "format": format}).to_string();
         let backup = world.api.post("/api/backups", &body).await;
-        assert_eq!((&backup["state"], &backup["position"]["exact"]), (&json!("complete"), &json!(true)), "{backup:#}");
+        assert_eq!(
+            (&backup["state"], &backup["position"]["exact"]),
+            (&json!("complete"), &json!(true)),
+            "{backup:#}"
+        );
         let verified = world.api.post(&format!("/api/backups/{format}/verify"), "").await;
         assert_eq!((&verified["sound"], &verified["rows"]), (&json!(true), &json!(1)), "{verified:#}");
     }
@@ -191,10 +205,65 @@ async fn a_backup_restores_to_what_was_dumped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_api_without_capture_works_beside_a_listener_of_another_service() {
+    let world = World::start(ServerVersion::Debian15, TABLE).await;
+    let beside = Api::open(world.api.service.configuration().clone(), Role::Ipc).await;
+    let listener = beside.get("/api/status").await["databases"][0]["listener"].clone();
+    assert_eq!((&listener["state"], &listener["pid"]), (&json!("streaming"), &json!(std::process::id())));
+    world.primary.psql(DATABASE, "UPDATE t SET v = 'c'").await;
+    let made = beside.post("/api/checkpoints", r#"{"name": "beside"}"#).await;
+    assert_eq!(made["entry_index"], 1);
+    beside.post("/api/navigate", r#"{"checkpoint_id": "beside"}"#).await;
+    assert_eq!(world.rows().await, "1c");
+    beside.service.close().await.unwrap();
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_dsn_the_servers_are_embedded_and_end_with_the_service() {
+    let folder = tempfile::tempdir().unwrap();
+    let configuration = configuration(folder.path(), &[("SERVER_ADDR", "127.0.0.1:0")]);
+    let api = Api::open(configuration.clone(), Role::Up).await;
+    let serving = tokio::spawn(ptr_server::serve(Arc::clone(&api.service)));
+    let found = || ptr_server::Running::find(&configuration.data).unwrap();
+    wait_until("the service is published", Duration::from_secs(10), async || found().is_some()).await;
+    let running = found().unwrap();
+    assert_eq!((running.role.as_str(), running.pid), ("up", std::process::id()));
+    let mut socket = tokio::net::TcpStream::connect(&running.address).await.unwrap();
+    let request = format!("GET /health HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", running.address);
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.contains("\"status\":\"ok\""), "{answer}");
+    let status = api.get("/api/status").await;
+    for end in ["input", "output"] {
+        assert_eq!((&status[end]["embedded"], &status[end]["connected"]), (&json!(true), &json!(true)));
+    }
+    assert_eq!(status["session"]["database"], "testdb");
+    let token = format!("Bearer {}", running.token);
+    let get = axum::http::Request::get("/api/dsn/input");
+    let owner = get.header("authorization", token).body(axum::body::Body::empty()).unwrap();
+    let uri = api.request(owner).await.1["uri"].as_str().unwrap().to_owned();
+    let anybody = api.get("/api/dsn/input").await;
+    assert!(anybody["uri"].is_null(), "{anybody:#}");
+    api.service.shutdown_token().cancel();
+    serving.await.unwrap().unwrap();
+    api.service.close().await.unwrap();
+    assert!(found().is_none());
+    let dsn = ptr_postgres::Dsn::from_environment(&uri).unwrap();
+    let session = ptr_postgres::SessionSettings::named("test");
+    assert!(ptr_postgres::connect(&dsn, &session).await.is_err(), "the embedded primary still runs");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn teardown_leaves_nothing_of_ours_on_the_primary() {
     let world = World::start(ServerVersion::Debian15, TABLE).await;
     let (status, problem) = world.api.send(Method::POST, "/api/teardown", "").await;
-    assert_eq!((status, &problem["code"]), (StatusCode::CONFLICT, &json!("precondition")), "while it captures");
+    assert_eq!(
+        (status, &problem["code"]),
+        (StatusCode::CONFLICT, &json!("precondition")),
+        "while it captures"
+    );
     let World { primary, replica: _replica, api, _folder } = world;
     let configuration = api.service.configuration().clone();
     api.service.close().await.unwrap();

@@ -1,6 +1,6 @@
 //! Who may ask: every request passes here first.
 //!
-//! - A page of another site must not reach a service on this machine: behind a loopback address the `Host`
+//! - A page of another site must not reach a service on this machine: without a token the `Host`
 //!   must name this machine (else a name that was bound to 127.0.0.1 could lead here), and what a browser sends
 //!   must be of the same origin and `application/json` (which no form can be).
 //! - Where a token is set, everything but the page and `/health` needs it.
@@ -48,7 +48,8 @@ impl Guard {
         Self {
             required: service.configuration().token.clone(),
             own: service.own_token().clone(),
-            local_names_only: service.configuration().address.is_loopback(),
+            local_names_only: service.configuration().address.is_loopback()
+                && service.configuration().token.is_none(),
         }
     }
 
@@ -72,9 +73,7 @@ impl Guard {
             // Only what is called in this process, without a network, comes without a host.
             None => Ok(()),
             Some(host) => Err(Problem::new(Code::Forbidden, format!("the service is not known as {host:?}"))
-                .with_hint(
-                    "ask for localhost or 127.0.0.1; to serve other names set SERVER_ADDR and API_TOKEN",
-                )),
+                .with_hint("ask for localhost or 127.0.0.1; to serve other names set API_TOKEN")),
         }
     }
 

@@ -181,7 +181,7 @@ impl Service {
                 })
                 .await?;
             let xids: Vec<u32> = between.iter().map(|transaction| transaction.header.xid.0).collect();
-            if let Some(seen) = visible.prefix(&xids) {
+            if let Some(seen) = visible.prefix(&xids).filter(|_| xids.len() < BETWEEN) {
                 let at = seen.checked_sub(1).map_or(before, |last| between[last].after());
                 return Ok((snapshot, Some(BackupPosition { at: at.into(), exact: true })));
             }

@@ -5,6 +5,8 @@ use std::{path::Path, process::Stdio, time::Instant};
 use ptr_model::OUR_SCHEMA;
 use ptr_postgres::{Connection, Dsn, SessionSettings, connect, quote_identifier};
 
+use uuid::Uuid;
+
 use super::{create::server_version, program, store};
 use crate::{
     resource::backup::{BackupState, RestoreBackup, Restored},
@@ -37,7 +39,7 @@ impl Service {
         if session.is_none() {
             self.refuse_without_consent(&maintenance, &database, request.replace).await?;
         }
-        let fresh = format!("{OUR_SCHEMA}_restore_{}", std::process::id());
+        let fresh = scratch_name("restore");
         self.restore_into_new(&maintenance, &record, &fresh).await?;
         take_place(&maintenance, &fresh, &database).await?;
         if let Some(session) = &session {
@@ -135,6 +137,12 @@ impl Service {
             "restore into another database, or give consent with \"replace\": true (--yes)",
         ))
     }
+}
+
+/// A name of ours for a database that is there for a while; no two are alike.
+pub(super) fn scratch_name(purpose: &str) -> String {
+    let unique = Uuid::new_v4().simple().to_string();
+    format!("{OUR_SCHEMA}_{purpose}_{}", &unique[..12])
 }
 
 /// The major version of the dumped server, which wrote the dump's contents.

@@ -2,10 +2,9 @@
 
 use std::time::Instant;
 
-use ptr_model::OUR_SCHEMA;
 use ptr_postgres::{SessionSettings, connect, quote_identifier};
 
-use super::contents;
+use super::{contents, restore::scratch_name};
 use crate::{
     resource::backup::BackupVerified,
     service::{APPLICATION_NAME, Service, ServiceError},
@@ -20,7 +19,7 @@ impl Service {
         let started = Instant::now();
         let record = self.complete_backup(id)?;
         let maintenance = self.output_maintenance().await?;
-        let scratch = format!("{OUR_SCHEMA}_verify_{}", std::process::id());
+        let scratch = scratch_name("verify");
         let found = match self.restore_into_new(&maintenance, &record, &scratch).await {
             Ok(()) => {
                 let dsn = self.output()?.with_database(&scratch);

@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use ptr_capture::source::SourceError;
+use ptr_capture::{listener::ListenError, source::SourceError};
 use ptr_log::{CatalogError, LogError, ResolveError};
 use ptr_model::{ExpressionError, Position};
 use ptr_postgres::{ClusterError, ConnectError, ProgramsError, ServerError};
@@ -74,6 +74,9 @@ pub enum ServiceError {
     /// Replay.
     #[error(transparent)]
     Navigate(#[from] NavigateError),
+    /// Capture that cannot go on.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     /// The base image on the output server.
     #[error(transparent)]
     Base(#[from] BaseError),
@@ -156,6 +159,8 @@ impl ServiceError {
                 session_problem(error, detail)
             }
             Self::Navigate(NavigateError::NoWay(_)) => Problem::new(Code::Precondition, detail),
+            Self::Listen(_) => Problem::new(Code::Precondition, detail)
+                .with_hint("run postgres-test-replay doctor, which looks for what stands in the way"),
             Self::Base(error) => base_problem(error, detail),
             Self::Verify(VerifyError::Connect(error)) => connect_problem(error, detail),
             Self::Verify(_) => Problem::new(Code::Failed, detail),

@@ -1,5 +1,6 @@
 //! What the tests of the API share: a client of the router in this process, and a log written by hand.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail anywhere")]
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
@@ -11,7 +12,8 @@ use axum::{
 };
 use ptr_log::{LogIdentity, Writer, WriterOptions};
 use ptr_model::{
-    Change, Column, Datum, Lsn, Oid, OldTuple, Relation, ReplicaIdentity, Timestamp, TransactionHeader, Tuple, Xid,
+    Change, Column, Datum, Lsn, Oid, OldTuple, Relation, ReplicaIdentity, Timestamp, TransactionHeader,
+    Tuple, Xid,
 };
 use ptr_server::{Announcer, Configuration, Role, Service, configuration::Sources, router};
 use serde_json::Value;
@@ -26,7 +28,8 @@ pub struct Api {
 
 impl Api {
     pub async fn open(configuration: Configuration, role: Role) -> Self {
-        let service = Service::open(configuration, role, &Announcer::silent()).await.expect("the service opens");
+        let service =
+            Service::open(configuration, role, &Announcer::silent()).await.expect("the service opens");
         Self { router: router(Arc::clone(&service)), service }
     }
 
@@ -86,7 +89,10 @@ pub fn write_log(directory: &Path) {
         old: OldTuple::Full(item(id, from)),
         new: item(id, to),
     };
-    let delete = |id, amount| Change::Delete { relation: Arc::clone(&relation), old: OldTuple::Full(item(id, amount)) };
+    let delete = |id, amount| Change::Delete {
+        relation: Arc::clone(&relation),
+        old: OldTuple::Full(item(id, amount)),
+    };
     let transactions = [
         vec![insert("1", "9007199254740993")],
         vec![update("1", "9007199254740993", "5")],

@@ -1,5 +1,7 @@
 //! The API on a data directory with a log and without servers.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail anywhere")]
+
 mod support;
 
 use axum::{

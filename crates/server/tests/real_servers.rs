@@ -1,5 +1,7 @@
 //! The whole service on real servers: capture, checkpoints, moves, backups. The oracle is SQL and `pg_dump`.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail anywhere")]
+
 mod support;
 
 use std::{sync::Arc, time::Duration};

@@ -92,12 +92,79 @@ fn file(
 /// The variables of a `.env` file. The process's own environment stays as it is.
 fn env_variables(file: &FileText) -> Result<BTreeMap<String, String>, ConfigurationError> {
     let text = file.text.strip_prefix('\u{feff}').unwrap_or(&file.text);
+    refuse_substitution(&file.path, text)?;
     let mut variables = BTreeMap::new();
     for pair in dotenvy::Iter::new(text.as_bytes()) {
         let (name, value) = pair.map_err(|error| env_error(&file.path, text, &error))?;
         variables.insert(name, value);
     }
     Ok(variables)
+}
+
+/// In `.env` files a `$` that is neither in single quotes nor behind a backslash is the beginning of another
+/// variable's name, which most often stands for nothing: a password would silently lose its end. Values of other
+/// programs are theirs.
+fn refuse_substitution(path: &Path, text: &str) -> Result<(), ConfigurationError> {
+    let Some((setting, line)) = dollar(text) else { return Ok(()) };
+    let name = setting.variable();
+    Err(ConfigurationError::Malformed {
+        path: path.to_owned(),
+        line,
+        problem: format!(
+            "the value of {name} has a $, which would begin the name of another variable; put the whole value in single quotes to keep it: {name}='...'"
+        ),
+    })
+}
+
+/// The quotes that a value's character stands in, as dotenv files have them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Quotes {
+    None,
+    Single,
+    Double,
+}
+
+/// The first setting with a `$` that would be replaced, and the line of the `$`, counted from 1.
+fn dollar(text: &str) -> Option<(Setting, usize)> {
+    let mut quotes = Quotes::None;
+    let mut setting = None;
+    for (line, content) in (1..).zip(text.lines()) {
+        let mut value = content;
+        // A value in quotes goes on in the next line.
+        if quotes == Quotes::None {
+            let Some((name, first)) = content.split_once('=') else { continue };
+            let name = name.trim();
+            setting = Setting::from_variable(name.strip_prefix("export").map_or(name, str::trim_start));
+            value = first;
+        }
+        let (found, after) = scan(value, quotes);
+        quotes = after;
+        if let (true, Some(setting)) = (found, setting) {
+            return Some((setting, line));
+        }
+    }
+    None
+}
+
+/// Whether one line of a value has such a `$`, and the quotes that are still open at its end.
+fn scan(value: &str, mut quotes: Quotes) -> (bool, Quotes) {
+    let (mut found, mut before, mut is_escaped) = (false, ' ', false);
+    for c in value.chars() {
+        let escaped = std::mem::take(&mut is_escaped);
+        match (quotes, c) {
+            _ if escaped => {}
+            (Quotes::Single, '\'') | (Quotes::Double, '"') => quotes = Quotes::None,
+            (Quotes::Single, _) => {}
+            (_, '\\') => is_escaped = true,
+            (_, '$') => found = true,
+            (Quotes::None, '\'') => quotes = Quotes::Single,
+            (Quotes::None, '"') => quotes = Quotes::Double,
+            (Quotes::None, '#') if before.is_whitespace() => break,
+            _ => {}
+        }
+        before = c;
+    }
+    (found, quotes)
 }
 
 /// The line is found and not shown: it may hold a password.
@@ -130,5 +197,33 @@ mod tests {
         let text = "INPUT_DSN='host=localhost password=a$b'\n".to_owned();
         let variables = env_variables(&FileText { path: ".env".into(), text }).unwrap();
         assert_eq!(variables["INPUT_DSN"], "host=localhost password=a$b");
+    }
+
+    fn variables(text: &str) -> Result<BTreeMap<String, String>, ConfigurationError> {
+        env_variables(&FileText { path: "/x/.env".into(), text: text.to_owned() })
+    }
+
+    #[test]
+    fn a_dollar_that_would_be_replaced_is_refused_with_its_line_and_without_its_value() {
+        let uri = "postgres://u:ge$heim@h/d";
+        for broken in [
+            format!("# a\nINPUT_DSN={uri}\n"),
+            format!("A=1\nINPUT_DSN=\"{uri}\"\n"),
+            format!("\nexport INPUT_DSN = {uri} # why\n"),
+            format!("A='$x'\nINPUT_DSN={uri}"),
+            "\nAPI_TOKEN=geheim$\n".to_owned(),
+        ] {
+            let error = variables(&broken).unwrap_err().to_string();
+            assert!(error.starts_with("/x/.env, line 2:"), "{error}");
+            assert!(error.contains("='...'") && !error.contains("heim"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_dollar_that_stays_or_is_not_ours_is_taken() {
+        let taken = variables("PS1=$HOME\nINPUT_DSN='a$b'\nOUTPUT_DSN=a\\$b # costs $5\n# $x\nAPI_TOKEN=x\n");
+        let taken = taken.unwrap();
+        assert_eq!((&*taken["INPUT_DSN"], &*taken["OUTPUT_DSN"]), ("a$b", "a$b"));
+        assert_eq!(taken["API_TOKEN"], "x");
     }
 }

@@ -12,8 +12,8 @@ use crate::{
 
 /// How everything stands.
 #[utoipa::path(get, path = "/api/status", responses((status = 200, body = Status)))]
-pub(super) async fn status(State(service): Shared) -> Answer<Status> {
-    Ok(Json(service.status().await?))
+pub(super) async fn status(State(service): Shared) -> Json<Status> {
+    Json(service.status().await)
 }
 
 /// Each setting with its origin, redacted.

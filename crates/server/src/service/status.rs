@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ptr_log::Log;
+use ptr_model::Position;
 use ptr_postgres::{Connection, Dsn, SessionSettings, connect};
 
 use super::{APPLICATION_NAME, Captured, Service, ServiceError, capturing::listener_elsewhere, lock};
@@ -16,10 +16,7 @@ const TABLES: usize = 100;
 
 impl Service {
     /// `GET /api/status`.
-    ///
-    /// # Errors
-    /// The catalog or a log cannot be read.
-    pub async fn status(&self) -> Result<Status, ServiceError> {
+    pub async fn status(&self) -> Status {
         let input_dsn = self.input().ok().map(|dsn| dsn.with_database(self.configuration.default_database()));
         let (input, primary) = look(input_dsn, self.configuration.input.is_none()).await;
         let output_dsn = self.output().ok().cloned();
@@ -32,13 +29,13 @@ impl Service {
         output.dsn = output_dsn.map_or_else(|| output.dsn.clone(), |dsn| dsn.to_string());
         let mut databases = Vec::new();
         for database in &self.configuration.databases {
-            databases.push(self.database_status(database, primary.as_ref()).await?);
+            databases.push(self.database_status(database, primary.as_ref()).await);
         }
         let session = match self.session_named(None).await {
             Ok(session) => Some(self.session_answer(&session).await),
             Err(_) => None,
         };
-        Ok(Status {
+        Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             role: self.role.name().to_owned(),
             address: lock(&self.address).clone(),
@@ -48,16 +45,12 @@ impl Service {
             databases,
             session,
             warnings: lock(&self.warnings).clone(),
-        })
+        }
     }
 
-    async fn database_status(
-        &self,
-        database: &str,
-        primary: Option<&Connection>,
-    ) -> Result<DatabaseStatus, ServiceError> {
+    async fn database_status(&self, database: &str, primary: Option<&Connection>) -> DatabaseStatus {
         let slot = match primary {
-            Some(primary) => slot_status(primary, &self.slot_of(database)).await?,
+            Some(primary) => slot_status(primary, &self.slot_of(database)).await,
             None => None,
         };
         let mut status = DatabaseStatus {
@@ -68,30 +61,37 @@ impl Service {
             listener: listener_elsewhere(&self.configuration.data.listener_file(database)),
             slot,
             log: None,
+            log_error: None,
         };
         if let Ok(captured) = self.captured(Some(database)) {
             status.captured = true;
             status.creation = Some(captured.log.creation().into());
-            status.head = Some(captured.read(Log::head).await?.into());
             status.listener = captured.listener();
-            status.log = Some(log_status(&captured).await?);
+            match log_status(&captured).await {
+                Ok((head, log)) => {
+                    status.head = Some(head.into());
+                    status.log = Some(log);
+                }
+                Err(error) => status.log_error = Some(error.to_string()),
+            }
         }
-        Ok(status)
+        status
     }
 }
 
-async fn log_status(captured: &Captured) -> Result<LogStatus, ServiceError> {
-    let (statistics, newest) = captured
+async fn log_status(captured: &Captured) -> Result<(Position, LogStatus), ServiceError> {
+    let (head, statistics, newest) = captured
         .read(|log| {
-            let last = log.head()?.ordinal.checked_sub(1);
+            let head = log.head()?;
+            let last = head.ordinal.checked_sub(1);
             let newest = last.map(|ordinal| log.transaction(ordinal)).transpose()?.flatten();
-            Ok((log.statistics()?, newest))
+            Ok((head, log.statistics()?, newest))
         })
         .await?;
     let mut tables = statistics.tables;
     tables.sort_by_key(|(_, counts)| std::cmp::Reverse(counts.total()));
     tables.truncate(TABLES);
-    Ok(LogStatus {
+    let status = LogStatus {
         transactions: statistics.transactions,
         entries: statistics.counts.total(),
         counts: statistics.counts.into(),
@@ -102,7 +102,8 @@ async fn log_status(captured: &Captured) -> Result<LogStatus, ServiceError> {
         segments: statistics.segments,
         bytes: statistics.segment_bytes,
         newest: newest.map(|transaction| transaction.header.commit_time.to_string()),
-    })
+    };
+    Ok((head, status))
 }
 
 /// Whether a server answers; the connection is kept for further questions.
@@ -135,12 +136,23 @@ async fn look(dsn: Option<Dsn>, embedded: bool) -> (ServerStatus, Option<Connect
     (status, Some(connection))
 }
 
-async fn slot_status(primary: &Connection, name: &str) -> Result<Option<SlotStatus>, ServiceError> {
-    // A standby has no current WAL position; nor has somebody without the right to ask.
+/// A question that is refused, for want of a right, is told in the slot's place.
+async fn slot_status(primary: &Connection, name: &str) -> Option<SlotStatus> {
+    ask_slot(primary, name).await.unwrap_or_else(|error| {
+        let error = ServiceError::from(error).to_string();
+        Some(SlotStatus { name: name.to_owned(), error: Some(error), ..SlotStatus::default() })
+    })
+}
+
+async fn ask_slot(primary: &Connection, name: &str) -> Result<Option<SlotStatus>, tokio_postgres::Error> {
+    // A standby writes no WAL, and refuses to say where it would.
     let sql = "SELECT active, wal_status,
-                      pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), confirmed_flush_lsn)::bigint,
-                      pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), restart_lsn)::bigint
-               FROM pg_catalog.pg_replication_slots WHERE slot_name = $1";
+                      pg_catalog.pg_wal_lsn_diff(now.lsn, confirmed_flush_lsn)::bigint,
+                      pg_catalog.pg_wal_lsn_diff(now.lsn, restart_lsn)::bigint
+               FROM pg_catalog.pg_replication_slots, LATERAL (SELECT
+                      CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
+                           ELSE pg_catalog.pg_current_wal_lsn() END AS lsn) now
+               WHERE slot_name = $1";
     let Some(row) = primary.query_opt(sql, &[&name]).await? else { return Ok(None) };
     let bytes =
         |index: usize| row.get::<_, Option<i64>>(index).map(|bytes| u64::try_from(bytes).unwrap_or_default());
@@ -150,5 +162,6 @@ async fn slot_status(primary: &Connection, name: &str) -> Result<Option<SlotStat
         wal_status: row.get(1),
         lag_bytes: bytes(2),
         retained_bytes: bytes(3),
+        error: None,
     }))
 }

@@ -126,6 +126,18 @@ impl Catalog {
         })
     }
 
+    /// Notes which way a move takes after all; it was begun with the way that was planned.
+    ///
+    /// # Errors
+    /// [`CatalogError::NotFound`].
+    pub fn set_move_strategy(&self, id: MoveId, strategy: &str) -> Result<(), CatalogError> {
+        self.change(|transaction| {
+            self.move_in(transaction, id)?;
+            let sql = "UPDATE move SET strategy = ? WHERE id = ?";
+            transaction.execute(sql, params![strategy, id.0]).map(drop).map_err(self.failed())
+        })
+    }
+
     /// Notes how a move ended, and where the session is. A move that stopped half way can be taken back like
     /// one that arrived.
     ///

@@ -52,6 +52,14 @@ struct Journey {
     limit: usize,
 }
 
+/// How a move ended.
+struct Arrival {
+    /// Where the session is.
+    reached: Position,
+    /// The way that was taken last: an undo that is refused goes on by keyframe. `None` where none was begun.
+    used: Option<Strategy>,
+}
+
 impl Service {
     /// `POST /api/navigate`.
     ///
@@ -238,7 +246,7 @@ impl Service {
         let (progress, watched) = watch::channel(NavigateProgress::default());
         let outcome = tokio::select! {
             outcome = navigate(&journey.request, &progress, cancel) => outcome,
-            () = self.tell_progress(watched, told) => unreachable!("progress is told until the move is over"),
+            () = self.tell_progress(watched.clone(), told) => unreachable!("progress is told until the move is over"),
         };
         let reached = match &outcome {
             Ok(outcome) => outcome.to,
@@ -248,7 +256,9 @@ impl Service {
                 Ok(None) | Err(_) => moved.from.unwrap_or(journey.captured.log.creation()),
             },
         };
-        let finished = self.finish(journey, moved, &outcome, reached).await?;
+        let last = watched.borrow().plan.as_ref().map(|plan| plan.strategy);
+        let used = outcome.as_ref().map_or(last, |outcome| Some(outcome.strategy));
+        let finished = self.finish(journey, moved, &outcome, Arrival { reached, used }).await?;
         let shown = super::moves::answer(&finished);
         let id = shown.id.clone();
         told.send_replace(shown.clone());
@@ -290,7 +300,7 @@ impl Service {
         journey: &Journey,
         moved: &Move,
         outcome: &Result<NavigateOutcome, NavigateError>,
-        reached: Position,
+        Arrival { reached, used }: Arrival,
     ) -> Result<Move, ServiceError> {
         let catalog = self.catalog.clone();
         let (session, moved, follow) = (journey.session.id, moved.id, journey.follow);
@@ -302,6 +312,9 @@ impl Service {
                 catalog.set_session_open(session, false)?;
             }
             catalog.set_session_follow(session, follow)?;
+            if let Some(used) = used {
+                catalog.set_move_strategy(moved, name(used))?;
+            }
             catalog.finish_move(moved, &written, reached)
         });
         Ok(finished.await??)

@@ -70,6 +70,9 @@ pub struct DatabaseStatus {
     pub slot: Option<SlotStatus>,
     /// What the log holds.
     pub log: Option<LogStatus>,
+    /// Why the log cannot be read, where it cannot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_error: Option<String>,
 }
 
 /// What a listener does.
@@ -97,6 +100,9 @@ pub struct SlotStatus {
     pub lag_bytes: Option<u64>,
     /// Bytes of WAL that it keeps on the primary.
     pub retained_bytes: Option<u64>,
+    /// Why it cannot be told, where it cannot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// What a log holds.
@@ -224,4 +230,7 @@ pub struct TornDown {
     pub removed: Vec<String>,
     /// What could not be, and why.
     pub left: Vec<String>,
+    /// Where the history stays, for people.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept: Vec<String>,
 }

@@ -185,9 +185,10 @@ fn resolve_problem(error: &ResolveError, detail: String) -> Problem {
         ResolveError::OutOfRange { first, last, nearest, .. } => {
             out_of_range(detail, *first, *last, *nearest)
         }
-        ResolveError::UnknownCheckpoint { .. } => Problem::new(Code::NotFound, detail).with_hint(
-            "checkpoint list shows all; other forms are head, @-1, an LSN, entry:42, xid:812, 5m ago",
-        ),
+        ResolveError::UnknownCheckpoint { .. } => Problem::new(Code::NotFound, detail)
+            .with_hint("other forms of a position are head, @-1, an LSN, entry:42, xid:812, 5m ago"),
+        ResolveError::ForeignCheckpoint { .. } => Problem::new(Code::Precondition, detail)
+            .with_hint("name a position of this log, or ask for the history it was made in with --database"),
         ResolveError::UnknownXid { .. } => {
             Problem::new(Code::NotFound, detail).with_hint("log shows the transactions that there are")
         }
@@ -200,7 +201,10 @@ fn resolve_problem(error: &ResolveError, detail: String) -> Problem {
 pub(super) fn out_of_range(detail: String, first: Position, last: Position, nearest: Position) -> Problem {
     let position = |position: Position| serde_json::json!(PositionAnswer::from(position));
     Problem::new(Code::PositionOutOfRange, detail)
-        .with_hint(format!("the log reaches from {first} to {last}; nearest is {nearest}"))
+        .with_hint(format!(
+            "navigate head, or to the nearest ({}), or to another position in that range",
+            nearest.lsn
+        ))
         .with("range", serde_json::json!({"first": position(first), "last": position(last)}))
         .with("nearest", position(nearest))
 }
@@ -216,11 +220,10 @@ fn log_problem(error: &LogError, detail: String) -> Problem {
 fn catalog_problem(error: &CatalogError, detail: String) -> Problem {
     match error {
         CatalogError::NotFound { .. } => Problem::new(Code::NotFound, detail),
-        CatalogError::NameTaken { .. } => Problem::new(Code::Precondition, detail)
-            .with_hint("choose another name, or delete that one first"),
-        CatalogError::Fixed { .. } | CatalogError::TargetTaken { .. } | CatalogError::Active { .. } => {
-            Problem::new(Code::Precondition, detail)
-        }
+        CatalogError::NameTaken { .. }
+        | CatalogError::Fixed { .. }
+        | CatalogError::TargetTaken { .. }
+        | CatalogError::Active { .. } => Problem::new(Code::Precondition, detail),
         CatalogError::Name(_) | CatalogError::SessionName { .. } => Problem::new(Code::Usage, detail),
         _ => Problem::new(Code::Failed, detail),
     }
@@ -305,5 +308,40 @@ fn with_state(problem: Problem, state: Option<&str>) -> Problem {
     match state {
         Some(state) => problem.with("sqlstate", state),
         None => problem,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ptr_model::Lsn;
+
+    use super::*;
+
+    fn position(ordinal: u64) -> Position {
+        Position { ordinal, lsn: Lsn(ordinal << 8), entry_index: ordinal }
+    }
+
+    #[test]
+    fn a_hint_says_what_to_do_and_not_again_what_is_wrong() {
+        let error = ResolveError::OutOfRange {
+            expression: "entry:99".into(),
+            first: position(0),
+            last: position(7),
+            nearest: position(7),
+        };
+        let problem = ServiceError::from(error).problem();
+        assert!(problem.detail.contains("0/700"), "{}", problem.detail);
+        assert_eq!(
+            problem.hint.as_deref(),
+            Some("navigate head, or to the nearest (0/700), or to another position in that range")
+        );
+        let taken = CatalogError::NameTaken { what: "checkpoint", name: "a".into() };
+        assert_eq!(ServiceError::from(taken).problem().hint, None, "the message says it already");
+    }
+
+    #[test]
+    fn a_checkpoint_of_another_log_is_a_precondition_that_does_not_hold() {
+        let error = ResolveError::ForeignCheckpoint { name: "a".into(), position: position(1) };
+        assert_eq!(ServiceError::from(error).problem().code, Code::Precondition);
     }
 }

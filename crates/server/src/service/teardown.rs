@@ -15,8 +15,9 @@ impl Service {
             Some(database) => vec![database],
             None => self.configuration.databases.clone(),
         };
-        let mut report = TornDown { removed: Vec::new(), left: Vec::new() };
+        let mut report = TornDown { removed: Vec::new(), left: Vec::new(), kept: Vec::new() };
         for database in databases {
+            report.kept.extend(self.would_keep(&database));
             if request.dry_run {
                 report.removed.extend(self.would_remove(&database)?);
                 continue;
@@ -46,6 +47,14 @@ impl Service {
             format!("{database}: schema postgres_test_replay and its event triggers"),
             format!("{database}: the replica identities of {} tables are put back", record.identities.len()),
         ])
+    }
+
+    /// The history outlives capture: the next set-up sets it aside and begins another.
+    fn would_keep(&self, database: &str) -> Vec<String> {
+        let data = &self.configuration.data;
+        let parts = [("log", data.log_of(database)), ("base image", data.base_of(database))];
+        let there = parts.into_iter().filter(|(_, path)| path.exists());
+        there.map(|(what, path)| format!("{database}: {what} {}", path.display())).collect()
     }
 
     fn refuse_while_capturing(&self, database: &str) -> Result<(), ServiceError> {

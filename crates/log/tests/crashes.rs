@@ -139,7 +139,7 @@ fn every_acknowledged_transaction_survives_a_crash_at_any_write() {
 
 #[test]
 fn so_it_does_in_other_histories() {
-    for seed in 2..6 {
+    for seed in 2..5 {
         crash_everywhere(seed, 12);
     }
 }
@@ -147,7 +147,7 @@ fn so_it_does_in_other_histories() {
 /// A longer run with crashes one after the other, also during recovery.
 #[test]
 fn crashes_follow_one_another() {
-    for seed in 100..110 {
+    for seed in 100..104 {
         let mut random = Random(seed);
         let history = history(&mut random, 60);
         let (test, disk) = (TestLog::create(), FaultyDisk::new());
@@ -233,4 +233,22 @@ fn a_lost_index_keeps_the_history_and_loses_only_what_was_heard_of_coverage() {
     let writer = Writer::open(&test.path(), options(&disk)).unwrap();
     assert_eq!(writer.recovery().indexed, 6);
     assert_eq!(writer.covered_lsn(), every_kind()[5].header.end_lsn);
+}
+
+#[test]
+fn what_a_killed_process_left_unsynced_is_durable_once_it_was_seen() {
+    let (test, disk) = (TestLog::create(), FaultyDisk::new());
+    let table = relation(1, "t", &["v"]);
+    let big = "x".repeat(300_000);
+    let mut writer = Writer::open(&test.path(), options(&disk)).unwrap();
+    for number in 0..4 {
+        support::append(&mut writer, &transaction(number, vec![insert(&table, &[&big])]));
+    }
+    // Killed, not flushed: some blocks are written, none is synced, and the system has them all.
+    drop(writer);
+    let seen = Writer::open(&test.path(), options(&disk)).unwrap().head().ordinal;
+    assert!(seen > 0, "no block was written before the end");
+    disk.cut_power();
+    let log = Log::open_on(&test.path(), disk.shared()).unwrap();
+    assert_eq!(collect(log.read(0, seen).unwrap()).len() as u64, seen);
 }

@@ -6,6 +6,8 @@
 
 mod block;
 mod footer;
+#[cfg(test)]
+mod golden;
 mod header;
 mod input;
 mod record;

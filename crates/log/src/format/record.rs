@@ -431,3 +431,31 @@ fn read_optional(input: &mut Input<'_>) -> Result<Option<String>, FormatError> {
     let bytes = input.take(length, "rows")?.to_vec();
     String::from_utf8(bytes).map(Some).map_err(|_| FormatError::Text)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::format::{BLOCK_HEADER_BYTES, BlockHeader, Footer, SegmentHeader};
+
+    proptest! {
+        /// Bytes of a hostile file come this far only with a checksum that holds, and even then do no harm.
+        #[test]
+        fn any_bytes_decode_or_are_an_error(tag in 0u8..20, bytes: Vec<u8>) {
+            let record = [&[tag], bytes.as_slice()].concat();
+            let mut relations = RelationMap::default();
+            let _ = relations.learn(&bytes);
+            let seen = glance(&mut Input::new(&record));
+            let _ = truncated_relations(&record);
+            let decoded = decode_record(&record, &relations);
+            prop_assert!(decoded.is_err() || seen.is_ok());
+            let _ = RelationMap::definitions(&bytes);
+            let _ = SegmentHeader::decode(&bytes);
+            let _ = Footer::decode(&bytes, 0);
+            let mut head = [0; BLOCK_HEADER_BYTES];
+            head.iter_mut().zip(&bytes).for_each(|(to, from)| *to = *from);
+            let _ = BlockHeader::decode(&head);
+        }
+    }
+}

@@ -79,8 +79,14 @@ impl FaultyDisk {
         }
     }
 
-    pub fn bytes(&self, path: &Path) -> Vec<u8> {
-        self.0.lock().unwrap().files[path].lock().unwrap().seen.clone()
+    /// The machine starts again, and nothing is left of what was not synced.
+    pub fn cut_power(&self) {
+        let state = self.0.lock().unwrap();
+        for content in state.files.values() {
+            let mut content = content.lock().unwrap();
+            content.pending.clear();
+            content.seen = content.durable.clone();
+        }
     }
 
     /// Alters a file behind everybody's back, durably.
@@ -90,10 +96,6 @@ impl FaultyDisk {
         change(&mut content.seen);
         content.durable = content.seen.clone();
         content.pending.clear();
-    }
-
-    pub fn paths(&self) -> Vec<PathBuf> {
-        self.0.lock().unwrap().files.keys().cloned().collect()
     }
 
     /// Counts an operation that changes something; an error where it must not happen. The count at which the

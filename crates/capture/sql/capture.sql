@@ -57,7 +57,7 @@ BEGIN
         PERFORM postgres_test_replay.send_gap(format('%s of %s could not be described: %s', event, tag, SQLERRM), SQLSTATE);
     END;
     IF content IS NOT NULL THEN
-        PERFORM pg_logical_emit_message(true, 'postgres_test_replay', content);
+        PERFORM postgres_test_replay.send(content);
     END IF;
     IF event <> 'ddl_command_end' THEN
         RETURN true;

@@ -43,7 +43,7 @@ REVOKE ALL ON FUNCTION postgres_test_replay.send_rows(oid) FROM PUBLIC;
 CREATE FUNCTION postgres_test_replay.send_batch(target text, names json, is_first boolean, batch text) RETURNS void
 LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM pg_logical_emit_message(true, 'postgres_test_replay', postgres_test_replay.seal(json_build_object(
+    PERFORM postgres_test_replay.send(postgres_test_replay.seal(json_build_object(
         'v', 1, 'event', 'rows', 'relation', target, 'columns', names, 'first', is_first,
         'rows', ('[' || batch || ']')::json)));
 END $$;

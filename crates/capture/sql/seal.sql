@@ -17,12 +17,24 @@ BEGIN
 END $$;
 REVOKE ALL ON FUNCTION postgres_test_replay.seal(json) FROM PUBLIC;
 
+-- Sends a message, and after it an empty one. pgoutput orders a message by the end of its WAL record, a row by
+-- the beginning of its own. Where the two lie in different subtransactions and the one record follows the other,
+-- both have the same LSN and come in any order: a row could come before the table that it is in. The empty message
+-- keeps them apart. Whoever reads the stream drops it; were it to come late itself, nothing depends on it.
+CREATE FUNCTION postgres_test_replay.send(content bytea) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_logical_emit_message(true, 'postgres_test_replay', content);
+    PERFORM pg_logical_emit_message(true, 'postgres_test_replay', '');
+END $$;
+REVOKE ALL ON FUNCTION postgres_test_replay.send(bytea) FROM PUBLIC;
+
 -- Says in the stream that something is missing at this place. Swallows its own failure: what is left then is
 -- the fingerprint of the catalog that checkpoints compare.
 CREATE FUNCTION postgres_test_replay.send_gap(cause text, state text) RETURNS void
 LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM pg_logical_emit_message(true, 'postgres_test_replay', postgres_test_replay.seal(json_build_object(
+    PERFORM postgres_test_replay.send(postgres_test_replay.seal(json_build_object(
         'v', 1, 'event', 'gap', 'reason', cause, 'statement', left(current_query(), 10000), 'sqlstate', state)));
 EXCEPTION WHEN OTHERS THEN
     NULL;

@@ -295,7 +295,8 @@ impl Assembler {
             self.push(Change::Message(message.into()), steps);
         } else if let Some(token) = MarkerToken::from_content(&message.content) {
             steps.push(Step::Marker { token, lsn: message.lsn });
-        } else {
+        } else if !message.content.is_empty() {
+            // An empty one only keeps the LSN of ours below that of the next row (`send` in `sql/seal.sql`).
             match self.schema_events.read(&message.content, xid) {
                 Reading::Change(change) => self.push(change, steps),
                 Reading::Remembered => {}

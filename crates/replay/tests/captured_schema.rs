@@ -21,7 +21,7 @@ const STEPS: &[&str] = &[
     "CREATE TABLE orders (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, item int REFERENCES item, at timestamptz DEFAULT now())",
     "INSERT INTO orders (item) SELECT id FROM item WHERE id < 5",
     "ALTER TABLE item ADD added timestamptz NOT NULL DEFAULT now()",
-    "BEGIN; ALTER TABLE item ADD lucky float8 DEFAULT random(); ALTER TABLE item RENAME price TO cost; UPDATE item SET name = upper(name), cost = 7 WHERE id = 3; COMMIT",
+    "BEGIN; ALTER TABLE item RENAME price TO cost; ALTER TABLE item ADD lucky float8 DEFAULT random(); UPDATE item SET name = upper(name), cost = 7 WHERE id = 3; COMMIT",
     "CREATE VIEW dear AS SELECT * FROM item WHERE cost > 10; CREATE INDEX ON item (cost); CREATE TYPE mood AS ENUM ('sad', 'happy')",
     "ALTER TABLE note ADD m mood DEFAULT 'sad'; INSERT INTO note VALUES ('second', 'happy')",
     "CREATE FUNCTION f(int) RETURNS int LANGUAGE sql AS 'SELECT $1 + 1'; CREATE TABLE copied AS SELECT id, random() AS r FROM item",

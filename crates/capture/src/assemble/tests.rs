@@ -168,6 +168,14 @@ fn a_signed_schema_event_is_a_change_and_a_forged_one_is_counted() {
 }
 
 #[test]
+fn an_empty_message_of_ours_is_neither_a_change_nor_forged() {
+    let mut assembler = assembler(0);
+    let messages = vec![begin(16), message(true, 8, OUR_SCHEMA, ""), commit(16, 32)];
+    assert_eq!(outline(&steps(&mut assembler, messages)), "passed 0/20");
+    assert_eq!(assembler.ignored().count, 0);
+}
+
+#[test]
 fn what_breaks_the_protocol_is_refused() {
     let refused = |before: Vec<PgOutput>, message: PgOutput| {
         let mut assembler = assembler(0);

@@ -10,6 +10,10 @@
 //! (`convert_to(.., 'UTF8')`; `pg_logical_emit_message` takes `bytea`). `"v"` is the version, 1. A field that
 //! is missing or `null` reads as empty; unknown fields are kept in the log as details.
 //!
+//! After each comes an empty one with the same prefix, which carries nothing: pgoutput orders a message by the end of
+//! its WAL record and a row by the beginning of its own, so that a row in another subtransaction just behind the
+//! message would tie with it. The empty record keeps the message's LSN below that of the row.
+//!
 //! A schema event:
 //!
 //! | key | what it is |

@@ -8,7 +8,7 @@ use crate::format::FormatError;
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// A file operation failed.
-    #[error("cannot {operation} {}", path.display())]
+    #[error("cannot {operation} {}: {source}", path.display())]
     File {
         /// What was tried, as a verb.
         operation: &'static str,
@@ -52,7 +52,7 @@ pub enum LogError {
     Damaged(#[from] Damage),
     /// SQLite failed on the index, which can always be rebuilt.
     #[error(
-        "the index {} failed; if it stays so, stop the listener, delete the file, and it is rebuilt from the \
+        "the index {} failed ({source}); if it stays so, stop the listener, delete the file, and it is rebuilt from the \
          segments at the next start",
         path.display()
     )]

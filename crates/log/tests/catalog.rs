@@ -1,4 +1,5 @@
 //! The catalog keeps its promises, also with several users at once.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod support;
 
@@ -265,6 +266,22 @@ fn an_interrupted_move_is_visible() {
     assert_eq!(moves[1].outcome, Some(MoveOutcome::Interrupted));
     mover.catalog.interrupt_moves(mover.session.id).unwrap();
     assert_eq!(mover.catalog.moves(mover.session.id, 1).unwrap()[0].outcome, Some(MoveOutcome::Interrupted));
+}
+
+#[test]
+fn several_users_may_be_the_first() {
+    for _ in 0..20 {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("catalog.sqlite");
+        std::thread::scope(|scope| {
+            for _ in 0..6 {
+                scope.spawn(|| {
+                    Catalog::open(&path).unwrap().ensure_default_session("shop", "replica").unwrap()
+                });
+            }
+        });
+        assert_eq!(Catalog::open(&path).unwrap().sessions().unwrap().len(), 1);
+    }
 }
 
 #[test]

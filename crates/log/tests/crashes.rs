@@ -2,6 +2,7 @@
 //!
 //! The disk is one in memory that forgets or tears what was not synced. The index is a real SQLite file; it is
 //! written only after the segment is durable, so it may be kept, or lost as a whole, but never be ahead.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod support;
 

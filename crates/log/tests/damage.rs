@@ -1,4 +1,5 @@
 //! Altered, missing and truncated bytes are always noticed, and never cut away in silence.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod support;
 

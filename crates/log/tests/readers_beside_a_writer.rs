@@ -1,4 +1,5 @@
 //! Readers see a whole, growing prefix of history while a writer appends, seals, and is killed.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod support;
 

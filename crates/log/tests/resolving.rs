@@ -1,4 +1,5 @@
 //! Every form of a position, and its edges.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod support;
 

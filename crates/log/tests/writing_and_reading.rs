@@ -1,4 +1,5 @@
 //! What is written is read, whole and in order, by whoever reads it and whatever form the segments have.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod support;
 

@@ -62,7 +62,7 @@ pub enum CatalogError {
         reason: &'static str,
     },
     /// The file cannot be used.
-    #[error("cannot open {}", path.display())]
+    #[error("cannot open {}: {source}", path.display())]
     File {
         /// The catalog.
         path: PathBuf,
@@ -78,7 +78,7 @@ pub enum CatalogError {
         found: i64,
     },
     /// SQLite failed.
-    #[error("the catalog {} failed; check that its disk has space and the file is writable, else put it back from a copy", path.display())]
+    #[error("the catalog {} failed ({source}); check that its disk has space and the file is writable, else put it back from a copy", path.display())]
     Database {
         /// The catalog.
         path: PathBuf,

@@ -86,7 +86,7 @@ impl Log {
             return Ok(0);
         }
         if query.table.is_none() && query.operations.is_empty() {
-            return Ok(query.until.entry_index - query.since.entry_index);
+            return Ok(query.until.entry_index.saturating_sub(query.since.entry_index));
         }
         let whole = range.start.div_ceil(CHUNK)..range.end / CHUNK;
         if whole.start >= whole.end {

@@ -243,7 +243,10 @@ impl Writer {
             tally.count(relations.table(known), operation);
             relations.id(known)
         });
-        encoded.map_err(|error| LogError::Refused(format!("a change cannot be written: {error}")))?;
+        if let Err(error) = encoded {
+            // Half a record must not stay.
+            return self.guard(Err(LogError::Refused(format!("a change cannot be written: {error}"))));
+        }
         let added = (self.current.records.len() - start) as u64;
         if added > MAX_RECORD_BYTES {
             return Err(self.refuse_size(change, added));

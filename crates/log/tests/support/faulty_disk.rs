@@ -195,7 +195,7 @@ impl Disk for FaultyDisk {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let crashes = self.operate()?;
         let mut state = self.0.lock().unwrap();
-        if !crashes || state.operations % 2 == 0 {
+        if !crashes || state.operations.is_multiple_of(2) {
             let content = state.files.remove(from).ok_or(io::ErrorKind::NotFound)?;
             state.files.insert(to.to_owned(), content);
         }

@@ -33,6 +33,29 @@ BEGIN
 END $$;
 REVOKE ALL ON FUNCTION postgres_test_replay.unsent_roles() FROM PUBLIC;
 
+-- The number of the message of this transaction that carried the string which the client sent; NULL where none did,
+-- and then the message `number` is remembered as the one. A script of many statements would else be written once
+-- for each of them. The memory is the transaction's, and a rollback to a savepoint takes it back together with the
+-- message. It is signed, because everybody may change a setting.
+CREATE FUNCTION postgres_test_replay.query_carrier(number integer) RETURNS integer
+LANGUAGE plpgsql AS $$
+DECLARE
+    remembered text := coalesce(current_setting('postgres_test_replay.query', true), '');
+    carrier integer := CASE WHEN remembered ~ '^[0-9]{1,9}:' THEN split_part(remembered, ':', 1)::integer END;
+    fingerprint text;
+BEGIN
+    SELECT encode(sha256(convert_to(concat_ws(':', secret, 'query', pg_current_xact_id()::xid,
+               extract(epoch FROM statement_timestamp()), current_query()), 'UTF8')), 'hex')
+      INTO STRICT fingerprint
+      FROM postgres_test_replay.configuration;
+    IF remembered = concat(carrier, ':', fingerprint) THEN
+        RETURN carrier;
+    END IF;
+    PERFORM set_config('postgres_test_replay.query', concat(number, ':', fingerprint), true);
+    RETURN NULL;
+END $$;
+REVOKE ALL ON FUNCTION postgres_test_replay.query_carrier(integer) FROM PUBLIC;
+
 -- Values that rows older than a column read. The ones of a constant default are the same everywhere; those of
 -- DEFAULT now() are not, and the catalog does not tell them apart.
 CREATE FUNCTION postgres_test_replay.describe_missing(relations oid[]) RETURNS json

@@ -11,6 +11,7 @@ DECLARE
     found_dropped json;
     found_rewrites json;
     in_script boolean;
+    carrier integer;
 BEGIN
     relations := '{}';
     rewritten := '{}';
@@ -60,9 +61,11 @@ BEGIN
     END IF;
 
     PERFORM set_config('postgres_test_replay.n', number::text, true);
+    carrier := postgres_test_replay.query_carrier(number);
     message := postgres_test_replay.seal(json_strip_nulls(json_build_object(
         'v', 1, 'event', event, 'tag', tag, 'n', number,
-        'query', coalesce(current_query(), ''), 'context', context,
+        'query', CASE WHEN carrier IS NULL THEN coalesce(current_query(), '') END, 'query_of', carrier,
+        'context', context,
         'session_user', session_user, 'current_user', caller, 'search_path', path,
         'statement_time', statement_timestamp()::text, 'pid', pg_backend_pid(), 'settings', settings,
         'objects', found_objects, 'dropped', found_dropped, 'rewrites', found_rewrites,

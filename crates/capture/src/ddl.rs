@@ -14,6 +14,8 @@ pub mod signature;
 pub mod split;
 pub mod tag;
 
+use std::collections::HashMap;
+
 use ptr_model::{
     AffectedObject, Change, DroppedObject, Environment, Gap, OUR_SCHEMA, RelationRows, SchemaChange,
     Statement, Xid,
@@ -31,12 +33,14 @@ pub struct SchemaEvents {
     secret: Option<Secret>,
     derivation: Derivation,
     dropped: Vec<DroppedObject>,
+    /// The strings of the client, by the number of the message that carried each.
+    sent: HashMap<u64, SentStatement>,
     /// The CREATE or ALTER EXTENSION whose script is running.
     extension: Option<SentStatement>,
 }
 
 /// What the client sent in one go: nothing else can share both.
-#[derive(PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 struct SentStatement {
     statement_time: String,
     query: String,
@@ -57,13 +61,20 @@ impl SchemaEvents {
     /// Believes what is signed with `secret`; without one nothing is believed.
     #[must_use]
     pub fn new(secret: Option<Secret>) -> Self {
-        Self { secret, derivation: Derivation::default(), dropped: Vec::new(), extension: None }
+        Self {
+            secret,
+            derivation: Derivation::default(),
+            dropped: Vec::new(),
+            sent: HashMap::new(),
+            extension: None,
+        }
     }
 
     /// Another transaction begins.
     pub fn begin(&mut self) {
         self.derivation = Derivation::default();
         self.dropped.clear();
+        self.sent.clear();
         self.extension = None;
     }
 
@@ -89,6 +100,9 @@ impl SchemaEvents {
     }
 
     fn schema(&mut self, mut event: SchemaEvent) -> Reading {
+        if let Err(gap) = self.resolve_query(&mut event) {
+            return Reading::Change(Change::Gap(gap));
+        }
         if event.event == EventKind::SqlDrop {
             // It stands just before the ddl_command_end of the same command, which then carries both.
             self.dropped.append(&mut event.dropped);
@@ -103,6 +117,32 @@ impl SchemaEvents {
         let by_script = self.is_by_script(&event, &statement);
         let is_entry = event.event == EventKind::DdlCommandEnd && !by_script && !concerns_us_only(&event);
         Reading::Change(Change::Schema(Box::new(schema_change(event, statement, is_entry))))
+    }
+
+    /// Puts the client's string in its place where an earlier message of the transaction carries it.
+    fn resolve_query(&mut self, event: &mut SchemaEvent) -> Result<(), Gap> {
+        let Some(carrier) = event.query_of else {
+            let sent =
+                SentStatement { statement_time: event.statement_time.clone(), query: event.query.clone() };
+            self.sent.insert(event.n, sent);
+            return Ok(());
+        };
+        match self.sent.get(&carrier) {
+            // Numbers are kept in a setting that the client can change; the time is not.
+            Some(sent) if sent.statement_time == event.statement_time => {
+                event.query.clone_from(&sent.query);
+                Ok(())
+            }
+            _ => Err(Gap {
+                reason: format!(
+                    "the statement of {} {} is in message {carrier} of its transaction, which did not arrive",
+                    event.event.name(),
+                    event.tag
+                ),
+                statement: None,
+                sqlstate: None,
+            }),
+        }
     }
 
     /// Whether an extension's script did this, which CREATE EXTENSION does again.

@@ -51,6 +51,51 @@ on_every_version! {
         assert_eq!(with_roles, [true, false, true, true]);
     }
 
+    async fn a_string_of_many_statements_is_sent_once(version) {
+        let primary = Primary::start(version).await;
+        let secret = primary.prepare().await.secret.unwrap();
+        let session = primary.session().await;
+        let script: String = (0..1000).map(|n| format!("CREATE TABLE t{n} (id int);")).collect();
+        let position = "SELECT pg_current_wal_insert_lsn()::text";
+        let before: String = session.query_one(position, &[]).await.unwrap().get(0);
+        session.batch_execute(&script).await.unwrap();
+        let written = format!("SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '{before}')::int8");
+        let written: i64 = session.query_one(&written, &[]).await.unwrap().get(0);
+        let (messages, _) = primary.messages(&secret).await;
+        assert_eq!(messages.len(), 1000);
+        assert_eq!(messages[0]["query"], script);
+        assert!(messages[1..].iter().all(|m| m["query"].is_null() && m["query_of"] == 1), "{}", messages[1]);
+        // With the string in each it would be more than 27 MB for the messages alone.
+        assert!(written < 15_000_000, "{written} bytes of WAL");
+    }
+
+    async fn a_string_whose_first_message_was_rolled_back_is_sent_again(version) {
+        let primary = Primary::start(version).await;
+        let secret = primary.prepare().await.secret.unwrap();
+        let session = primary.session().await;
+        let script = "BEGIN; SAVEPOINT s; CREATE TABLE a (); ROLLBACK TO s; CREATE TABLE b (); CREATE TABLE c (); COMMIT";
+        session.batch_execute(script).await.unwrap();
+        let caught = "DO $$ BEGIN
+            BEGIN CREATE TABLE d (); RAISE 'undone'; EXCEPTION WHEN OTHERS THEN NULL; END;
+            BEGIN CREATE TABLE e (); EXCEPTION WHEN OTHERS THEN NULL; END;
+            CREATE TABLE f (); COMMIT; CREATE TABLE g (); END $$";
+        session.batch_execute(caught).await.unwrap();
+        // A setting that somebody made up is not believed.
+        let forged = format!("BEGIN; SET postgres_test_replay.query = '1:{}'; CREATE TABLE h (); COMMIT", "0".repeat(64));
+        session.batch_execute(&forged).await.unwrap();
+        let (messages, _) = primary.messages(&secret).await;
+        let queries: Vec<(&Value, &Value, &Value)> = messages.iter().map(|m| (&m["n"], &m["query"], &m["query_of"])).collect();
+        let null = Value::Null;
+        assert_eq!(queries, [
+            (&json!(1), &json!(script), &null),
+            (&json!(2), &null, &json!(1)),
+            (&json!(1), &json!(caught), &null),
+            (&json!(2), &null, &json!(1)),
+            (&json!(1), &json!(caught), &null),
+            (&json!(1), &json!(forged), &null),
+        ]);
+    }
+
     async fn the_inner_statement_of_a_block_is_in_the_context(version) {
         let primary = Primary::start(version).await;
         let secret = primary.prepare().await.secret.unwrap();

@@ -21,7 +21,8 @@
 //! | `event` | `ddl_command_start`, `ddl_command_end`, `sql_drop` or `table_rewrite` |
 //! | `tag` | `tg_tag` |
 //! | `n` | number of the event in its transaction |
-//! | `query` | `current_query()`: the client's whole string |
+//! | `query` | `current_query()`: the client's whole string, in its first message of the transaction |
+//! | `query_of` | in its further ones, instead: the `n` of the message that carries the string |
 //! | `context` | `PG_CONTEXT` under `lc_messages = C`, our own frames included |
 //! | `session_user`, `current_user`, `search_path`, `settings`, `pid` | under what it ran |
 //! | `statement_time` | `statement_timestamp()` as text |
@@ -93,6 +94,8 @@ pub struct SchemaEvent {
     pub n: u64,
     #[serde(default, deserialize_with = "or_default")]
     pub query: String,
+    #[serde(default)]
+    pub query_of: Option<u64>,
     #[serde(default, deserialize_with = "or_default")]
     pub context: String,
     #[serde(default, deserialize_with = "or_default")]

@@ -54,6 +54,25 @@ fn what_was_dropped_goes_with_the_end_of_its_command() {
 }
 
 #[test]
+fn a_message_can_leave_its_query_to_an_earlier_one_of_the_same_statement_and_transaction() {
+    let mut events = SchemaEvents::new(Some(secret()));
+    let carrying = json!({"v": 1, "event": "ddl_command_end", "tag": "CREATE TABLE", "n": 1,
+        "statement_time": "x", "query": "create table a (); create table b ()"});
+    let referring = |carrier: u64, time: &str| {
+        json!({"v": 1, "event": "ddl_command_end", "tag": "CREATE TABLE", "n": 2, "statement_time": time,
+            "query_of": carrier})
+    };
+    schema(read(&mut events, carrying));
+    let change = schema(read(&mut events, referring(1, "x")));
+    assert_eq!(change.statement, Statement::Text("create table b ()".to_owned()));
+    let mut is_gap = |json| matches!(read(&mut events, json), Reading::Change(Change::Gap(_)));
+    assert!(is_gap(referring(7, "x")));
+    assert!(is_gap(referring(1, "y")));
+    events.begin();
+    assert!(matches!(read(&mut events, referring(1, "x")), Reading::Change(Change::Gap(_))));
+}
+
+#[test]
 fn what_an_extension_script_does_is_no_entry_but_the_extension_is() {
     let mut events = SchemaEvents::new(Some(secret()));
     let mut next = |event: &str, tag: &str| {

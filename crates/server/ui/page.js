@@ -139,7 +139,10 @@ function checkpoints(session) {
     const fixed = one.kind !== "manual";
     const go = element("button", { type: "button", onclick: (e) => act(e.target, "Going…", () => move({ checkpoint_id: one.id })) }, "Go here");
     const remove = element("button", { type: "button", "aria-label": `Delete checkpoint ${one.name}`,
-      onclick: (e) => act(e.target, "Deleting…", async () => { await call("DELETE", `/api/checkpoints/${one.id}`); await refresh(); }) }, "Delete");
+      onclick: (e) => confirm(`Delete checkpoint ${one.name}? The log keeps its history.`) && act(e.target, "Deleting…", async () => {
+        await call("DELETE", `/api/checkpoints/${one.id}`);
+        await refresh();
+      }) }, "Delete");
     return element("li", { class: `${fixed ? "fixed" : ""} ${here ? "here" : ""}` },
       element("b", {}, one.name, here ? " — the replica is here" : ""),
       element("p", {}, one.description || (fixed ? fixedText(one.kind) : time(one.created_at))),

@@ -6,27 +6,40 @@ use tokio::net::TcpListener;
 
 use crate::{
     api::router,
+    configuration::Address,
     service::{Service, ServiceError},
 };
 
 /// How long requests that are under way may take once the service is to end.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Listens where the configuration says, publishes the address in `run/service.json`, and serves until the
-/// service is shut down. Requests that are under way are finished.
+/// A socket where the configuration says. Requests wait in it until [`serve`] answers them.
+pub(crate) async fn bind(address: &Address) -> Result<TcpListener, ServiceError> {
+    TcpListener::bind((address.host.as_str(), address.port)).await.map_err(in_use(address))
+}
+
+fn in_use(address: &Address) -> impl Fn(std::io::Error) -> ServiceError {
+    move |error| {
+        ServiceError::precondition(
+            format!("cannot listen on {address}: {error}"),
+            "stop what listens there, or choose another port with --addr or SERVER_PORT",
+        )
+    }
+}
+
+/// Answers on the socket that was bound when the service was opened, publishes its address in
+/// `run/service.json`, and serves until the service is shut down. Requests that are under way are finished.
 ///
 /// # Errors
 /// The address cannot be used.
 pub async fn serve(service: Arc<Service>) -> Result<(), ServiceError> {
     let address = service.configuration().address.clone();
-    let in_use = |error: std::io::Error| {
-        ServiceError::precondition(
-            format!("cannot listen on {address}: {error}"),
-            "stop what listens there, or choose another port with --addr or SERVER_PORT",
-        )
+    let in_use = in_use(&address);
+    let listener = match service.take_socket() {
+        Some(listener) => listener,
+        None => bind(&address).await?,
     };
-    let listener = TcpListener::bind((address.host.as_str(), address.port)).await.map_err(in_use)?;
-    let bound = listener.local_addr().map_err(in_use)?;
+    let bound = listener.local_addr().map_err(&in_use)?;
     service.publish(bound.to_string())?;
     tracing::info!(address = %bound, "the API answers");
     let ended = service.shutdown_token().clone();

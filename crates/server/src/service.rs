@@ -22,6 +22,7 @@ mod history;
 mod moves;
 mod navigate;
 mod positions;
+mod readiness;
 mod roles;
 mod running;
 mod sessions;
@@ -40,7 +41,7 @@ use std::{
 
 use ptr_log::Catalog;
 use ptr_postgres::Dsn;
-use tokio::sync::broadcast;
+use tokio::{net::TcpListener, sync::broadcast};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use announce::{Announcement, Announcer};
@@ -64,6 +65,7 @@ use crate::{
     backups::Backups,
     configuration::{ApiToken, Configuration},
     resource::event::Event,
+    serve::bind,
 };
 
 /// The `application_name` of our sessions.
@@ -92,6 +94,8 @@ pub struct Service {
     tasks: TaskTracker,
     running: Mutex<Option<RunningFile>>,
     address: Mutex<Option<String>>,
+    /// Bound before anything is begun; [`crate::serve`] takes it.
+    socket: Mutex<Option<TcpListener>>,
     warnings: Mutex<Vec<String>>,
     /// Stands in for a data directory that is not there; removed with the service.
     _nowhere: Option<tempfile::TempDir>,
@@ -109,6 +113,11 @@ impl Service {
         role: Role,
         announcer: &Announcer,
     ) -> Result<Arc<Self>, ServiceError> {
+        // A port that is taken is told before anything is begun.
+        let socket = match role.serves() {
+            true => Some(bind(&configuration.address).await?),
+            false => None,
+        };
         let start = if role.makes_things() { Start::All } else { Start::Nothing };
         let Ends { input, output, embedded } = Ends::find(&configuration, start, announcer).await?;
         let nowhere = nowhere(&configuration, role)?;
@@ -133,6 +142,7 @@ impl Service {
             tasks: TaskTracker::new(),
             running: Mutex::default(),
             address: Mutex::default(),
+            socket: Mutex::new(socket),
             _nowhere: nowhere,
             capture_failure: Mutex::default(),
         });
@@ -142,6 +152,9 @@ impl Service {
 
     /// Starts what the role asks for.
     async fn start(self: &Arc<Self>, announcer: &Announcer) -> Result<(), ServiceError> {
+        if self.role != Role::Offline {
+            self.check_before_start(announcer).await?;
+        }
         for database in self.configuration.databases.clone() {
             if self.role.captures() {
                 self.set_up(&database, announcer).await?;
@@ -179,6 +192,11 @@ impl Service {
     #[must_use]
     pub fn subscribe(&self) -> broadcast::Receiver<Event> {
         self.events.subscribe()
+    }
+
+    /// The socket that the API is to answer on, once.
+    pub(crate) fn take_socket(&self) -> Option<TcpListener> {
+        lock(&self.socket).take()
     }
 
     /// Writes `run/service.json`: from here on other processes find this service at `address`.

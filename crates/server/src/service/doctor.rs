@@ -2,7 +2,9 @@
 
 use ptr_capture::doctor::{Finding, OutputOptions, Severity, check_output, check_primary, fix};
 
-use super::{Service, ServiceError};
+use ptr_postgres::{Dsn, SessionSettings, connect};
+
+use super::{APPLICATION_NAME, Service, ServiceError};
 use crate::resource::status::{Doctor, FindingAnswer};
 
 /// Space below which a full disk is near.
@@ -14,13 +16,7 @@ impl Service {
     /// # Errors
     /// Nothing can be checked at all.
     pub async fn doctor(&self) -> Result<Doctor, ServiceError> {
-        let mut findings = Vec::new();
-        for database in &self.configuration.databases {
-            match self.source_options(database) {
-                Ok(options) => findings.extend(check_primary(&options).await.into_iter().map(shown)),
-                Err(error) => findings.push(of_error("input", &error)),
-            }
-        }
+        let mut findings = self.look_at_input().await;
         findings.extend(self.look_at_output().await);
         findings.extend(self.check_disk());
         findings.sort_by_key(|finding| std::cmp::Reverse(rank(&finding.severity)));
@@ -45,18 +41,52 @@ impl Service {
         self.doctor().await
     }
 
-    async fn look_at_output(&self) -> Vec<FindingAnswer> {
-        let input = self.input().ok().map(|dsn| dsn.with_database(self.configuration.default_database()));
-        match self.output() {
-            Ok(output) => {
-                let options = OutputOptions { output: output.clone(), input };
-                check_output(&options).await.into_iter().map(shown).collect()
+    pub(super) async fn look_at_input(&self) -> Vec<FindingAnswer> {
+        let mut findings = Vec::new();
+        for database in &self.configuration.databases {
+            match self.source_options(database) {
+                Ok(options) => findings.extend(check_primary(&options).await.into_iter().map(shown)),
+                Err(error) => findings.push(of_error("input", &error)),
             }
-            Err(error) => vec![of_error("output", &error)],
         }
+        findings
     }
 
-    fn check_disk(&self) -> Vec<FindingAnswer> {
+    /// Against each captured database, because none of them may be the output.
+    pub(super) async fn look_at_output(&self) -> Vec<FindingAnswer> {
+        let output = match self.output() {
+            Ok(output) => output,
+            Err(error) => return vec![of_error("output", &error)],
+        };
+        let mut findings: Vec<FindingAnswer> = Vec::new();
+        for input in self.reachable_inputs().await {
+            let options = OutputOptions { output: output.clone(), input };
+            for finding in check_output(&options).await.into_iter().map(shown) {
+                if !findings.contains(&finding) {
+                    findings.push(finding);
+                }
+            }
+        }
+        findings
+    }
+
+    /// What the output is compared with; a primary that does not answer is a finding of its own, and then the
+    /// output is looked at alone.
+    async fn reachable_inputs(&self) -> Vec<Option<Dsn>> {
+        let mut inputs = Vec::new();
+        if let Ok(input) = self.input() {
+            for database in &self.configuration.databases {
+                let input = input.with_database(database);
+                if let Ok(connection) = connect(&input, &SessionSettings::named(APPLICATION_NAME)).await {
+                    connection.close().await;
+                    inputs.push(Some(input));
+                }
+            }
+        }
+        if inputs.is_empty() { vec![None] } else { inputs }
+    }
+
+    pub(super) fn check_disk(&self) -> Vec<FindingAnswer> {
         let root = self.configuration.data.root();
         let there = root.ancestors().find(|folder| folder.exists());
         let Some(Ok(space)) = there.map(rustix::fs::statvfs) else { return Vec::new() };

@@ -12,7 +12,7 @@ use ptr_replay::{
 
 use crate::{
     problem::{Code, Problem},
-    resource::position::PositionAnswer,
+    resource::{position::PositionAnswer, status::FindingAnswer},
 };
 
 /// Why an operation did not happen.
@@ -44,6 +44,9 @@ pub enum ServiceError {
         /// What to do.
         hint: String,
     },
+    /// The checks before the start found what must be mended first.
+    #[error("{}", list(.0))]
+    NotReady(Vec<FindingAnswer>),
     /// A position that does not read as one.
     #[error(transparent)]
     Expression(#[from] ExpressionError),
@@ -112,6 +115,15 @@ pub enum ServiceError {
     },
 }
 
+/// Every finding with its fix, a line each.
+fn list(findings: &[FindingAnswer]) -> String {
+    let lines = findings.iter().map(|finding| {
+        let FindingAnswer { title, meaning, fix, .. } = finding;
+        format!("\n- {title}: {meaning}\n  {fix}")
+    });
+    format!("nothing was started, because this must be mended first:{}", lines.collect::<String>())
+}
+
 fn describe(error: &tokio_postgres::Error) -> String {
     ServerError::of(error).map_or_else(|| error.to_string(), |error| error.to_string())
 }
@@ -142,6 +154,7 @@ impl ServiceError {
             Self::Usage { hint, .. } => Problem::new(Code::Usage, detail).with_hint(hint),
             Self::NotFound { hint, .. } => Problem::new(Code::NotFound, detail).with_hint(hint),
             Self::Precondition { hint, .. } => Problem::new(Code::Precondition, detail).with_hint(hint),
+            Self::NotReady(findings) => not_ready(findings, detail),
             Self::Expression(_) => Problem::new(Code::Usage, detail),
             Self::Resolve(error) => resolve_problem(error, detail),
             Self::Log(error) => log_problem(error, detail),
@@ -178,6 +191,17 @@ impl From<ServiceError> for Problem {
     fn from(error: ServiceError) -> Self {
         error.problem()
     }
+}
+
+fn not_ready(findings: &[FindingAnswer], detail: String) -> Problem {
+    let problem = Problem::new(Code::Precondition, detail)
+        .with("findings", serde_json::to_value(findings).unwrap_or_default());
+    let fixable: Vec<&str> =
+        findings.iter().filter(|finding| finding.fixable).map(|finding| finding.code.as_str()).collect();
+    if fixable.is_empty() {
+        return problem;
+    }
+    problem.with_hint(format!("postgres-test-replay doctor --fix mends {}", fixable.join(", ")))
 }
 
 fn resolve_problem(error: &ResolveError, detail: String) -> Problem {

@@ -12,7 +12,6 @@ use crate::{configuration::ReplicaIdentityPolicy, resource::navigation::Progress
 impl Service {
     /// Sets up the primary for a database and makes its log; does nothing that was done before.
     pub(super) async fn set_up(&self, database: &str, announcer: &Announcer) -> Result<(), ServiceError> {
-        self.refuse_one_place(database)?;
         let options = self.source_options(database)?;
         let (events, mut told) = mpsc::unbounded_channel();
         let forward = {
@@ -53,20 +52,6 @@ impl Service {
         Ok(options)
     }
 
-    /// Input and output must be two databases. The same place by another way is found by the checks on the servers.
-    fn refuse_one_place(&self, database: &str) -> Result<(), ServiceError> {
-        let (input, output) = (self.input()?.with_database(database), self.output()?);
-        if !input.same_place(output) {
-            return Ok(());
-        }
-        Err(ServiceError::precondition(
-            format!(
-                "INPUT_DSN and OUTPUT_DSN are the same database ({output}): replay would write into what is captured"
-            ),
-            "give OUTPUT_DSN another database or another server",
-        ))
-    }
-
     fn note_warnings(&self, database: &str, prepared: &PreparedSource) {
         if let SchemaCapture::Off { reason } = &prepared.schema_capture {
             self.warn(format!("schema changes of {database} are not captured: {reason}"));
@@ -94,7 +79,8 @@ fn table(name: &str) -> QualifiedName {
 fn announce(announcer: &Announcer, event: &SetupEvent) {
     match event {
         SetupEvent::Checking => announcer.step("checking the primary"),
-        SetupEvent::Warning { text } => announcer.warn(text),
+        // The checks before the start told it.
+        SetupEvent::Warning { .. } => {}
         SetupEvent::UndoingUnfinished => {
             announcer.step("removing what an interrupted set-up left on the primary")
         }

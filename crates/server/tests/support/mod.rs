@@ -15,8 +15,11 @@ use ptr_model::{
     Change, Column, Datum, Lsn, Oid, OldTuple, Relation, ReplicaIdentity, Timestamp, TransactionHeader,
     Tuple, Xid,
 };
-use ptr_server::{Announcer, Configuration, Role, Service, configuration::Sources, router};
+use ptr_server::{
+    Announcement, Announcer, Configuration, Problem, Role, Service, configuration::Sources, router,
+};
 use serde_json::Value;
+use tokio::sync::mpsc;
 use tower::ServiceExt;
 use uuid::Uuid;
 
@@ -28,8 +31,27 @@ pub struct Api {
 
 impl Api {
     pub async fn open(configuration: Configuration, role: Role) -> Self {
-        let service =
-            Service::open(configuration, role, &Announcer::silent()).await.expect("the service opens");
+        Self::open_aloud(configuration, role).await.0
+    }
+
+    /// Also gives what was announced.
+    pub async fn open_aloud(configuration: Configuration, role: Role) -> (Self, Vec<Announcement>) {
+        let (announcements, mut announced) = mpsc::unbounded_channel();
+        let announcer = Announcer::to(announcements);
+        let service = Service::open(configuration, role, &announcer).await.expect("the service opens");
+        let told = std::iter::from_fn(|| announced.try_recv().ok()).collect();
+        (Self::of(service), told)
+    }
+
+    /// Why a service does not start.
+    pub async fn refused(configuration: Configuration, role: Role) -> Problem {
+        match Service::open(configuration, role, &Announcer::silent()).await {
+            Ok(_) => panic!("the service starts"),
+            Err(error) => error.problem(),
+        }
+    }
+
+    fn of(service: Arc<Service>) -> Self {
         Self { router: router(Arc::clone(&service)), service }
     }
 
@@ -65,6 +87,8 @@ pub fn configuration(folder: &Path, variables: &[(&str, &str)]) -> Configuration
     let mut environment: BTreeMap<String, String> =
         variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     environment.insert("USER".into(), "nobody".into());
+    // Tests run side by side.
+    environment.entry("SERVER_ADDR".into()).or_insert_with(|| "127.0.0.1:0".into());
     let sources = Sources { environment, current_folder: folder.to_owned(), ..Sources::default() };
     Configuration::resolve(&sources).unwrap()
 }

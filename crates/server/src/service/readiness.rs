@@ -1,0 +1,100 @@
+//! What is looked at before a service starts work: doctor's checks, as far as they concern its role.
+//!
+//! Invariants: nothing is changed yet; an error refuses the start, with every finding and its fix; a server that
+//! cannot be reached is told as that, not as a finding.
+
+use ptr_log::DEFAULT_SESSION;
+use ptr_postgres::{ConnectError, Dsn, SessionSettings, connect, sqlstate::SqlState};
+use ptr_replay::session::{TargetState, inspect};
+
+use super::{APPLICATION_NAME, Announcer, Role, Service, ServiceError, blocking};
+use crate::resource::status::FindingAnswer;
+
+/// The finding that consent answers.
+const NOT_EMPTY: &str = "output_not_empty";
+
+/// The finding that stands against every role.
+const ONE_DATABASE: &str = "same_database";
+
+impl Service {
+    /// Refuses to start where something stands in the way, and tells what is not as it could be.
+    pub(super) async fn check_before_start(&self, announcer: &Announcer) -> Result<(), ServiceError> {
+        let mut findings = Vec::new();
+        if self.role.captures() {
+            for database in &self.configuration.databases {
+                reach(&self.input()?.with_database(database)).await?;
+            }
+            findings.extend(self.look_at_input().await);
+        }
+        if let Ok(output) = self.output() {
+            findings.extend(self.output_before_start(output, announcer).await?);
+        }
+        findings.extend(self.check_disk());
+        findings.dedup();
+        let (errors, others): (Vec<_>, Vec<_>) =
+            findings.into_iter().partition(|finding| finding.severity == "error");
+        for finding in others.iter().filter(|finding| finding.severity == "warning") {
+            announcer.warn(format!("{}: {}", finding.title, finding.meaning));
+        }
+        if errors.is_empty() { Ok(()) } else { Err(ServiceError::NotReady(errors)) }
+    }
+
+    async fn output_before_start(
+        &self,
+        output: &Dsn,
+        announcer: &Announcer,
+    ) -> Result<Vec<FindingAnswer>, ServiceError> {
+        match reach(output).await {
+            // Capture goes on without a replica.
+            Err(error) if self.role == Role::Listener => {
+                announcer.warn(format!("the output server is not looked at: {error}"));
+                return Ok(Vec::new());
+            }
+            reached => reached?,
+        }
+        let mut findings = self.look_at_output().await;
+        match self.role {
+            Role::Listener => findings.retain(|finding| finding.code == ONE_DATABASE),
+            Role::Up | Role::Ipc | Role::Offline => {
+                if self.may_be_replaced(output).await? {
+                    findings.retain(|finding| finding.code != NOT_EMPTY);
+                }
+            }
+        }
+        Ok(findings)
+    }
+
+    /// Whether what the output database holds is no reason to refuse: the user gave it up, or opened it, or it
+    /// holds nothing but parts of extensions.
+    async fn may_be_replaced(&self, output: &Dsn) -> Result<bool, ServiceError> {
+        if self.configuration.consent {
+            return Ok(true);
+        }
+        let catalog = self.catalog.clone();
+        let sessions = blocking(move || catalog.sessions()).await??;
+        let is_opened = sessions.iter().any(|session| {
+            session.name == DEFAULT_SESSION && session.open && session.target_database == output.database()
+        });
+        let is_foreign = || async {
+            Ok::<_, ServiceError>(matches!(
+                inspect(output, output.database()).await?,
+                TargetState::Foreign { .. }
+            ))
+        };
+        Ok(is_opened || !is_foreign().await?)
+    }
+}
+
+/// Whether a server lets us in. A database that is not there yet is made when it is needed.
+async fn reach(dsn: &Dsn) -> Result<(), ServiceError> {
+    match connect(dsn, &SessionSettings::named(APPLICATION_NAME)).await {
+        Ok(connection) => {
+            connection.close().await;
+            Ok(())
+        }
+        Err(ConnectError::LoginRefused { error, .. }) if error.sqlstate == SqlState::UNDEFINED_DATABASE => {
+            Ok(())
+        }
+        Err(error) => Err(error.into()),
+    }
+}

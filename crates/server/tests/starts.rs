@@ -1,0 +1,98 @@
+//! What keeps a service from starting, on real servers. The oracle is the primary's own catalog.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail anywhere")]
+
+mod support;
+
+use ptr_server::{Code, Role};
+use ptr_testkit::{ServerVersion, TestServer, TestServerOptions};
+use support::{Api, configuration};
+
+const DATABASE: &str = "shop";
+
+async fn primary() -> TestServer {
+    let primary = TestServer::start(ServerVersion::Debian15, TestServerOptions::default()).await;
+    primary.database(DATABASE).await;
+    primary.psql(DATABASE, "CREATE TABLE t (id int PRIMARY KEY)").await;
+    primary
+}
+
+/// How many things of ours are on the primary.
+async fn traces(primary: &TestServer) -> String {
+    let ours = "SELECT (SELECT count(*) FROM pg_replication_slots) + (SELECT count(*) FROM pg_publication)
+                + (SELECT count(*) FROM pg_event_trigger)";
+    primary.psql(DATABASE, ours).await.trim().to_owned()
+}
+
+/// The same database by another name of the machine.
+fn by_another_name(uri: &str) -> String {
+    let (there, other) =
+        if uri.contains("127.0.0.1") { ("127.0.0.1", "localhost") } else { ("localhost", "127.0.0.1") };
+    assert!(uri.contains(there), "{uri}");
+    uri.replacen(there, other, 1)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn input_and_output_that_are_one_database_by_two_names_are_refused_in_every_role() {
+    let primary = primary().await;
+    let input = primary.dsn(DATABASE).to_uri_with_password();
+    let output = by_another_name(&input);
+    let folder = tempfile::tempdir().unwrap();
+    let configuration = configuration(folder.path(), &[("INPUT_DSN", &input), ("OUTPUT_DSN", &output)]);
+    for role in [Role::Up, Role::Listener, Role::Ipc] {
+        let problem = Api::refused(configuration.clone(), role).await;
+        assert_eq!(problem.code, Code::Precondition, "{problem:?}");
+        assert!(problem.detail.contains("INPUT_DSN and OUTPUT_DSN are one database"), "{}", problem.detail);
+    }
+    assert_eq!(traces(&primary).await, "0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_that_stands_in_the_way_is_told_at_once_with_its_fix() {
+    let primary = primary().await;
+    primary
+        .psql(DATABASE, "SELECT pg_create_logical_replication_slot('postgres_test_replay', 'pgoutput')")
+        .await;
+    primary.database("full").await;
+    primary.psql("full", "CREATE TABLE theirs (x int)").await;
+    let (input, output) = (primary.dsn(DATABASE), primary.dsn("full"));
+    let folder = tempfile::tempdir().unwrap();
+    let dsns =
+        [("INPUT_DSN", &*input.to_uri_with_password()), ("OUTPUT_DSN", &*output.to_uri_with_password())];
+    let problem = Api::refused(configuration(folder.path(), &dsns), Role::Up).await;
+    assert_eq!(problem.code, Code::Precondition, "{problem:?}");
+    for expected in
+        ["a slot \"postgres_test_replay\" is there already", "pg_drop_replication_slot", "public.theirs"]
+    {
+        assert!(problem.detail.contains(expected), "{}", problem.detail);
+    }
+    assert_eq!(traces(&primary).await, "1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_does_not_answer_is_told_as_unreachable() {
+    let folder = tempfile::tempdir().unwrap();
+    let nobody = "postgres://nobody@127.0.0.1:1/none";
+    let dsns = [("INPUT_DSN", nobody), ("OUTPUT_DSN", nobody)];
+    let problem = Api::refused(configuration(folder.path(), &dsns), Role::Up).await;
+    assert_eq!(problem.code, Code::Unreachable, "{problem:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_that_is_taken_is_told_before_anything_is_changed() {
+    let primary = primary().await;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let (input, output) = (primary.dsn(DATABASE), primary.dsn("replica"));
+    let folder = tempfile::tempdir().unwrap();
+    let variables = [
+        ("INPUT_DSN", &*input.to_uri_with_password()),
+        ("OUTPUT_DSN", &*output.to_uri_with_password()),
+        ("SERVER_ADDR", &*address),
+    ];
+    let problem = Api::refused(configuration(folder.path(), &variables), Role::Up).await;
+    assert_eq!(problem.code, Code::Precondition, "{problem:?}");
+    assert!(problem.detail.contains(&address), "{}", problem.detail);
+    assert_eq!(traces(&primary).await, "0");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}

@@ -322,7 +322,7 @@ impl Catalog {
         }
     }
 
-    fn name_taken(&self, error: rusqlite::Error, name: &str) -> CatalogError {
+    pub(super) fn name_taken(&self, error: rusqlite::Error, name: &str) -> CatalogError {
         if is_taken(&error) {
             return CatalogError::NameTaken { what: "checkpoint", name: name.to_owned() };
         }

@@ -5,6 +5,7 @@
 
 mod checkpoint;
 mod error;
+mod history;
 mod moves;
 mod schema;
 mod sequences;

@@ -12,6 +12,7 @@ mod catalog;
 mod error;
 mod exclusive;
 mod facts;
+mod history;
 mod identity;
 mod marker;
 mod open_transactions;

@@ -7,37 +7,16 @@
 
 mod source_support;
 
-use ptr_capture::{
-    assemble::{Assembler, Step},
-    ddl::Secret,
-    decode::decode,
-};
-use ptr_model::{Change, Lsn, Timestamp};
+use ptr_capture::{assemble::Step, ddl::Secret};
+use ptr_model::Change;
 use source_support::Primary;
 
 const REPETITIONS: usize = 300;
 
 /// One word a change, by transaction, in the order in which the log would get them.
 async fn transactions(primary: &Primary, secret: Secret) -> Vec<Vec<&'static str>> {
-    let rows = primary
-        .session()
-        .await
-        .query(
-            "SELECT data FROM pg_logical_slot_peek_binary_changes($1, NULL, NULL,
-                'proto_version', '1', 'publication_names', $2, 'messages', 'true')",
-            &[&primary.options.slot, &primary.options.publication],
-        )
-        .await
-        .unwrap();
-    let mut assembler = Assembler::new(Lsn(0), Some(secret));
-    let mut steps = Vec::new();
-    for row in rows {
-        let message = decode(row.get::<_, Vec<u8>>(0).into()).unwrap();
-        assembler.take(message, Timestamp(0), &mut steps).unwrap();
-    }
-    assert_eq!(assembler.ignored().count, 0);
     let mut transactions = Vec::new();
-    for step in steps {
+    for step in primary.stream(&secret).await {
         match step {
             Step::Begin(_) => transactions.push(Vec::new()),
             Step::Change(change) => transactions.last_mut().unwrap().push(word(&change)),

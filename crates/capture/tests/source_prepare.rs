@@ -94,8 +94,7 @@ on_every_version! {
         assert_eq!(std::fs::read_to_string(view).unwrap().trim(), dice);
 
         // pg_restore, led by the list, makes the database without anything of ours.
-        primary.server.database("restored").await;
-        restore(&primary, &manifest, "restored").await;
+        primary.restore(&manifest, "restored").await;
         let restored = |sql: &'static str| primary.server.psql("restored", sql);
         assert_eq!(restored("SELECT count(*) FROM keyed").await.trim(), "100");
         assert_eq!(restored("SELECT count(*) FROM pg_event_trigger").await.trim(), "0");
@@ -233,15 +232,4 @@ on_every_version! {
         })
         .await;
     }
-}
-
-async fn restore(primary: &Primary, manifest: &Manifest, database: &str) {
-    let base = &primary.options.base_directory;
-    let mut command =
-        std::process::Command::new(primary.server.cluster().installation().program("pg_restore"));
-    primary.server.dsn(database).apply_to(&mut command);
-    command.args(["--exit-on-error", "--dbname", database, "-L"]);
-    command.arg(base.join(&manifest.restore_list)).arg(base.join(&manifest.dump));
-    let output = tokio::process::Command::from(command).output().await.unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

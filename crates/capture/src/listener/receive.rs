@@ -33,6 +33,10 @@ use crate::{
 
 /// Changes are handed on when this much has gathered, or nothing more is there to read.
 const BATCH_BYTES: usize = 256 * 1024;
+/// The server writes each change by itself. So many in a breath are a flood, of which a read should bring many.
+const FLOOD: u32 = 64;
+/// How long to let a flood gather in the socket's buffer.
+const BREATH: Duration = Duration::from_millis(1);
 /// A status that nobody waits for goes out, and state is published, this often at most.
 const PACE: Duration = Duration::from_millis(200);
 /// How long the end of a connection may wait for the disk before the server is left without a last word.
@@ -74,6 +78,8 @@ pub(super) struct Receiver<'a> {
     /// Messages not believed on connections before.
     ignored_before: u64,
     proof: Proof,
+    /// When we last looked, and the messages since.
+    looked: (Instant, u32),
 }
 
 /// The round trip of our marker, by which we know that the stream carries something.
@@ -113,6 +119,7 @@ impl<'a> Receiver<'a> {
             covered: Lsn::INVALID,
             ignored_before: status.borrow().progress.ignored_messages,
             proof: Proof { token: MarkerToken::random(), sent_before: None, seen: false },
+            looked: (Instant::now(), 0),
         }
     }
 
@@ -130,6 +137,7 @@ impl<'a> Receiver<'a> {
             AbortOnDropHandle::new(tokio::spawn(send_marker(options.dsn.clone(), self.proof.token)));
         let mut pace = ticker();
         loop {
+            self.breathe().await;
             self.take_buffered(options)?;
             if std::mem::take(&mut self.answer_now) {
                 self.send_status().await?;
@@ -160,6 +168,19 @@ impl<'a> Receiver<'a> {
         }
     }
 
+    /// Waits a moment when messages come faster than it pays to read one at a time.
+    async fn breathe(&mut self) {
+        let (since, messages) = self.looked;
+        let elapsed = since.elapsed();
+        if messages < FLOOD && elapsed < BREATH {
+            return;
+        }
+        if messages >= FLOOD && elapsed < BREATH * 2 {
+            tokio::time::sleep(BREATH).await;
+        }
+        self.looked = (Instant::now(), 0);
+    }
+
     /// Takes what is in memory already, as far as the batch has room.
     fn take_buffered(&mut self, options: &ListenerOptions) -> Result<(), ListenError> {
         while self.batch_bytes < BATCH_BYTES {
@@ -174,6 +195,7 @@ impl<'a> Receiver<'a> {
     fn take(&mut self, message: StreamMessage, options: &ListenerOptions) -> Result<(), ListenError> {
         match message {
             StreamMessage::Data { wal_end, sent_at, payload } => {
+                self.looked.1 += 1;
                 self.server_wal_end = self.server_wal_end.max(wal_end);
                 self.data(payload, sent_at)
             }

@@ -10,7 +10,10 @@ use std::{
 
 use ptr_log::{LogError, LogIdentity};
 use ptr_model::{Lsn, Timestamp};
-use tokio::sync::{mpsc::UnboundedReceiver, oneshot, watch};
+use tokio::sync::{
+    mpsc::{UnboundedReceiver, error::TryRecvError},
+    oneshot, watch,
+};
 
 use super::{
     TransactionLog,
@@ -20,6 +23,12 @@ use crate::assemble::Step;
 
 /// How long a commit waits at most for others to share its sync, while there is more to append.
 const GATHERING: Duration = Duration::from_millis(200);
+/// So many commits since the last sync are a flood: syncing each handful of them would cost more than all else.
+const FLOOD: u64 = 16;
+/// How long the commits of a flood gather.
+const FLOOD_GATHERING: Duration = Duration::from_millis(10);
+/// How long to look away while they do.
+const FLOOD_PAUSE: Duration = Duration::from_micros(500);
 /// How much the log may keep in memory before it is synced, commits waiting or not.
 const PENDING_BYTES: usize = 8 * 1024 * 1024;
 
@@ -72,8 +81,14 @@ impl WriterThread {
             let opened = Opened { identity: log.identity().clone(), head: log.head().lsn };
             durable_sender.send_modify(|durable| durable.lsn = opened.head);
             let durable = *durable_sender.borrow();
-            let writer =
-                Writer { durable, published: durable_sender, log, unsynced: None, commit_time: None };
+            let writer = Writer {
+                durable,
+                published: durable_sender,
+                log,
+                unsynced: None,
+                synced: 0,
+                commit_time: None,
+            };
             // Both are refused only when the listener was dropped, which then wants to know nothing.
             let _ = opened_sender.send(Ok(opened));
             let _ = result_sender.send(writer.run(batches));
@@ -103,6 +118,8 @@ struct Writer<L> {
     published: watch::Sender<Durable>,
     /// When the oldest thing that is not synced was committed.
     unsynced: Option<Instant>,
+    /// Transactions at the last sync.
+    synced: u64,
     /// Of the transaction that was begun last.
     commit_time: Option<Timestamp>,
 }
@@ -114,6 +131,7 @@ impl<L: TransactionLog> Writer<L> {
             while !self.is_overdue() {
                 match batches.try_recv() {
                     Ok(batch) => self.apply(batch)?,
+                    Err(TryRecvError::Empty) if self.gathers_a_flood() => thread::sleep(FLOOD_PAUSE),
                     Err(_) => break,
                 }
             }
@@ -126,6 +144,12 @@ impl<L: TransactionLog> Writer<L> {
     fn is_overdue(&self) -> bool {
         self.log.pending_bytes() >= PENDING_BYTES
             || self.unsynced.is_some_and(|since| since.elapsed() >= GATHERING)
+    }
+
+    /// Few commits are synced at once, for whoever waits for them; many wait a little for more.
+    fn gathers_a_flood(&self) -> bool {
+        self.durable.transactions - self.synced >= FLOOD
+            && self.unsynced.is_some_and(|since| since.elapsed() < FLOOD_GATHERING)
     }
 
     fn apply(&mut self, batch: Batch) -> Result<(), LogError> {
@@ -190,6 +214,7 @@ impl<L: TransactionLog> Writer<L> {
     fn sync(&mut self) -> Result<(), LogError> {
         if self.unsynced.take().is_some() {
             self.log.flush()?;
+            self.synced = self.durable.transactions;
             self.published.send_replace(self.durable);
         }
         Ok(())

@@ -7,6 +7,7 @@
 
 mod describe;
 mod dump;
+mod hold;
 pub(super) mod manifest;
 mod materialized;
 mod restore_list;
@@ -23,6 +24,7 @@ use super::{
     Doing, Progress, ServerFacts, SourceError, SourceOptions, SourceRecord, catalog::tables, record::replace,
 };
 use crate::sequences::sample_sequences;
+use hold::{Holding, hold};
 pub use manifest::Manifest;
 
 /// Where history begins, as the slot gave it.
@@ -32,6 +34,17 @@ pub(super) struct Beginning {
     pub(super) snapshot: String,
 }
 
+/// What came of taking the base image.
+pub(super) enum Taken {
+    /// It is there.
+    Image(Box<Manifest>),
+    /// These tables are not what the snapshot saw, so that it would not be the slot's beginning.
+    Overtaken {
+        /// Qualified and quoted.
+        tables: Vec<String>,
+    },
+}
+
 /// The folder while it is being written.
 pub(super) fn partial(directory: &Path) -> PathBuf {
     let mut name = directory.file_name().unwrap_or_default().to_owned();
@@ -39,25 +52,38 @@ pub(super) fn partial(directory: &Path) -> PathBuf {
     directory.with_file_name(name)
 }
 
-/// Takes the base image.
+/// Takes the base image. `observer` is a session outside the snapshot.
 pub(super) async fn take(
+    observer: &Connection,
     options: &SourceOptions,
     facts: &ServerFacts,
     record: &SourceRecord,
     beginning: &Beginning,
     progress: &dyn Progress,
-) -> Result<Manifest, SourceError> {
+) -> Result<Taken, SourceError> {
     let folder = partial(&options.base_directory);
     remove(&folder)?;
     fs::create_dir_all(&folder).map_err(SourceError::file(&folder))?;
 
     let connection = in_snapshot(options, &beginning.snapshot).await?;
-    let views = materialized::list(&connection).await?;
+    let held = match hold(&connection, observer, options, progress).await? {
+        Holding::Still(held) => held,
+        Holding::Overtaken(tables) => {
+            connection.close().await;
+            return Ok(Taken::Overtaken { tables });
+        }
+    };
     let tables = tables(&connection, facts.version).await?;
     let described = describe::database(&connection).await?;
     let sequences = sample_sequences(&connection).await.doing(|| "reading the sequences".to_owned())?;
+    let views = materialized::list(&connection).await?;
     let views = materialized::copy(&connection, views, &folder).await?;
-    dump::run(options, facts, &tables, &beginning.snapshot, &folder, progress).await?;
+    let dumped = dump::run(options, facts, &tables, &beginning.snapshot, &folder, progress).await;
+    if let Err(error) = dumped {
+        let wanted = held.wanted_by_others(observer).await?;
+        connection.close().await;
+        return if wanted.is_empty() { Err(error) } else { Ok(Taken::Overtaken { tables: wanted }) };
+    }
     connection.batch_execute("COMMIT").await.doing(|| "leaving the slot's snapshot".to_owned())?;
     connection.close().await;
     restore_list::write(options, facts, record, &folder).await?;
@@ -67,7 +93,7 @@ pub(super) async fn take(
     let json = serde_json::to_vec_pretty(&manifest).expect("a manifest has only string keys");
     replace(&path, &json).map_err(SourceError::file(&path))?;
     fs::rename(&folder, &options.base_directory).map_err(SourceError::file(&options.base_directory))?;
-    Ok(manifest)
+    Ok(Taken::Image(Box::new(manifest)))
 }
 
 /// A session that sees what the slot saw.

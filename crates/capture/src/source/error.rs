@@ -63,6 +63,17 @@ pub enum SourceError {
         /// Who holds it.
         holders: String,
     },
+    /// Tables changed their files each time when the base image was begun.
+    #[error(
+        "{tables}: truncated or rewritten each of the {attempts} times that the base image was begun; \
+         try again when no TRUNCATE, ALTER TABLE, REFRESH MATERIALIZED VIEW or VACUUM FULL runs on them"
+    )]
+    Overtaken {
+        /// Which ones.
+        tables: String,
+        /// How often it was tried.
+        attempts: u32,
+    },
     /// A file or folder of ours.
     #[error("{}: {source}", path.display())]
     File {

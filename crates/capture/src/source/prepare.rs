@@ -12,16 +12,14 @@ use uuid::Uuid;
 use super::{
     Manifest, NotedIdentity, Progress, SchemaCapture, ServerFacts, SetupEvent, SourceError, SourceOptions,
     SourceRecord, Step,
-    base::{self, Beginning},
     catalog::{Table, tables},
-    exclusive, identity, publication,
+    exclusive, history, identity, publication,
     publication::Scope,
     schema, slot, teardown,
 };
 use crate::{
     ddl::Secret,
     doctor::{self, Finding, Severity},
-    transport::ReplicationConnection,
 };
 
 /// What capture needs to begin, and what the user should know.
@@ -64,8 +62,7 @@ pub async fn prepare(
         teardown::undo(&connection, options, Some(&record), progress).await?;
     }
     let warnings = check(&connection, &facts, options, progress).await?;
-    let record = make(&connection, &facts, options, progress).await?;
-    let manifest = Manifest::load(&options.base_directory)?;
+    let (record, manifest) = make(&connection, &facts, options, progress).await?;
     progress.report(SetupEvent::Prepared { lsn: manifest.lsn });
     Ok(prepared(&record, manifest, warnings, false))
 }
@@ -148,7 +145,7 @@ async fn make(
     facts: &ServerFacts,
     options: &SourceOptions,
     progress: &dyn Progress,
-) -> Result<SourceRecord, SourceError> {
+) -> Result<(SourceRecord, Manifest), SourceError> {
     let path = &options.record_path;
     let before = tables(connection, facts.version).await?;
     let mut record = begin(facts, options, identity::note(&before));
@@ -182,9 +179,9 @@ async fn make(
     });
     publication::create(connection, &options.publication, &scope, facts.version, record.log_id).await?;
 
-    begin_history(connection, facts, options, &mut record, progress).await?;
+    let manifest = history::begin(connection, facts, options, &mut record, progress).await?;
     record.begin(Step::Complete, path)?;
-    Ok(record)
+    Ok((record, manifest))
 }
 
 fn begin(facts: &ServerFacts, options: &SourceOptions, identities: Vec<NotedIdentity>) -> SourceRecord {
@@ -222,35 +219,6 @@ fn scope(facts: &ServerFacts, tables: &[Table], options: &SourceOptions) -> Scop
     let published =
         tables.iter().filter(|table| table.is_owned && !table.is_partition && !table.would_break(options));
     Scope::Tables(published.map(|table| table.name.clone()).collect())
-}
-
-/// The slot and the base image belong together: a slot without its image is of no use.
-async fn begin_history(
-    connection: &Connection,
-    facts: &ServerFacts,
-    options: &SourceOptions,
-    record: &mut SourceRecord,
-    progress: &dyn Progress,
-) -> Result<(), SourceError> {
-    let path = &options.record_path;
-    let mut replication =
-        ReplicationConnection::connect(&options.dsn).await.map_err(|source| SourceError::Replication {
-            doing: "opening a replication connection".to_owned(),
-            source: Box::new(source),
-        })?;
-    exclusive::mark_slot_maker(&mut replication).await?;
-    record.begin(Step::Slot, path)?;
-    progress.report(SetupEvent::CreatingSlot { name: options.slot.clone() });
-    let created =
-        slot::create(connection, &mut replication, &options.slot, facts.version.major, progress).await?;
-    record.creation = Some(created.consistent_point);
-    record.begin(Step::Base, path)?;
-    progress.report(SetupEvent::SlotCreated { lsn: created.consistent_point });
-    let beginning = Beginning { lsn: created.consistent_point, snapshot: created.snapshot };
-    base::take(options, facts, record, &beginning, progress).await?;
-    // The snapshot lives as long as this connection.
-    drop(replication);
-    Ok(())
 }
 
 /// Checks that what set-up made is still there.

@@ -110,7 +110,9 @@ impl SourceRecord {
     /// # Errors
     /// [`SourceError::File`].
     pub fn begin(&mut self, step: Step, path: &Path) -> Result<(), SourceError> {
-        self.steps.push(step);
+        if !self.began(step) {
+            self.steps.push(step);
+        }
         self.save(path)
     }
 

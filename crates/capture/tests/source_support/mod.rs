@@ -4,11 +4,14 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
+use ptr_capture::assemble::{Assembler, Step};
 use ptr_capture::ddl::{Secret, signature::verify};
-use ptr_capture::source::{PreparedSource, SourceOptions, prepare};
-use ptr_model::Xid;
+use ptr_capture::decode::decode;
+use ptr_capture::source::{Manifest, PreparedSource, SourceOptions, prepare};
+use ptr_model::{Lsn, Timestamp, Xid};
 use ptr_postgres::{Connection, Dsn, SessionSettings, connect, programs::Installations};
 use ptr_testkit::{ServerVersion, TestServer, TestServerOptions};
 use serde_json::Value;
@@ -71,6 +74,48 @@ impl Primary {
 
     pub async fn prepare(&self) -> PreparedSource {
         prepare(&self.options, &()).await.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Makes a database of the base image, as a replica does it: `pg_restore`, led by the list.
+    pub async fn restore(&self, manifest: &Manifest, database: &str) {
+        self.server.database(database).await;
+        let base = &self.options.base_directory;
+        let mut command = Command::new(self.server.cluster().installation().program("pg_restore"));
+        self.server.dsn(database).apply_to(&mut command);
+        command.args(["--exit-on-error", "--dbname", database, "-L"]);
+        command.arg(base.join(&manifest.restore_list)).arg(base.join(&manifest.dump));
+        let output = tokio::process::Command::from(command).output().await.unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// `psql` on `shop`, for what is to happen inside set-up's own thread.
+    pub fn psql(&self) -> Command {
+        let mut command = Command::new(self.server.cluster().installation().program("psql"));
+        self.options.dsn.apply_to(&mut command);
+        command.args(["-XqAt", "-v", "ON_ERROR_STOP=1"]);
+        command
+    }
+
+    /// What the slot holds now, by transaction, as the log would get it.
+    pub async fn stream(&self, secret: &Secret) -> Vec<Step> {
+        let rows = self
+            .session()
+            .await
+            .query(
+                "SELECT data FROM pg_logical_slot_peek_binary_changes($1, NULL, NULL,
+                    'proto_version', '1', 'publication_names', $2, 'messages', 'true')",
+                &[&self.options.slot, &self.options.publication],
+            )
+            .await
+            .unwrap();
+        let mut assembler = Assembler::new(Lsn(0), Some(secret.clone()));
+        let mut steps = Vec::new();
+        for row in rows {
+            let message = decode(row.get::<_, Vec<u8>>(0).into()).unwrap();
+            assembler.take(message, Timestamp(0), &mut steps).unwrap();
+        }
+        assert_eq!(assembler.ignored().count, 0);
+        steps
     }
 
     /// Our messages in the slot, in order, each with a signature that holds; and how many others had our prefix.

@@ -1,6 +1,6 @@
 //! `pg_dump` in the slot's snapshot, by several processes.
 
-use std::{collections::VecDeque, path::Path, process::Stdio};
+use std::{collections::VecDeque, path::Path, process::Stdio, time::Duration};
 
 use ptr_model::OUR_SCHEMA;
 use tokio::{
@@ -15,6 +15,10 @@ pub(super) const FOLDER: &str = "dump";
 
 /// What `pg_dump --verbose` says when it begins a table, in the C locale.
 const BEGINS_TABLE: &str = "dumping contents of table \"";
+
+/// How long `pg_dump` may wait for its locks at most. Somebody who wants a table that we hold can stand between us and
+/// it: it waits for them, they for us, and we for it.
+const LOCK_WAIT: Duration = Duration::from_secs(30);
 
 pub(super) async fn run(
     options: &SourceOptions,
@@ -32,6 +36,7 @@ pub(super) async fn run(
         .args(["--format=directory", "--verbose", "--no-password", "--no-subscriptions"])
         .arg(format!("--jobs={}", options.jobs.max(1)))
         .arg(format!("--snapshot={snapshot}"))
+        .arg(format!("--lock-wait-timeout={}", options.lock_patience.min(LOCK_WAIT).as_millis().max(1)))
         .arg(format!("--exclude-schema={OUR_SCHEMA}"))
         .arg("--file")
         .arg(folder.join(FOLDER))

@@ -1,11 +1,14 @@
 //! Rows of materialised views: `pg_restore` would compute them anew, with other results (random(), now(), other
-//! rows since).
+//! rows since). `hold` keeps REFRESH away, whose rows an older snapshot would see.
 
 use std::path::Path;
 
 use futures_util::{StreamExt, pin_mut};
 use ptr_postgres::{Connection, QualifiedName, quote_identifier};
-use tokio::{fs::File, io::AsyncWriteExt};
+use tokio::{
+    fs::File,
+    io::{AsyncWriteExt, BufWriter},
+};
 
 use super::{
     super::{Doing, SourceError},
@@ -14,34 +17,25 @@ use super::{
 
 const FOLDER: &str = "materialized";
 
+/// Bytes written at a time.
+const BUFFER: usize = 1 << 20;
+
 const LIST: &str = "SELECT n.nspname::text, c.relname::text,
         ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a
                WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum)
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind = 'm' AND c.relispopulated ORDER BY c.oid";
 
-/// The materialised views that hold rows, each locked against REFRESH, whose rows an older snapshot would see.
+/// The materialised views that hold rows.
 pub(super) async fn list(connection: &Connection) -> Result<Vec<MaterializedView>, SourceError> {
     let rows = connection.query(LIST, &[]).await.doing(|| "listing the materialised views".to_owned())?;
-    let views: Vec<MaterializedView> = rows
-        .iter()
-        .enumerate()
-        .map(|(number, row)| MaterializedView {
-            schema: row.get(0),
-            name: row.get(1),
-            columns: row.get(2),
-            file: format!("{FOLDER}/{number}.copy"),
-        })
-        .collect();
-    for view in &views {
-        let name = name(view);
-        // The first statement on a relation locks it until the transaction ends; LOCK TABLE refuses views.
-        connection
-            .batch_execute(&format!("SELECT FROM {name} LIMIT 0"))
-            .await
-            .doing(|| format!("locking the materialised view {name}"))?;
-    }
-    Ok(views)
+    let views = rows.iter().enumerate().map(|(number, row)| MaterializedView {
+        schema: row.get(0),
+        name: row.get(1),
+        columns: row.get(2),
+        file: format!("{FOLDER}/{number}.copy"),
+    });
+    Ok(views.collect())
 }
 
 /// Writes their rows, in COPY's text format.
@@ -65,12 +59,15 @@ async fn copy_one(connection: &Connection, view: &MaterializedView, path: &Path)
     let statement = format!("COPY (SELECT {} FROM {}) TO STDOUT", columns.join(", "), name(view));
     let rows = connection.copy_out(&statement).await.doing(|| statement.clone())?;
     pin_mut!(rows);
-    let mut file = File::create(path).await.map_err(SourceError::file(path))?;
+    // The server sends row by row, and each write of a file is handed to another thread.
+    let file = File::create(path).await.map_err(SourceError::file(path))?;
+    let mut file = BufWriter::with_capacity(BUFFER, file);
     while let Some(chunk) = rows.next().await {
         let chunk = chunk.doing(|| statement.clone())?;
         file.write_all(&chunk).await.map_err(SourceError::file(path))?;
     }
-    file.sync_all().await.map_err(SourceError::file(path))
+    file.flush().await.map_err(SourceError::file(path))?;
+    file.get_ref().sync_all().await.map_err(SourceError::file(path))
 }
 
 fn name(view: &MaterializedView) -> QualifiedName {

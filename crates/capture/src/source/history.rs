@@ -1,0 +1,67 @@
+//! Where history begins: the slot, and the base image in its snapshot.
+//!
+//! They belong together: a slot without its image is of no use. Where a table was overtaken in between, so that the
+//! image would not be what the slot's changes build on, both are made anew.
+
+use super::{
+    Manifest, Progress, ServerFacts, SetupEvent, SourceError, SourceOptions, SourceRecord, Step,
+    base::{self, Beginning, Taken},
+    exclusive, slot,
+};
+use crate::transport::ReplicationConnection;
+use ptr_postgres::Connection;
+
+/// How often slot and image are made before set-up gives up.
+const ATTEMPTS: u32 = 5;
+
+/// Makes the slot and takes the base image.
+pub(super) async fn begin(
+    connection: &Connection,
+    facts: &ServerFacts,
+    options: &SourceOptions,
+    record: &mut SourceRecord,
+    progress: &dyn Progress,
+) -> Result<Manifest, SourceError> {
+    record.begin(Step::Slot, &options.record_path)?;
+    let mut overtaken = Vec::new();
+    for _ in 0..ATTEMPTS {
+        match attempt(connection, facts, options, record, progress).await? {
+            Taken::Image(manifest) => return Ok(*manifest),
+            Taken::Overtaken { tables } => overtaken = tables,
+        }
+        progress.report(SetupEvent::Warning {
+            text: format!(
+                "{} changed its files just when the base image was begun; beginning again",
+                overtaken.join(", ")
+            ),
+        });
+        slot::drop(connection, &options.slot).await?;
+    }
+    Err(SourceError::Overtaken { tables: overtaken.join(", "), attempts: ATTEMPTS })
+}
+
+async fn attempt(
+    connection: &Connection,
+    facts: &ServerFacts,
+    options: &SourceOptions,
+    record: &mut SourceRecord,
+    progress: &dyn Progress,
+) -> Result<Taken, SourceError> {
+    let mut replication =
+        ReplicationConnection::connect(&options.dsn).await.map_err(|source| SourceError::Replication {
+            doing: "opening a replication connection".to_owned(),
+            source: Box::new(source),
+        })?;
+    exclusive::mark_slot_maker(&mut replication).await?;
+    progress.report(SetupEvent::CreatingSlot { name: options.slot.clone() });
+    let created =
+        slot::create(connection, &mut replication, &options.slot, facts.version.major, progress).await?;
+    record.creation = Some(created.consistent_point);
+    record.begin(Step::Base, &options.record_path)?;
+    progress.report(SetupEvent::SlotCreated { lsn: created.consistent_point });
+    let beginning = Beginning { lsn: created.consistent_point, snapshot: created.snapshot };
+    let taken = base::take(connection, options, facts, record, &beginning, progress).await;
+    // The snapshot lives as long as this connection.
+    drop(replication);
+    taken
+}

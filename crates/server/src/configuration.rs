@@ -23,6 +23,7 @@ use ptr_postgres::Dsn;
 pub use address::Address;
 pub use error::ConfigurationError;
 pub use layers::Origin;
+pub(crate) use layout::database_of;
 pub use layout::{DATA_DIRECTORY_NAME, DataDirectory, find_data_directory};
 pub use report::{ConfigurationReport, SettingReport};
 pub use setting::Setting;

@@ -14,6 +14,7 @@ mod checkpoints;
 mod diff;
 mod doctor;
 mod dsn;
+mod earlier;
 mod embedded;
 mod entries;
 mod error;
@@ -23,6 +24,7 @@ mod moves;
 mod navigate;
 mod positions;
 mod readiness;
+mod renewal;
 mod roles;
 mod running;
 mod sessions;
@@ -152,19 +154,23 @@ impl Service {
 
     /// Starts what the role asks for.
     async fn start(self: &Arc<Self>, announcer: &Announcer) -> Result<(), ServiceError> {
-        if self.role != Role::Offline {
-            self.check_before_start(announcer).await?;
-        }
+        let told = match self.role {
+            Role::Offline => Vec::new(),
+            Role::Up | Role::Listener | Role::Ipc => self.check_before_start(announcer).await?,
+        };
         for database in self.configuration.databases.clone() {
             if self.role.captures() {
-                self.set_up(&database, announcer).await?;
+                self.set_earlier_aside(&database, announcer).await?;
+                self.set_up(&database, announcer, &told).await?;
                 self.start_listener(&database).await?;
             } else {
                 self.open_log(&database).await?;
             }
         }
+        self.open_earlier().await?;
         if self.role.serves() {
             self.ensure_default_session(announcer).await?;
+            self.renew_sessions(announcer).await?;
             self.start_watching();
         }
         Ok(())

@@ -101,18 +101,36 @@ impl DataDirectory {
     }
 }
 
-/// A database's name as one file name: what is not a letter, digit, `_` or `-` is written as `%XX`, so that
+/// A database's name as one file name: what is not a letter, digit, `_`, `-` or `@` is written as `%XX`, so that
 /// no name leaves its folder and no two names meet.
 fn file_name(database: &str) -> String {
     let mut name = String::with_capacity(database.len());
     for byte in database.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-') {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'@') {
             name.push(char::from(byte));
         } else {
             name.push_str(&format!("%{byte:02X}"));
         }
     }
     name
+}
+
+/// The database of a file name that was made for one; `None` for any other.
+#[must_use]
+pub(crate) fn database_of(name: &str) -> Option<String> {
+    let (mut bytes, mut rest) = (Vec::with_capacity(name.len()), name.bytes());
+    while let Some(byte) = rest.next() {
+        let byte = match byte {
+            b'%' => {
+                let mut digit = || char::from(rest.next()?).to_digit(16);
+                u8::try_from(digit()? * 16 + digit()?).ok()?
+            }
+            other => other,
+        };
+        bytes.push(byte);
+    }
+    let database = String::from_utf8(bytes).ok()?;
+    (file_name(&database) == name).then_some(database)
 }
 
 /// The nearest data directory at or above `folder`.
@@ -150,5 +168,11 @@ mod tests {
         let data = DataDirectory::at(Path::new("/data"));
         assert_eq!(data.log_of("../x"), Path::new("/data/log/%2E%2E%2Fx"));
         assert_ne!(data.log_of("a/b"), data.log_of("a%2Fb"));
+        for name in ["shop", "../x", "a%2Fb", "shop@20260501T123000.5Z", "größe"] {
+            assert_eq!(database_of(&file_name(name)).as_deref(), Some(name));
+        }
+        for foreign in ["a.b", "%2f", "%", "%C3"] {
+            assert_eq!(database_of(foreign), None);
+        }
     }
 }

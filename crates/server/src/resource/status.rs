@@ -31,6 +31,9 @@ pub struct Status {
     pub output: ServerStatus,
     /// Each captured database.
     pub databases: Vec<DatabaseStatus>,
+    /// Histories from before a set-up, by the names under which they can be read like captured databases.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<String>,
     /// The active session.
     pub session: Option<SessionAnswer>,
     /// What the user should know, such as capture without DDL.

@@ -160,7 +160,9 @@ impl Service {
         let missing =
             || ServiceError::not_found("checkpoint", name, "checkpoint list shows those that there are");
         if name.parse::<Uuid>().is_ok() && query.database.is_none() {
-            for captured in self.all_captured() {
+            let earlier = self.earlier().into_iter().map(|(name, _)| self.captured(Some(&name)));
+            let earlier: Vec<_> = earlier.collect::<Result<_, _>>()?;
+            for captured in self.all_captured().into_iter().chain(earlier) {
                 if let Some(found) = self.find_in(&captured, name).await? {
                     return Ok(found);
                 }

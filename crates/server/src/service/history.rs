@@ -39,7 +39,10 @@ impl Service {
                 "run postgres-test-replay up, or listener, which set up capture",
             ));
         }
-        let databases = self.configuration.databases.join(", ");
+        let earlier = known.keys().filter(|known| !self.is_configured(known)).map(String::as_str);
+        let configured = self.configuration.databases.iter().map(String::as_str);
+        let databases: Vec<&str> = configured.chain(earlier).collect();
+        let databases = databases.join(", ");
         Err(ServiceError::not_found(
             "captured database",
             name,
@@ -47,9 +50,9 @@ impl Service {
         ))
     }
 
-    /// All captured databases that have a log.
+    /// All databases to be captured that have a log; histories that were set aside must be named.
     pub(super) fn all_captured(&self) -> Vec<Arc<Captured>> {
         let known = self.captured.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        known.values().cloned().collect()
+        known.values().filter(|captured| self.is_configured(&captured.database)).cloned().collect()
     }
 }

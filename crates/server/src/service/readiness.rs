@@ -17,8 +17,12 @@ const NOT_EMPTY: &str = "output_not_empty";
 const ONE_DATABASE: &str = "same_database";
 
 impl Service {
-    /// Refuses to start where something stands in the way, and tells what is not as it could be.
-    pub(super) async fn check_before_start(&self, announcer: &Announcer) -> Result<(), ServiceError> {
+    /// Refuses to start where something stands in the way, and tells what is not as it could be: those warnings
+    /// are returned.
+    pub(super) async fn check_before_start(
+        &self,
+        announcer: &Announcer,
+    ) -> Result<Vec<String>, ServiceError> {
         let mut findings = Vec::new();
         if self.role.captures() {
             for database in &self.configuration.databases {
@@ -33,10 +37,11 @@ impl Service {
         findings.dedup();
         let (errors, others): (Vec<_>, Vec<_>) =
             findings.into_iter().partition(|finding| finding.severity == "error");
-        for finding in others.iter().filter(|finding| finding.severity == "warning") {
-            announcer.warn(format!("{}: {}", finding.title, finding.meaning));
-        }
-        if errors.is_empty() { Ok(()) } else { Err(ServiceError::NotReady(errors)) }
+        let warnings = others.iter().filter(|finding| finding.severity == "warning");
+        let told: Vec<String> =
+            warnings.map(|finding| format!("{}: {}", finding.title, finding.meaning)).collect();
+        told.iter().for_each(|text| announcer.warn(text));
+        if errors.is_empty() { Ok(told) } else { Err(ServiceError::NotReady(errors)) }
     }
 
     async fn output_before_start(

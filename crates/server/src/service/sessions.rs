@@ -64,7 +64,7 @@ impl Service {
     }
 
     /// Makes a session's database at CREATION.
-    async fn make_database(
+    pub(super) async fn make_database(
         &self,
         session: &Session,
         consent: Consent,
@@ -111,8 +111,11 @@ impl Service {
     }
 
     /// Makes a session's database where it is not there. One that the user opened is the user's.
-    async fn heal(&self, session: &Session, announcer: &Announcer) -> Result<(), ServiceError> {
-        if session.open || self.cursor_of(session).await?.is_some() {
+    pub(super) async fn heal(&self, session: &Session, announcer: &Announcer) -> Result<(), ServiceError> {
+        if session.open
+            || self.cursor_of(session).await?.is_some()
+            || self.held_earlier(session).await?.is_some()
+        {
             return Ok(());
         }
         announcer.step(format!("making the replica in database {}", session.target_database));
@@ -153,7 +156,7 @@ impl Service {
 
     /// A session's database, as replay needs to know it.
     pub(super) fn session_database(&self, session: &Session) -> Result<SessionDatabase, ServiceError> {
-        let manifest = Manifest::read(&self.configuration.data.base_of(&session.database))?;
+        let manifest = self.manifest_of(session)?;
         Ok(SessionDatabase {
             output: self.output()?.clone(),
             name: session.target_database.clone(),
@@ -163,9 +166,28 @@ impl Service {
         })
     }
 
+    /// The base image of the session's history, which must be the log's.
+    fn manifest_of(&self, session: &Session) -> Result<Manifest, ServiceError> {
+        let directory = self.configuration.data.base_of(&session.database);
+        let manifest = Manifest::read(&directory)?;
+        match self.captured(Some(&session.database)) {
+            Ok(captured) if captured.log.identity().log_id != manifest.log_id => {
+                Err(ServiceError::precondition(
+                    format!(
+                        "{} is the base image of another history than the log of {}",
+                        directory.display(),
+                        session.database
+                    ),
+                    "put the folder back that belongs to this log, or choose another data directory",
+                ))
+            }
+            _ => Ok(manifest),
+        }
+    }
+
     /// The template that a session's database is made from.
     pub(super) fn template_of(&self, session: &Session) -> Result<String, ServiceError> {
-        let manifest = Manifest::read(&self.configuration.data.base_of(&session.database))?;
+        let manifest = self.manifest_of(session)?;
         Ok(template_name(&manifest.database.name, manifest.log_id))
     }
 
@@ -203,12 +225,19 @@ impl Service {
         }
     }
 
-    /// What the session's database says about itself; `None` where it is not there.
+    /// What the session's database says about itself; `None` where it is not there, or is of another history.
     pub(crate) async fn cursor_of(&self, session: &Session) -> Result<Option<Cursor>, ServiceError> {
         match inspect(self.output()?, &session.target_database).await? {
-            TargetState::Ours(cursor) => Ok(Some(cursor)),
+            TargetState::Ours(cursor) => Ok(self.is_present(session, &cursor).then_some(cursor)),
             TargetState::Absent | TargetState::Empty | TargetState::Foreign { .. } => Ok(None),
         }
+    }
+
+    /// Whether a position is one of the log that the session replays.
+    pub(super) fn is_present(&self, session: &Session, cursor: &Cursor) -> bool {
+        // Without a log there is nothing that it could be mixed with.
+        self.captured(Some(&session.database))
+            .map_or(true, |captured| captured.log.identity().log_id == cursor.log_id)
     }
 
     pub(super) async fn ordinal_of(&self, session: &Session) -> Result<Option<u64>, ServiceError> {

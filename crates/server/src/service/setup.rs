@@ -1,8 +1,9 @@
 //! From a configured database to one that is captured, and from a captured one to a default session.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use ptr_capture::source::{PreparedSource, SchemaCapture, SetupEvent, SourceOptions, prepare};
+use ptr_log::{Log, LogIdentity};
 use ptr_postgres::QualifiedName;
 use tokio::sync::mpsc;
 
@@ -10,15 +11,23 @@ use super::{Announcement, Announcer, Service, ServiceError, blocking};
 use crate::{configuration::ReplicaIdentityPolicy, resource::navigation::Progress};
 
 impl Service {
-    /// Sets up the primary for a database and makes its log; does nothing that was done before.
-    pub(super) async fn set_up(&self, database: &str, announcer: &Announcer) -> Result<(), ServiceError> {
+    /// Sets up the primary for a database and makes its log; does nothing that was done before, and tells no
+    /// warning a second time that the checks before told.
+    pub(super) async fn set_up(
+        &self,
+        database: &str,
+        announcer: &Announcer,
+        told: &[String],
+    ) -> Result<(), ServiceError> {
         let options = self.source_options(database)?;
-        let (events, mut told) = mpsc::unbounded_channel();
+        let (events, mut happened) = mpsc::unbounded_channel();
         let forward = {
-            let announcer = announcer.clone();
+            let (announcer, already) = (announcer.clone(), told.to_owned());
             tokio::spawn(async move {
-                while let Some(event) = told.recv().await {
-                    announce(&announcer, &event);
+                while let Some(event) = happened.recv().await {
+                    if !matches!(&event, SetupEvent::Warning { text } if already.contains(text)) {
+                        announce(&announcer, &event);
+                    }
                 }
             })
         };
@@ -30,12 +39,7 @@ impl Service {
         self.note_warnings(database, &prepared);
         let directory = self.configuration.data.log_of(database);
         let identity = prepared.identity;
-        blocking(move || match directory.join("log.json").exists() {
-            true => Ok(()),
-            false => ptr_log::create(&directory, &identity),
-        })
-        .await??;
-        Ok(())
+        blocking(move || log_of(&directory, &identity)).await?
     }
 
     /// What set-up and teardown are told.
@@ -70,6 +74,20 @@ impl Service {
     }
 }
 
+/// Makes the log that the set-up asks for; one that is there must be it.
+fn log_of(directory: &Path, identity: &LogIdentity) -> Result<(), ServiceError> {
+    if !directory.join("log.json").exists() {
+        return Ok(ptr_log::create(directory, identity)?);
+    }
+    if Log::open(directory)?.identity().log_id == identity.log_id {
+        return Ok(());
+    }
+    Err(ServiceError::precondition(
+        format!("{} holds the log of another set-up of {:?}", directory.display(), identity.database),
+        format!("move {} out of the data directory and start again", directory.display()),
+    ))
+}
+
 /// `schema.table`, or a table of `public`.
 fn table(name: &str) -> QualifiedName {
     let (schema, table) = name.split_once('.').unwrap_or(("public", name));
@@ -79,8 +97,7 @@ fn table(name: &str) -> QualifiedName {
 fn announce(announcer: &Announcer, event: &SetupEvent) {
     match event {
         SetupEvent::Checking => announcer.step("checking the primary"),
-        // The checks before the start told it.
-        SetupEvent::Warning { .. } => {}
+        SetupEvent::Warning { text } => announcer.warn(text),
         SetupEvent::UndoingUnfinished => {
             announcer.step("removing what an interrupted set-up left on the primary")
         }

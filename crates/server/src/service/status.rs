@@ -43,6 +43,7 @@ impl Service {
             input,
             output,
             databases,
+            earlier: self.earlier().into_iter().map(|(name, _)| name).collect(),
             session,
             warnings: lock(&self.warnings).clone(),
         }

@@ -1,0 +1,198 @@
+//! A primary that is set up again begins another history, and the earlier one stays. The oracle is SQL on both
+//! servers.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail anywhere")]
+
+mod support;
+
+use std::time::Duration;
+
+use axum::http::{Method, StatusCode};
+use ptr_server::{Announcement, Code, Configuration, Role};
+use ptr_testkit::{ClusterRole, ServerVersion, TestServer, TestServerOptions, wait_until};
+use serde_json::{Value, json};
+use support::{Api, configuration};
+use tempfile::TempDir;
+
+const DATABASE: &str = "shop";
+const REPLICA: &str = "replica";
+
+struct World {
+    primary: TestServer,
+    replica: TestServer,
+    configuration: Configuration,
+    _folder: TempDir,
+}
+
+impl World {
+    async fn new() -> Self {
+        let primary = TestServer::start(ServerVersion::Debian15, TestServerOptions::default()).await;
+        let options = TestServerOptions { role: ClusterRole::Replica, ..TestServerOptions::default() };
+        let replica = TestServer::start(ServerVersion::Debian15, options).await;
+        primary.database(DATABASE).await;
+        primary
+            .psql(DATABASE, "CREATE TABLE t (id serial PRIMARY KEY, v text); INSERT INTO t (v) VALUES ('a')")
+            .await;
+        let folder = tempfile::tempdir().unwrap();
+        let input = primary.dsn(DATABASE).to_uri_with_password();
+        let output = replica.dsn(REPLICA).to_uri_with_password();
+        let configuration = configuration(folder.path(), &[("INPUT_DSN", &input), ("OUTPUT_DSN", &output)]);
+        Self { primary, replica, configuration, _folder: folder }
+    }
+
+    async fn up(&self) -> (Api, Vec<String>) {
+        let (api, announced) = Api::open_aloud(self.configuration.clone(), Role::Up).await;
+        wait_until("the listener streams", Duration::from_secs(30), async || {
+            api.get("/api/status").await["databases"][0]["listener"]["state"] == "streaming"
+        })
+        .await;
+        let told = announced.into_iter().filter_map(|announcement| match announcement {
+            Announcement::Step(text) | Announcement::Warning(text) => Some(text),
+            Announcement::Progress(_) => None,
+        });
+        (api, told.collect())
+    }
+
+    async fn teardown(&self) -> Value {
+        let offline = Api::open(self.configuration.clone(), Role::Offline).await;
+        offline.post("/api/teardown", "").await
+    }
+
+    async fn rows(&self, database: &str) -> String {
+        let sql = "SELECT string_agg(id || v, ',' ORDER BY id) FROM t";
+        self.replica.psql(database, sql).await.trim().to_owned()
+    }
+}
+
+async fn go(api: &Api, position: &str, session: &str) -> Value {
+    let body = json!({"position": position, "session_id": session}).to_string();
+    api.post("/api/navigate", &body).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_earlier_history_stays_whole_beside_the_new_one() {
+    let world = World::new().await;
+    let (api, _) = world.up().await;
+    world.primary.psql(DATABASE, "INSERT INTO t (v) VALUES ('b')").await;
+    let old = api.post("/api/checkpoints", r#"{"name": "old"}"#).await;
+    world.primary.psql(DATABASE, "UPDATE t SET v = 'c'").await;
+    api.post("/api/checkpoints", r#"{"name": "both"}"#).await;
+    let extra = api.post("/api/sessions", r#"{"name": "extra", "at": "old"}"#).await;
+    let extra = extra["target_database"].as_str().unwrap().to_owned();
+    go(&api, "head", "default").await;
+    api.service.close().await.unwrap();
+
+    let torn_down = world.teardown().await;
+    let kept = torn_down["kept"].to_string();
+    assert!(kept.contains("log/shop") && kept.contains("base/shop"), "{torn_down:#}");
+    world.primary.psql(DATABASE, "INSERT INTO t (v) VALUES ('unseen')").await;
+
+    let (api, announced) = world.up().await;
+    let status = api.get("/api/status").await;
+    let earlier = status["earlier"][0].as_str().unwrap().to_owned();
+    assert!(earlier.starts_with("shop@"), "{earlier}");
+    for what in ["earlier history of shop aside", "session default anew", "session extra anew"] {
+        assert!(announced.iter().any(|text| text.contains(what)), "{what} is not in {announced:#?}");
+    }
+    assert_eq!(status["databases"][0]["log"]["transactions"], 0);
+    assert_eq!(status["session"]["position"]["transaction"], 0);
+    for database in [REPLICA, &extra] {
+        assert_eq!(world.rows(database).await, "1c,2c,3unseen", "{database}");
+    }
+
+    world.primary.psql(DATABASE, "INSERT INTO t (v) VALUES ('d')").await;
+    api.post("/api/checkpoints", r#"{"name": "both"}"#).await;
+    world.primary.psql(DATABASE, "DELETE FROM t WHERE id = 1").await;
+    api.post("/api/checkpoints", r#"{"name": "new"}"#).await;
+    go(&api, "both", "default").await;
+    assert_eq!(world.rows(REPLICA).await, "1c,2c,3unseen,4d");
+    go(&api, "head", "default").await;
+    assert_eq!(world.rows(REPLICA).await, "2c,3unseen,4d");
+    go(&api, "new", "extra").await;
+    assert_eq!(world.rows(&extra).await, "2c,3unseen,4d");
+    assert_eq!(api.post("/api/verify", "").await["equal"], true);
+
+    let names = |list: Value| -> Vec<String> {
+        list.as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(names(api.get("/api/checkpoints").await), ["CREATION", "MIGRATION", "both", "new"]);
+    let listed = api.get(&format!("/api/checkpoints?database={earlier}")).await;
+    assert_eq!(names(listed), ["CREATION", "MIGRATION", "old", "both"]);
+    let id = old["id"].as_str().unwrap();
+    assert_eq!(api.get(&format!("/api/checkpoints/{id}")).await["lsn"], old["lsn"]);
+    let entries = api.get(&format!("/api/wal-logs?database={earlier}")).await;
+    assert_eq!(entries["total_count"], 3, "{entries:#}");
+    assert_eq!(entries["entries"][0]["data"]["v"], "b");
+
+    let body = json!({"name": "back then", "database": earlier, "at": "old"}).to_string();
+    let then = api.post("/api/sessions", &body).await;
+    assert_eq!(world.rows(then["target_database"].as_str().unwrap()).await, "1a,2b");
+    api.service.close().await.unwrap();
+
+    let (api, announced) = world.up().await;
+    assert!(!announced.iter().any(|text| text.contains("anew") || text.contains("aside")), "{announced:#?}");
+    assert_eq!(api.get("/api/status").await["earlier"], json!([earlier]));
+    assert_eq!(world.rows(REPLICA).await, "2c,3unseen,4d");
+    api.service.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn moves_of_the_earlier_history_are_not_taken_back_in_the_new_one() {
+    let world = World::new().await;
+    let (api, _) = world.up().await;
+    world.primary.psql(DATABASE, "UPDATE t SET v = 'b'").await;
+    api.post("/api/checkpoints", r#"{"name": "b"}"#).await;
+    go(&api, "head", "default").await;
+    go(&api, "CREATION", "default").await;
+    api.service.close().await.unwrap();
+    world.teardown().await;
+    let (api, _) = world.up().await;
+    let (status, problem) = api.send(Method::POST, "/api/undo", "").await;
+    assert_eq!((status, &problem["code"]), (StatusCode::CONFLICT, &json!("precondition")), "{problem:#}");
+    assert_eq!(world.rows(REPLICA).await, "1b");
+    api.service.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_was_opened_is_made_anew_with_consent_only() {
+    let world = World::new().await;
+    let (api, _) = world.up().await;
+    api.post("/api/sessions/default/open", "").await;
+    world.replica.psql(REPLICA, "UPDATE t SET v = 'mine'").await;
+    api.service.close().await.unwrap();
+    world.teardown().await;
+    let (api, announced) = world.up().await;
+    assert!(announced.iter().any(|text| text.contains("--yes")), "{announced:#?}");
+    assert_eq!(world.rows(REPLICA).await, "1mine");
+    let (status, problem) = api.send(Method::POST, "/api/navigate", r#"{"position": "head"}"#).await;
+    assert!(!status.is_success(), "{problem:#}");
+    assert_eq!(world.rows(REPLICA).await, "1mine");
+    api.service.close().await.unwrap();
+    let consenting =
+        World { configuration: Configuration { consent: true, ..world.configuration.clone() }, ..world };
+    let (api, _) = consenting.up().await;
+    assert_eq!(consenting.rows(REPLICA).await, "1a");
+    api.service.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_that_shows_the_earlier_history_keeps_it_in_its_place() {
+    let world = World::new().await;
+    let (api, _) = world.up().await;
+    api.service.close().await.unwrap();
+    world.teardown().await;
+    let mut other = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+    let data = &world.configuration.data;
+    std::fs::create_dir_all(data.run()).unwrap();
+    let running =
+        json!({"address": "127.0.0.1:1", "pid": other.id(), "token": "t", "role": "ipc", "version": "0"});
+    std::fs::write(data.service_file(), running.to_string()).unwrap();
+    let problem = Api::refused(world.configuration.clone(), Role::Listener).await;
+    other.kill().unwrap();
+    other.wait().unwrap();
+    assert_eq!(problem.code, Code::Precondition, "{problem:?}");
+    assert!(problem.detail.contains("ipc"), "{}", problem.detail);
+    let slots = world.primary.psql(DATABASE, "SELECT count(*) FROM pg_replication_slots").await;
+    assert_eq!(slots.trim(), "0");
+    assert!(data.log_of(DATABASE).join("log.json").exists());
+}

@@ -196,3 +196,18 @@ async fn an_api_that_shows_the_earlier_history_keeps_it_in_its_place() {
     assert_eq!(slots.trim(), "0");
     assert!(data.log_of(DATABASE).join("log.json").exists());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_embedded_primary_that_is_down_is_torn_down_and_set_up_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let configuration = configuration(folder.path(), &[]);
+    Api::open(configuration.clone(), Role::Up).await.service.close().await.unwrap();
+    let offline = Api::open(configuration.clone(), Role::Offline).await;
+    let removed = offline.post("/api/teardown", "").await["removed"].to_string();
+    assert!(removed.contains("slot postgres_test_replay"), "{removed}");
+    assert_eq!(offline.get("/api/status").await["input"]["connected"], false, "it was left running");
+    drop(offline);
+    let api = Api::open(configuration, Role::Up).await;
+    assert_eq!(api.get("/api/status").await["earlier"].as_array().unwrap().len(), 1);
+    api.service.close().await.unwrap();
+}

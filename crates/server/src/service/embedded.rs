@@ -60,6 +60,17 @@ impl Ends {
 }
 
 impl Embedded {
+    /// Starts the primary where it is ours and down. Returns whether it was.
+    pub(super) async fn start_primary(&mut self) -> Result<bool, ServiceError> {
+        match &mut self.primary {
+            Some(primary) if !primary.is_running() => {
+                primary.start().await?;
+                Ok(true)
+            }
+            Some(_) | None => Ok(false),
+        }
+    }
+
     /// Stops the servers that were started here or picked up.
     pub(super) async fn stop(&mut self) -> Result<(), ServiceError> {
         for cluster in [&mut self.primary, &mut self.replica].into_iter().flatten() {

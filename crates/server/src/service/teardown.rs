@@ -1,6 +1,6 @@
 //! Removing everything that we put on the primary.
 
-use ptr_capture::source::{SourceRecord, TeardownStep, teardown};
+use ptr_capture::source::{SourceRecord, TeardownReport, TeardownStep, teardown};
 
 use super::{Service, ServiceError};
 use crate::resource::status::{Teardown, TornDown};
@@ -23,7 +23,7 @@ impl Service {
                 continue;
             }
             self.refuse_while_capturing(&database)?;
-            let done = teardown(&self.source_options(&database)?, &()).await?;
+            let done = self.remove_from_primary(&database).await?;
             done.steps.into_iter().for_each(|step| match step {
                 TeardownStep::Removed { what } => report.removed.push(format!("{database}: {what}")),
                 TeardownStep::IdentityRestored { table, identity } => {
@@ -34,6 +34,18 @@ impl Service {
             });
         }
         Ok(report)
+    }
+
+    /// An embedded primary is down while nothing captures it; it runs as long as this takes.
+    async fn remove_from_primary(&self, database: &str) -> Result<TeardownReport, ServiceError> {
+        let options = self.source_options(database)?;
+        let mut embedded = self.embedded.lock().await;
+        let was_down = embedded.start_primary().await?;
+        let done = teardown(&options, &()).await;
+        if was_down {
+            embedded.stop().await?;
+        }
+        Ok(done?)
     }
 
     fn would_remove(&self, database: &str) -> Result<Vec<String>, ServiceError> {

@@ -51,7 +51,10 @@ async fn compare(transactions: u64) {
         Some(&replica.dsn("bank").to_uri_with_password()),
     );
     println!("set-up and base image");
-    product.spawn("listener", &["listener"]).wait_for_text("capturing");
+    let mut up = product.spawn("up", &["up", "--addr", "127.0.0.1:0"]);
+    up.wait_for_text("capturing");
+    product.run(&["down"]);
+    drop(up);
     // Our publication is for all tables, ours among them, which a subscriber does not have.
     let tables = "pgbench_accounts, pgbench_branches, pgbench_tellers, pgbench_history";
     primary.psql("bank", &format!("CREATE PUBLICATION peer FOR TABLE {tables}")).await;
@@ -80,7 +83,7 @@ async fn compare(transactions: u64) {
     );
 
     let peer = subscribe(&primary, &replica, &end).await;
-    let ours = navigate(&product);
+    let ours = navigate(&product).await;
     row("replay", "subscription", &peer, &ours);
     println!("(a subscription's CPU and memory are the server's, and not counted)");
 }
@@ -209,15 +212,11 @@ async fn subscribe(primary: &TestServer, replica: &TestServer, end: &str) -> Cos
     Cost { wall, cpu: Duration::ZERO, peak_kilobytes: 0 }
 }
 
-fn navigate(product: &Product) -> Cost {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+async fn navigate(product: &Product) -> Cost {
     let start = Instant::now();
     let mut running = product.spawn("navigate", &["navigate", "head"]);
-    let cost = std::thread::scope(|scope| {
-        let watched = scope.spawn(|| runtime.block_on(watch(start, &mut running.child, async || false)));
-        watched.join().expect("the watcher ends")
-    });
-    println!("{}", running.printed());
+    let cost = watch(start, &mut running.child, async || false).await;
+    print!("{}", running.printed());
     cost
 }
 

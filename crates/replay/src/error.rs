@@ -81,7 +81,7 @@ impl Stop {
             reason: reason.into(),
             choices: vec![
                 format!("stay at {position}, the last position that can be reached"),
-                "run `listener` with a new base image, from which on history can be replayed again"
+                "run `teardown`, then `up`: a new base image begins another history, and this one stays readable"
                     .to_owned(),
             ],
         }

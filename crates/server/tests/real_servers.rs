@@ -100,6 +100,22 @@ async fn a_session_goes_to_checkpoints_and_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_history_of_moves_names_the_way_that_was_taken_in_the_end() {
+    // The check refuses the row that was there before it, so that undo is planned and cannot be done.
+    let schema = format!("{TABLE}; ALTER TABLE t ADD CONSTRAINT later CHECK (v <> 'a') NOT VALID");
+    let world = World::start(ServerVersion::Debian15, &schema).await;
+    world.primary.psql(DATABASE, "UPDATE t SET v = 'b'").await;
+    world.checkpoint("b").await;
+    world.go("b").await;
+    let planned = world.api.post("/api/navigate", r#"{"position": "CREATION", "dry_run": true}"#).await;
+    let moved = world.go("CREATION").await;
+    assert_eq!(world.rows().await, "1a");
+    assert_eq!((&planned["strategy"], &moved["strategy"]), (&json!("undo"), &json!("keyframe")));
+    assert_eq!(world.api.get("/api/moves").await[0]["strategy"], "keyframe");
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn now_is_exact_while_others_write() {
     let world = World::start(ServerVersion::Debian15, "CREATE TABLE t (id serial PRIMARY KEY, v text)").await;
     let primary = Arc::new(world.primary.client(DATABASE).await);

@@ -198,6 +198,28 @@ async fn an_api_that_shows_the_earlier_history_keeps_it_in_its_place() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn setting_aside_goes_on_where_a_crash_broke_it_off() {
+    let world = World::new().await;
+    let (api, _) = world.up().await;
+    world.primary.psql(DATABASE, "UPDATE t SET v = 'b'").await;
+    api.post("/api/checkpoints", r#"{"name": "b"}"#).await;
+    api.service.close().await.unwrap();
+    world.teardown().await;
+    let data = &world.configuration.data;
+    let identity: Value =
+        serde_json::from_slice(&std::fs::read(data.log_of(DATABASE).join("log.json")).unwrap()).unwrap();
+    let began = identity["created_at"].as_str().unwrap().split('.').next().unwrap().replace(['-', ':'], "");
+    let name = format!("{DATABASE}@{began}Z");
+    std::fs::rename(data.base_of(DATABASE), data.base_of(&name)).unwrap();
+    let (api, _) = world.up().await;
+    assert_eq!(api.get("/api/status").await["earlier"], json!([name]));
+    let body = json!({"name": "back then", "database": name, "at": "b"}).to_string();
+    let then = api.post("/api/sessions", &body).await;
+    assert_eq!(world.rows(then["target_database"].as_str().unwrap()).await, "1b");
+    api.service.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_embedded_primary_that_is_down_is_torn_down_and_set_up_again() {
     let folder = tempfile::tempdir().unwrap();
     let configuration = configuration(folder.path(), &[]);

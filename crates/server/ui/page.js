@@ -56,6 +56,7 @@ function notice(text, bad = false) {
 }
 
 const number = (value) => Number(value).toLocaleString();
+const counted = (value, one, many) => `${number(value)} ${Number(value) === 1 ? one : many}`;
 const time = (text) => new Date(text).toLocaleString(undefined, { dateStyle: "short", timeStyle: "medium" });
 
 function bytes(value) {
@@ -111,7 +112,7 @@ function place() {
   $("place").replaceChildren(
     `Database ${session.target_database} is at `, element("code", {}, session.position.lsn),
     `, entry ${number(session.position.entry_index)}`, named.length ? ` (${named.join(", ")})` : "",
-    behind ? `, ${number(behind)} transactions before head.` : ", at head.",
+    behind ? `, ${counted(behind, "transaction", "transactions")} before head.` : ", at head.",
     session.follow ? " It follows head." : "",
   );
 }
@@ -154,7 +155,7 @@ function checkpoints(session) {
 const fixedText = (kind) => kind === "creation" ? "Where capture began" : "The end of the first schema migration";
 
 function told(moved) {
-  notice(`${moved.strategy === "nothing" ? "Already there" : `Arrived by ${moved.strategy}`}: ${number(moved.transactions)} transactions, ${number(moved.entries_applied)} entries applied in ${number(moved.elapsed_ms)} ms.`);
+  notice(`${moved.strategy === "nothing" ? "Already there" : `Arrived by ${moved.strategy}`}: ${counted(moved.transactions, "transaction", "transactions")}, ${counted(moved.entries_applied, "entry", "entries")} applied in ${number(moved.elapsed_ms)} ms.`);
 }
 
 async function move(request) {

@@ -70,6 +70,17 @@ pub enum SessionError {
         /// What it holds.
         holds: String,
     },
+    /// It is itself captured, by us or by others. No consent covers that.
+    #[error(
+        "database {database} is a source of replication (slot {slot}) and is not replaced; name another target \
+         database, or drop the slot if nothing needs it: SELECT pg_drop_replication_slot('{slot}')"
+    )]
+    Source {
+        /// The database.
+        database: String,
+        /// Its slot.
+        slot: String,
+    },
     /// Others are connected, and ending their connections was not agreed to.
     #[error("database {database} is in use by {connections} other connection(s): {who}; close them first")]
     InUse {
@@ -143,6 +154,7 @@ impl SessionDatabase {
             TargetState::Ours(cursor) => Some(format!("a session of log {}", cursor.log_id)),
             TargetState::Foreign { holds } => Some(holds),
         };
+        refuse_source(server, &self.name).await?;
         match (holds, consent) {
             (Some(holds), Consent::Missing) => {
                 return Err(SessionError::Foreign { database: self.name.clone(), holds });
@@ -336,6 +348,16 @@ async fn end_connections(server: &Client, name: &str) -> Result<u64, DatabaseErr
     let doing = || format!("end the connections to {name}");
     let row = server.query_one(sql, &[&name, &database::APPLICATION_NAME]).await.doing_with(doing)?;
     Ok(u64::try_from(row.get::<_, i64>(0)).unwrap_or(0))
+}
+
+/// Refuses a database that a logical slot streams from: dropping it would take slot and source away.
+///
+/// # Errors
+/// [`SessionError::Source`].
+pub async fn refuse_source(server: &Client, database: &str) -> Result<(), SessionError> {
+    let sql = "SELECT slot_name::text FROM pg_catalog.pg_replication_slots WHERE database = $1 LIMIT 1";
+    let slot = server.query_opt(sql, &[&database]).await.doing("look for replication slots")?;
+    slot.map_or(Ok(()), |row| Err(SessionError::Source { database: database.to_owned(), slot: row.get(0) }))
 }
 
 async fn refuse_others(server: &Client, name: &str) -> Result<(), SessionError> {

@@ -248,6 +248,23 @@ async fn a_database_that_is_not_ours_is_not_touched() {
 }
 
 #[tokio::test]
+async fn a_database_that_is_captured_itself_is_not_replaced_even_with_consent() {
+    let world = World::new(ServerVersion::Debian15, "").await;
+    world.server.database("session").await;
+    let source =
+        "CREATE TABLE precious (a int); SELECT pg_create_logical_replication_slot('other', 'pgoutput')";
+    world.server.psql("session", source).await;
+    let created = world.session.create(&world.template, ptr_replay::Consent::Given).await;
+    let error = created.expect_err("somebody streams from it");
+    assert!(matches!(error, ptr_replay::SessionError::Source { .. }), "{error}");
+    world.server.psql("session", "SELECT * FROM precious").await;
+    // The way that the error names.
+    world.server.psql("session", "SELECT pg_drop_replication_slot('other')").await;
+    world.session.create(&world.template, ptr_replay::Consent::Given).await.unwrap();
+    world.go(world.log.creation()).await;
+}
+
+#[tokio::test]
 async fn a_session_is_read_only_until_it_is_opened_and_keeps_the_primarys_comment() {
     let world = World::new(ServerVersion::Debian15, "CREATE TABLE a (id int)").await;
     world.go(world.log.creation()).await;

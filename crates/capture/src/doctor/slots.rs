@@ -68,7 +68,7 @@ fn leftover(connection: &Connection, options: &SourceOptions, state: &SlotState)
             size(state.kept_bytes)
         ))
         .fix(format!(
-            "if nothing needs it: SELECT pg_drop_replication_slot({}); else choose another name with --slot",
+            "if nothing needs it: SELECT pg_drop_replication_slot({}); else choose another name with REPLICATION_SLOT",
             quote_literal(name)
         ))
         .fixable(is_ours)
@@ -77,14 +77,14 @@ fn leftover(connection: &Connection, options: &SourceOptions, state: &SlotState)
 fn gone(record: &SourceRecord) -> Finding {
     Finding::error("slot_gone", format!("the slot {:?} is gone", record.slot))
         .means("changes since then are not captured, and cannot be")
-        .fix("run teardown and set up again with a new data directory; the history so far stays readable in this one")
+        .fix("run teardown, then up: another history begins, and this one stays readable beside it")
 }
 
 async fn kept(connection: &Connection, name: &str, state: &SlotState) -> Result<Vec<Finding>, SourceError> {
     if state.wal_status == "lost" {
         let lost = Finding::error("slot_lost", format!("the server gave up the WAL of the slot {name:?}"))
             .means("changes since then are not captured, and cannot be")
-            .fix("run teardown and set up again with a new data directory, and raise max_slot_wal_keep_size");
+            .fix("run teardown, then up: another history begins, and this one stays readable beside it; raise max_slot_wal_keep_size");
         return Ok(vec![lost]);
     }
     let row = connection
@@ -116,7 +116,7 @@ async fn publication(connection: &Connection, record: &SourceRecord) -> Result<O
     Ok(Some(
         Finding::error("publication_gone", format!("the publication {:?} is gone", record.publication))
             .means("the slot streams nothing any more; making the publication again does not help, because the slot looks at the past")
-            .fix("run teardown and set up again with a new data directory"),
+            .fix("run teardown, then up: another history begins, and this one stays readable beside it"),
     ))
 }
 

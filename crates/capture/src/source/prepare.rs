@@ -228,12 +228,10 @@ async fn verify(
     options: &SourceOptions,
 ) -> Result<PreparedSource, SourceError> {
     let manifest = Manifest::load(&options.base_directory)?;
-    let lost = |what: String| {
-        SourceError::Broken {
+    let lost = |what: String| SourceError::Broken {
         what,
-        hint: "run teardown and set up again with a new data directory; the history so far stays readable in this one"
+        hint: "run teardown, then up: another history begins, and this one stays readable beside it"
             .to_owned(),
-    }
     };
     if manifest.log_id != record.log_id {
         return Err(lost(format!("{} is of another history", options.base_directory.display())));

@@ -126,7 +126,7 @@ pub(crate) fn not_ours(name: &str, state: &SlotState) -> SourceError {
             state.plugin, state.database, state.kept_bytes
         ),
         hint: format!(
-            "choose another name with --slot or REPLICATION_SLOT, or, if nothing needs it: SELECT pg_drop_replication_slot({})",
+            "choose another name with REPLICATION_SLOT, or, if nothing needs it: SELECT pg_drop_replication_slot({})",
             ptr_postgres::quote_literal(name)
         ),
     }

@@ -47,6 +47,9 @@ fn show(output: &Output, status: &Answer) -> Result<(), Failure> {
             position(session)
         ))?;
     }
+    for earlier in &status.earlier {
+        output.line(format_args!("earlier   {earlier} (log --database '{earlier}')"))?;
+    }
     for warning in &status.warnings {
         output.line(format_args!("{} {warning}", output.paint(Paint::Yellow, "warning  ")))?;
     }
@@ -80,12 +83,17 @@ fn database(output: &Output, one: &DatabaseStatus) -> Result<(), Failure> {
     if let Some(error) = listener.details.get("error").and_then(|error| error.as_str()) {
         output.line(format_args!("          {}", output.paint(Paint::Red, error)))?;
     }
-    if let Some(slot) = &one.slot {
+    if let Some(error) = one.slot.as_ref().and_then(|slot| slot.error.as_ref()) {
+        output.line(format_args!("slot      {}", output.paint(Paint::Red, error)))?;
+    } else if let Some(slot) = &one.slot {
         let bytes =
             |count: Option<u64>| count.map_or("?".to_owned(), |n| indicatif::HumanBytes(n).to_string());
         let (lag, kept) = (bytes(slot.lag_bytes), bytes(slot.retained_bytes));
         let state = slot.wal_status.as_deref().unwrap_or("unknown");
         output.line(format_args!("slot      {}: {state}, {lag} behind, keeps {kept} of WAL", slot.name))?;
+    }
+    if let Some(error) = &one.log_error {
+        output.line(format_args!("log       {}", output.paint(Paint::Red, error)))?;
     }
     if let Some(log) = &one.log {
         let size = indicatif::HumanBytes(log.bytes);

@@ -37,6 +37,7 @@ impl Teardown {
                 .iter()
                 .try_for_each(|thing| context.output.line(format_args!("{done} {thing}")))?;
             report.left.iter().try_for_each(|thing| context.output.line(format_args!("left {thing}")))?;
+            report.kept.iter().try_for_each(|thing| context.output.line(format_args!("kept {thing}")))?;
             if report.removed.is_empty() && report.left.is_empty() {
                 context.output.prose("there was nothing of ours on the primary");
             }

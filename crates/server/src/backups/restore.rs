@@ -4,6 +4,7 @@ use std::{path::Path, process::Stdio, time::Instant};
 
 use ptr_model::OUR_SCHEMA;
 use ptr_postgres::{Connection, Dsn, SessionSettings, connect, quote_identifier};
+use ptr_replay::session::refuse_source;
 
 use uuid::Uuid;
 
@@ -118,6 +119,7 @@ impl Service {
         database: &str,
         consent: bool,
     ) -> Result<(), ServiceError> {
+        refuse_source(maintenance, database).await?;
         if consent || !exists(maintenance, database).await? {
             return Ok(());
         }

@@ -306,9 +306,10 @@ fn replay_problem(error: &ReplayError, detail: String) -> Problem {
 
 fn session_problem(error: &SessionError, detail: String) -> Problem {
     match error {
-        SessionError::Foreign { .. } | SessionError::InUse { .. } | SessionError::NoTemplate { .. } => {
-            Problem::new(Code::Precondition, detail)
-        }
+        SessionError::Foreign { .. }
+        | SessionError::Source { .. }
+        | SessionError::InUse { .. }
+        | SessionError::NoTemplate { .. } => Problem::new(Code::Precondition, detail),
         SessionError::Connect(error) => connect_problem(error, detail),
         SessionError::Cursor(CursorError::Damaged { .. }) => Problem::new(Code::Integrity, detail),
         SessionError::Cursor(CursorError::Database(error)) | SessionError::Database(error) => {

@@ -6,11 +6,11 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use ptr_capture::{
-    listener::{ListenerOptions, ListenerStatus as Listening, QUEUE_BYTES, listen},
+    listener::{ListenError, ListenerOptions, ListenerStatus as Listening, QUEUE_BYTES, listen},
     sequences::sample_sequences,
     source::{SourceRecord, emit_marker},
 };
-use ptr_log::{Log, SequenceSample};
+use ptr_log::{Log, LogError, SequenceSample};
 use ptr_model::{MarkerToken, Position};
 use ptr_postgres::{SessionSettings, connect};
 use serde::{Deserialize, Serialize};
@@ -24,6 +24,9 @@ const MARKER_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How often the log is asked for a marker.
 const MARKER_PAUSE: Duration = Duration::from_millis(2);
+
+/// How often it is tried whether a full disk has room again.
+const ROOM_PAUSE: Duration = Duration::from_secs(3);
 
 /// A captured database with a log.
 pub(crate) struct Captured {
@@ -111,19 +114,36 @@ impl Service {
         };
         let (state, watched) = watch::channel(Listening::default());
         let directory = data.log_of(database);
-        let ended = self.shutdown.clone();
-        let listening = listen(options, directory.clone(), state, ended);
-        let service = Arc::clone(self);
-        let name = database.to_owned();
-        self.tasks.spawn(async move {
-            if let Err(error) = listening.await {
-                service.capture_ended(&name, error.into());
-            }
-        });
+        self.tasks.spawn(Arc::clone(self).capture(database.to_owned(), options, directory.clone(), state));
         let log = blocking(move || Log::open(&directory)).await??;
         self.tasks.spawn(publish_state(Arc::clone(self), database.to_owned(), watched.clone()));
         self.keep(database, log, Some(watched));
         Ok(())
+    }
+
+    /// Captures until the service ends. A full disk has room again one day, and the primary keeps what was not
+    /// confirmed: that is waited for. Every other end is final.
+    async fn capture(
+        self: Arc<Self>,
+        database: String,
+        options: ListenerOptions,
+        directory: PathBuf,
+        state: watch::Sender<Listening>,
+    ) {
+        loop {
+            let ended = self.shutdown.clone();
+            match listen(options.clone(), directory.clone(), state.clone(), ended).await {
+                Ok(()) => return,
+                Err(ListenError::Log(error @ LogError::DiskFull { .. })) => {
+                    tracing::warn!(database, "capture waits for room: {error}");
+                }
+                Err(error) => return self.capture_ended(&database, error.into()),
+            }
+            tokio::select! {
+                () = self.shutdown.cancelled() => return,
+                () = tokio::time::sleep(ROOM_PAUSE) => {}
+            }
+        }
     }
 
     /// Capture that cannot go on is told by the status; a process that is there for nothing else ends.

@@ -2,12 +2,14 @@
 //!
 //! Every error of every part becomes a [`Problem`] exactly once, at the edge ([`crate::service::ServiceError`]).
 
+use std::collections::BTreeMap;
+
 use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use utoipa::ToSchema;
 
 /// What kind of error it is. One code, one HTTP status, one exit status.
@@ -125,7 +127,7 @@ pub struct Problem {
     pub hint: Option<String>,
     /// What only this kind of problem has: `range` of a position, `sqlstate` of a server's error.
     #[serde(flatten)]
-    pub extra: Map<String, Value>,
+    pub extra: BTreeMap<String, Value>,
 }
 
 impl Problem {
@@ -139,7 +141,7 @@ impl Problem {
             code,
             detail: detail.into(),
             hint: None,
-            extra: Map::new(),
+            extra: BTreeMap::new(),
         }
     }
 

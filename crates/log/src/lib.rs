@@ -23,7 +23,7 @@ pub use catalog::{
     Catalog, CatalogError, Checkpoint, CheckpointKind, DEFAULT_SESSION, Move, MoveId, MoveOutcome, MoveStep,
     NewCheckpoint, NewMove, NewSession, SequenceSample, Session,
 };
-pub use disk::{Disk, DiskFile, SystemDisk};
+pub use disk::{Disk, DiskFile, SystemDisk, create_private_folder};
 pub use error::{Damage, LogError};
 pub use format::FormatError;
 pub use identity::{LogIdentity, create};

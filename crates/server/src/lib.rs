@@ -59,5 +59,7 @@ pub mod service;
 pub use api::router;
 pub use configuration::{Configuration, ConfigurationError, DataDirectory, Flags, Setting};
 pub use problem::{Code, Problem};
+/// For the folders that the command line makes itself.
+pub use ptr_log::create_private_folder;
 pub use serve::serve;
 pub use service::{Announcement, Announcer, Role, Running, Service, ServiceError};

@@ -63,7 +63,7 @@ pub(super) async fn take(
 ) -> Result<Taken, SourceError> {
     let folder = partial(&options.base_directory);
     remove(&folder)?;
-    fs::create_dir_all(&folder).map_err(SourceError::file(&folder))?;
+    ptr_log::create_private_folder(&folder).map_err(SourceError::file(&folder))?;
 
     let connection = in_snapshot(options, &beginning.snapshot).await?;
     let held = match hold(&connection, observer, options, progress).await? {

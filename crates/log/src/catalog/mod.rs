@@ -16,7 +16,8 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime},
+    thread,
+    time::{Duration, Instant, SystemTime},
 };
 
 use ptr_model::{Lsn, Position, Timestamp};
@@ -31,6 +32,9 @@ pub use self::{
     session::{DEFAULT_SESSION, NewSession, Session},
 };
 use crate::disk::create_private_directory;
+
+/// How long one user waits for another.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The catalog, opened. Cheap to clone; every thread may ask.
 #[derive(Clone, Debug)]
@@ -66,8 +70,8 @@ impl Catalog {
 
     fn connect(path: &Path) -> rusqlite::Result<Connection> {
         let connection = Connection::open(path)?;
-        connection.busy_timeout(Duration::from_secs(30))?;
-        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.busy_timeout(PATIENCE)?;
+        use_write_ahead_log(&connection)?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "foreign_keys", true)?;
         Ok(connection)
@@ -95,6 +99,27 @@ impl Catalog {
     fn failed(&self) -> impl Fn(rusqlite::Error) -> CatalogError + '_ {
         |error| CatalogError::database(&self.path)(error)
     }
+}
+
+/// Changing the journal's mode is the one thing for which SQLite does not wait by itself while others use the
+/// file: the first users, who all want it, would refuse each other.
+fn use_write_ahead_log(connection: &Connection) -> rusqlite::Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match connection.pragma_update(None, "journal_mode", "WAL") {
+            Err(error) if is_busy(&error) && Instant::now() < deadline => {
+                thread::sleep(Duration::from_millis(2));
+            }
+            result => return result,
+        }
+    }
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked)
+    )
 }
 
 fn now() -> Timestamp {

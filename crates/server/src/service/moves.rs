@@ -52,7 +52,7 @@ impl Moves {
         let mutex = Arc::clone(lock(&self.locks).entry(session).or_default());
         let here = mutex.lock_owned().await;
         let path = run.join(format!("session-{session}.lock"));
-        std::fs::create_dir_all(run).map_err(ServiceError::file("create", run))?;
+        ptr_log::create_private_folder(run).map_err(ServiceError::file("create", run))?;
         let file = File::create(&path).map_err(ServiceError::file("create", &path))?;
         match file.try_lock() {
             Ok(()) => Ok(SessionLock { _here: here, _elsewhere: file }),

@@ -88,7 +88,7 @@ impl Drop for RunningFile {
 /// Writes a file that only its owner can read, whole or not at all.
 pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
+        ptr_log::create_private_folder(folder)?;
     }
     let unfinished = path.with_extension(format!("{}.new", std::process::id()));
     let mut options = fs::OpenOptions::new();

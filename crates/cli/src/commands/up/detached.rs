@@ -63,7 +63,7 @@ async fn summary(context: &Context, client: Client, pid: u32) -> Result<(), Fail
 /// The same program with the same arguments, its output in the log.
 fn spawn(log: &Path) -> io::Result<Child> {
     if let Some(folder) = log.parent() {
-        fs::create_dir_all(folder)?;
+        ptr_server::create_private_folder(folder)?;
     }
     let file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(log)?;
     Command::new(std::env::current_exe()?)

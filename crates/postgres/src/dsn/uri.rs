@@ -127,8 +127,8 @@ impl<'a> Uri<'a> {
     }
 
     fn option(&mut self, name: &str, value: &str, at: usize) -> Result<(), DsnError> {
-        let name = decode(self.text, name, at)?;
         let value_at = at + name.len() + 1;
+        let name = decode(self.text, name, at)?;
         // JDBC's spelling, which libpq takes too.
         if name == "ssl" && value == "true" {
             return self.store("sslmode", "require", value_at);
@@ -192,6 +192,8 @@ fn decode(text: &str, part: &str, at: usize) -> Result<String, DsnError> {
     String::from_utf8(bytes).map_err(|_| malformed(text, at, "percent-encoded bytes that are not UTF-8"))
 }
 
+/// `byte` may be off by the brackets and ports that stand between several hosts, and so within a character.
 fn malformed(text: &str, byte: usize, problem: &'static str) -> DsnError {
-    DsnError::Malformed { at: text[..byte].chars().count() + 1, problem, hint: ENCODE }
+    let before = &text[..text.floor_char_boundary(byte)];
+    DsnError::Malformed { at: before.chars().count() + 1, problem, hint: ENCODE }
 }

@@ -151,3 +151,18 @@ fn django(primary: &TestServer, arguments: &[&str]) {
         .expect("Python starts");
     assert!(output.status.success(), "{arguments:?}: {}", support::both(&output));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_that_is_left_out_is_told_and_its_password_is_not() {
+    let pair = Pair::capturing(ServerVersion::Debian15, async |_| {}).await;
+    let subscribe = "CREATE SUBSCRIPTION elsewhere CONNECTION 'host=127.0.0.1 password=hunter2'
+         PUBLICATION p WITH (connect = false)";
+    pair.primary.psql("shop", subscribe).await;
+    pair.product.run(&["checkpoint", "create", "subscribed"]);
+    let told = support::both(&pair.product.output(&["navigate", "subscribed"]));
+    assert!(told.contains("not run on the replica"), "{told}");
+    assert!(told.contains("CREATE SUBSCRIPTION elsewhere"), "{told}");
+    assert!(!told.contains("hunter2"), "{told}");
+    let count = pair.replica.psql("shop", "SELECT count(*) FROM pg_subscription").await;
+    assert_eq!(count.trim(), "0");
+}

@@ -79,6 +79,31 @@ pub enum Notice {
     },
 }
 
+impl std::fmt::Display for Notice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::RoleCreated { role } => {
+                write!(
+                    f,
+                    "role {role:?} was missing on the output server and was created there, without login"
+                )
+            }
+            Self::RanWithMoreRights { role, statement } => {
+                let beginning = beginning(statement);
+                write!(f, "ran with more rights than role {role:?} has on the output server: {beginning}")
+            }
+            Self::Skipped { statement, reason } => {
+                write!(f, "not run on the replica, because {reason}: {}", beginning(statement))
+            }
+        }
+    }
+}
+
+/// Enough to recognise a statement by. What follows may hold a password, as in CREATE SUBSCRIPTION.
+fn beginning(statement: &str) -> String {
+    statement.split_whitespace().take(3).collect::<Vec<_>>().join(" ")
+}
+
 /// What was applied so far.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Applied {

@@ -62,5 +62,11 @@ pub async fn go(context: &Context, call: &Call) -> Result<(), Failure> {
         format!("at {to} by {strategy}: {between}, {applied} entries applied in {} ms", done.elapsed_ms)
     })?;
     context.output.prose(format_args!("was at {from}"));
+    if done.connections_ended > 0 {
+        context
+            .output
+            .prose(format_args!("ended {} connections to the session's database", done.connections_ended));
+    }
+    done.notices.iter().for_each(|notice| context.output.prose(format_args!("note: {notice}")));
     Ok(())
 }

@@ -96,6 +96,12 @@ pub struct Navigated {
     pub next_cursor: Option<String>,
     /// How long it took, in milliseconds; with `dry_run` an estimate.
     pub elapsed_ms: u64,
+    /// Connections of others to the session's database that had to be ended.
+    #[serde(default)]
+    pub connections_ended: u64,
+    /// What was done otherwise than on the primary, for people: statements not run, roles made.
+    #[serde(default)]
+    pub notices: Vec<String>,
     /// Names the move for `/api/moves/{id}`; absent with `dry_run`.
     pub move_id: Option<String>,
 }

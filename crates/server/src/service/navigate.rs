@@ -398,6 +398,8 @@ async fn answer(
         entries,
         next_cursor: next.map(|next| next.to_string()),
         elapsed_ms: u64::try_from(outcome.elapsed.as_millis()).unwrap_or(u64::MAX),
+        connections_ended: outcome.connections_ended,
+        notices: outcome.notices.iter().map(ToString::to_string).collect(),
         move_id,
     })
 }

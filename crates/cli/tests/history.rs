@@ -4,62 +4,10 @@
 
 mod support;
 
-use ptr_testkit::{
-    ClusterRole, DatabaseState, ServerVersion, TestServer, TestServerOptions, assert_equal_states,
-};
-use support::{Chance, Product};
+use ptr_testkit::{ServerVersion, TestServer};
+use support::{Chance, pair::Pair};
 
 const ROUNDS: usize = 6;
-
-/// A primary with a loaded database, an empty replica, and the product capturing between them.
-struct Pair {
-    primary: TestServer,
-    replica: TestServer,
-    product: Product,
-    _up: support::Running,
-}
-
-impl Pair {
-    async fn capturing(version: ServerVersion, tables: impl AsyncFnOnce(&TestServer)) -> Self {
-        let primary = TestServer::start(version, TestServerOptions::default()).await;
-        let options = TestServerOptions { role: ClusterRole::Replica, ..TestServerOptions::default() };
-        let replica = TestServer::start(version, options).await;
-        primary.database("shop").await;
-        tables(&primary).await;
-        let input = primary.dsn("shop").to_uri_with_password();
-        let output = replica.dsn("shop").to_uri_with_password();
-        // pg_dump must not be older than the server.
-        let programs = version.installation().bin_dir;
-        let product = Product::new(Some(&input), Some(&output)).with("PG_BIN", support::path(&programs));
-        let mut up = product.spawn("up", &["up", "--addr", "127.0.0.1:0"]);
-        up.wait_for_text("capturing");
-        Self { primary, replica, product, _up: up }
-    }
-
-    async fn state_of_primary(&self) -> DatabaseState {
-        DatabaseState::capture(&self.primary.dsn("shop")).await
-    }
-
-    async fn assert_replica_is(&self, kept: &DatabaseState, position: &str) {
-        println!("navigate {position}");
-        self.product.run(&["navigate", position]);
-        let reached = DatabaseState::capture(&self.replica.dsn("shop")).await;
-        assert_equal_states(kept, &reached);
-    }
-
-    /// What holds of TPC-B at every position: money moved is money booked.
-    async fn assert_books_balance(&self, position: &str) {
-        self.product.run(&["navigate", position]);
-        let sums = "SELECT (SELECT sum(abalance) FROM pgbench_accounts), (SELECT sum(bbalance) FROM pgbench_branches),
-             (SELECT sum(tbalance) FROM pgbench_tellers), (SELECT coalesce(sum(delta), 0) FROM pgbench_history)";
-        let line = self.replica.psql("shop", sums).await;
-        let sums: Vec<&str> = line.trim().split('|').collect();
-        assert!(
-            sums.windows(2).all(|pair| pair[0] == pair[1]),
-            "the books do not balance at {position}: {line}"
-        );
-    }
-}
 
 async fn every_checkpoint_of_pgbench(version: ServerVersion) {
     let pair = Pair::capturing(version, async |primary| {
@@ -90,7 +38,7 @@ async fn every_checkpoint_of_pgbench(version: ServerVersion) {
         pair.assert_replica_is(state, name).await;
     }
     for name in &busy {
-        pair.assert_books_balance(name).await;
+        assert_books_balance(&pair, name).await;
         let tickets =
             pair.replica.psql("shop", &format!("SELECT at FROM ticket WHERE at LIKE '% {name}'")).await;
         assert_eq!(tickets.trim(), format!("before {name}"), "the checkpoint is not where \"now\" was");
@@ -99,8 +47,19 @@ async fn every_checkpoint_of_pgbench(version: ServerVersion) {
     let last = statistics.pointer("/databases/0/head/entry_index").and_then(serde_json::Value::as_u64);
     let last = usize::try_from(last.expect("status names the head")).expect("a count");
     for _ in 0..5 {
-        pair.assert_books_balance(&format!("entry:{}", chance.below(last))).await;
+        assert_books_balance(&pair, &format!("entry:{}", chance.below(last))).await;
     }
+}
+
+/// What holds of TPC-B at every position: money moved is money booked.
+async fn assert_books_balance(pair: &Pair, position: &str) {
+    pair.product.run(&["navigate", position]);
+    let sums =
+        "SELECT (SELECT sum(abalance) FROM pgbench_accounts), (SELECT sum(bbalance) FROM pgbench_branches),
+         (SELECT sum(tbalance) FROM pgbench_tellers), (SELECT coalesce(sum(delta), 0) FROM pgbench_history)";
+    let line = pair.replica.psql("shop", sums).await;
+    let sums: Vec<&str> = line.trim().split('|').collect();
+    assert!(sums.windows(2).all(|pair| pair[0] == pair[1]), "the books do not balance at {position}: {line}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,8 @@
 //! Runs the built program as a user does: as a process, in a folder of its own, judged by what it prints.
 #![allow(dead_code, missing_docs)]
 
+pub mod pair;
+
 use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},

@@ -3,7 +3,7 @@
 //! The way of a move: [`navigate`] asks [`plan`] for the cheapest way, a `feed` reads the log on a thread,
 //! [`apply`] folds changes ([`fold`]) with what the replica's [`catalog`] says, turns net effects into
 //! statements ([`sql`]) and commits them with the [`cursor`]. [`base`] makes the template database that
-//! [`session`] clones. [`verify`] compares a session with the primary.
+//! [`session`] clones. [`verify`] compares a session with the primary, in a [`snapshot`] tied to a position.
 //!
 //! `plan`, `fold` and `sql` are pure. Capture is not known here: the two meet at the log.
 
@@ -19,6 +19,7 @@ pub mod navigate;
 pub mod plan;
 mod sequences;
 pub mod session;
+pub mod snapshot;
 pub mod sql;
 pub mod verify;
 

@@ -1,6 +1,6 @@
 //! Backups by `pg_dump`, each with a file beside it that says what it is and what it held.
 //!
-//! [`create`]: snapshot -> which position of the log it shows ([`snapshot`]) -> digest of every table
+//! [`create`]: snapshot -> which position of the log it shows (`ptr_replay::snapshot`) -> digest of every table
 //! ([`contents`]) -> `pg_dump` of the same snapshot -> metadata ([`store`]). [`restore`]: into a new database that
 //! takes the old one's place only when it is whole. [`verify`]: into a scratch database whose contents are
 //! compared with the digests.
@@ -12,7 +12,6 @@ mod contents;
 mod create;
 mod program;
 mod restore;
-mod snapshot;
 mod store;
 mod verify;
 

@@ -29,6 +29,7 @@ mod roles;
 mod running;
 mod sessions;
 mod setup;
+mod snapshots;
 mod status;
 mod teardown;
 mod transactions;
@@ -58,6 +59,7 @@ pub(crate) use capturing::Captured;
 pub(crate) use history::blocking;
 pub(crate) use positions::now;
 pub(crate) use running::{process_lives, write_private};
+pub(crate) use snapshots::TiedSnapshot;
 
 use embedded::{Embedded, Ends, Start};
 use moves::Moves;

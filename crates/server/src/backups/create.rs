@@ -2,25 +2,19 @@
 
 use std::{sync::Arc, time::Instant};
 
-use ptr_log::TransactionQuery;
 use ptr_model::{OUR_SCHEMA, Position};
 use ptr_postgres::{Connection, Dsn, ServerVersion, SessionSettings, connect};
+use ptr_replay::snapshot::Exported;
 
-use super::{contents, program, snapshot::Visibility, store};
+use super::{contents, program, store};
 use crate::{
     resource::{
         backup::{BackupAnswer, BackupFormat, BackupPosition, BackupState, CreateBackup},
         event::Event,
         session::Deleted,
     },
-    service::{APPLICATION_NAME, Captured, Service, ServiceError, blocking, now},
+    service::{APPLICATION_NAME, Captured, Service, ServiceError, TiedSnapshot, blocking, now},
 };
-
-/// Snapshots that are tried before an inexact position is accepted.
-const ATTEMPTS: usize = 5;
-
-/// Transactions that may commit while a snapshot is taken; more make its position inexact.
-const BETWEEN: usize = 1000;
 
 /// Connections with which `pg_dump` reads in directory format.
 const JOBS: u32 = 2;
@@ -138,59 +132,39 @@ impl Service {
     }
 
     async fn dump(&self, record: &mut store::Record, origin: &Origin) -> Result<(), ServiceError> {
-        let connection = connect(&origin.dsn, &SessionSettings::canonical(APPLICATION_NAME)).await?;
+        let connection = connect(&origin.dsn, &SessionSettings::named(APPLICATION_NAME)).await?;
         let version = server_version(&connection).await?;
+        connection.close().await;
         record.answer.server_version = version.to_string();
         let pg_dump = self.programs()?.client_program("pg_dump", version.major)?;
-        let (snapshot, position) = self.snapshot(&connection, origin).await?;
+        let (snapshot, position) = self.snapshot(origin).await?;
         record.answer.position = position;
-        record.contents = contents::read(&*connection).await?;
-        let arguments = arguments(record.answer.format, &record.answer.path, &snapshot);
-        program::run("pg_dump", &pg_dump, &origin.dsn, &arguments).await?;
-        connection.close().await;
+        record.contents = contents::read(&**snapshot.connection()).await?;
+        let arguments = arguments(record.answer.format, &record.answer.path, snapshot.id());
+        program::run("pg_dump", &pg_dump, snapshot.dsn(), &arguments).await?;
+        snapshot.close().await;
         Ok(())
     }
 
-    /// Opens a transaction with an exported snapshot, and says which position it shows.
-    async fn snapshot(
-        &self,
-        connection: &Connection,
-        origin: &Origin,
-    ) -> Result<(String, Option<BackupPosition>), ServiceError> {
+    /// A snapshot, and which position it shows.
+    async fn snapshot(&self, origin: &Origin) -> Result<(Exported, Option<BackupPosition>), ServiceError> {
+        let at = |at: Position, exact| Some(BackupPosition { at: at.into(), exact });
         let Some(captured) = &origin.captured else {
-            let (snapshot, _) = export(connection).await?;
-            return Ok((snapshot, origin.position.map(|at| BackupPosition { at: at.into(), exact: true })));
+            let exported = Exported::open(&origin.dsn).await?;
+            return Ok((exported, origin.position.and_then(|position| at(position, true))));
         };
-        for attempt in 1.. {
-            let Ok(before) = self.marker_position(captured).await else {
-                // Nobody captures, so there is no telling where in the log this is.
-                let (snapshot, _) = export(connection).await?;
-                return Ok((snapshot, None));
-            };
-            let (snapshot, visible) = export(connection).await?;
-            let after = self.marker_position(captured).await?;
-            let between = captured
-                .read(move |log| {
-                    let (since, until) = (Some(before.ordinal), Some(after.ordinal));
-                    log.transactions(&TransactionQuery {
-                        since,
-                        until,
-                        limit: BETWEEN,
-                        ..TransactionQuery::default()
-                    })
-                })
-                .await?;
-            let xids: Vec<u32> = between.iter().map(|transaction| transaction.header.xid.0).collect();
-            if let Some(seen) = visible.prefix(&xids).filter(|_| xids.len() < BETWEEN) {
-                let at = seen.checked_sub(1).map_or(before, |last| between[last].after());
-                return Ok((snapshot, Some(BackupPosition { at: at.into(), exact: true })));
+        let Ok(before) = self.marker_position(captured).await else {
+            // Nobody captures, so there is no telling where in the log this is.
+            return Ok((Exported::open(&origin.dsn).await?, None));
+        };
+        match self.tied_snapshot(captured).await {
+            Ok(TiedSnapshot { exported, position }) => Ok((exported, at(position, true))),
+            // As good a dump; only its position is that of a moment before.
+            Err(ServiceError::Precondition { .. }) => {
+                Ok((Exported::open(&origin.dsn).await?, at(before, false)))
             }
-            if attempt == ATTEMPTS {
-                return Ok((snapshot, Some(BackupPosition { at: before.into(), exact: false })));
-            }
-            connection.batch_execute("ROLLBACK").await?;
+            Err(error) => Err(error),
         }
-        unreachable!("the loop ends by returning")
     }
 
     /// `GET /api/backups`.
@@ -232,15 +206,6 @@ impl Service {
 pub(crate) async fn server_version(connection: &Connection) -> Result<ServerVersion, ServiceError> {
     let row = connection.query_one("SELECT current_setting('server_version_num')::int", &[]).await?;
     Ok(ServerVersion::of_number(u32::try_from(row.get::<_, i32>(0)).unwrap_or_default()))
-}
-
-async fn export(connection: &Connection) -> Result<(String, Visibility), ServiceError> {
-    connection.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-    let row = connection.query_one("SELECT pg_current_snapshot()::text, pg_export_snapshot()", &[]).await?;
-    let text: String = row.get(0);
-    let visible = Visibility::parse(&text)
-        .ok_or_else(|| ServiceError::Broken { detail: format!("the server's snapshot reads {text:?}") })?;
-    Ok((row.get(1), visible))
 }
 
 fn arguments(format: BackupFormat, path: &str, snapshot: &str) -> Vec<String> {

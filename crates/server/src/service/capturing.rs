@@ -11,8 +11,8 @@ use ptr_capture::{
     source::{SourceRecord, emit_marker},
 };
 use ptr_log::{Log, LogError, SequenceSample};
-use ptr_model::{MarkerToken, Position};
-use ptr_postgres::{SessionSettings, connect};
+use ptr_model::{MarkerToken, Position, SequenceState};
+use ptr_postgres::{Connection, SessionSettings, connect};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -156,8 +156,30 @@ impl Service {
     }
 
     /// The position of this moment, exactly: every transaction whose commit returned before is in, none that
-    /// starts afterwards.
+    /// starts afterwards. Keeps a sample of the sequences for it.
     pub(crate) async fn marker_position(&self, captured: &Arc<Captured>) -> Result<Position, ServiceError> {
+        let (position, states) = self.marker_and_sequences(captured).await?;
+        self.keep_sequences(&captured.database, SequenceSample { position, states }).await?;
+        Ok(position)
+    }
+
+    /// The same, and what the sequences held just after it, which is not kept.
+    pub(super) async fn marker_and_sequences(
+        &self,
+        captured: &Arc<Captured>,
+    ) -> Result<(Position, Vec<SequenceState>), ServiceError> {
+        let connection = self.connect_for_marker(captured).await?;
+        let token = send_marker(&connection).await?;
+        let states = sample_sequences(&connection).await;
+        connection.close().await;
+        Ok((self.await_marker(captured, token).await?, states?))
+    }
+
+    /// A connection to send markers by.
+    pub(super) async fn connect_for_marker(
+        &self,
+        captured: &Arc<Captured>,
+    ) -> Result<Connection, ServiceError> {
         if !captured.keeps_up() {
             let state = captured.listener().state;
             return Err(ServiceError::precondition(
@@ -168,15 +190,18 @@ impl Service {
                 "run postgres-test-replay up, or listener; or name a position with --at",
             ));
         }
-        let token = MarkerToken::random();
         let dsn = self.input()?.with_database(&captured.database);
-        let connection = connect(&dsn, &SessionSettings::named(APPLICATION_NAME)).await?;
-        emit_marker(&connection, token).await?;
-        let states = sample_sequences(&connection).await;
-        connection.close().await;
-        let position = self.await_marker(captured, token).await?;
-        self.keep_sequences(&captured.database, SequenceSample { position, states: states? }).await?;
-        Ok(position)
+        Ok(connect(&dsn, &SessionSettings::named(APPLICATION_NAME)).await?)
+    }
+
+    /// The position of this moment, by a connection that is there.
+    pub(super) async fn marker_by(
+        &self,
+        connection: &Connection,
+        captured: &Arc<Captured>,
+    ) -> Result<Position, ServiceError> {
+        let token = send_marker(connection).await?;
+        self.await_marker(captured, token).await
     }
 
     async fn await_marker(
@@ -219,6 +244,12 @@ impl Service {
         }
         heads
     }
+}
+
+async fn send_marker(connection: &Connection) -> Result<MarkerToken, ServiceError> {
+    let token = MarkerToken::random();
+    emit_marker(connection, token).await?;
+    Ok(token)
 }
 
 /// Writes the listener's state to its file and tells it, as it changes.

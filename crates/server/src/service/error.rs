@@ -7,7 +7,8 @@ use ptr_log::{CatalogError, LogError, ResolveError};
 use ptr_model::{ExpressionError, Position};
 use ptr_postgres::{ClusterError, ConnectError, ProgramsError, ServerError};
 use ptr_replay::{
-    BaseError, NavigateError, ReplayError, SessionError, cursor::CursorError, verify::VerifyError,
+    BaseError, NavigateError, ReplayError, SessionError, cursor::CursorError, snapshot::SnapshotError,
+    verify::VerifyError,
 };
 
 use crate::{
@@ -86,6 +87,9 @@ pub enum ServiceError {
     /// A comparison with the primary.
     #[error(transparent)]
     Verify(#[from] VerifyError),
+    /// A snapshot of the primary.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
     /// A session's database.
     #[error(transparent)]
     Session(#[from] SessionError),
@@ -175,7 +179,13 @@ impl ServiceError {
             Self::Listen(_) => Problem::new(Code::Precondition, detail)
                 .with_hint("run postgres-test-replay doctor, which looks for what stands in the way"),
             Self::Base(error) => base_problem(error, detail),
-            Self::Verify(VerifyError::Connect(error)) => connect_problem(error, detail),
+            Self::Verify(VerifyError::Connect(error)) | Self::Snapshot(SnapshotError::Connect(error)) => {
+                connect_problem(error, detail)
+            }
+            Self::Verify(VerifyError::Database(error)) | Self::Snapshot(SnapshotError::Database(error)) => {
+                with_state(server_problem(&error.source, detail), error.sqlstate())
+            }
+            Self::Snapshot(SnapshotError::Unreadable(_)) => Problem::new(Code::Failed, detail),
             Self::Verify(_) => Problem::new(Code::Failed, detail),
             Self::File { .. } => Problem::new(Code::Failed, detail)
                 .with_hint("check that the folder is there, writable, and that its disk has space"),

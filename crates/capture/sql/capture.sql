@@ -30,6 +30,7 @@ DECLARE
     touched oid[] := '{}';
     changed oid[] := '{}';
     fresh oid[];
+    listed oid[];
     one oid;
 BEGIN
     GET DIAGNOSTICS context = PG_CONTEXT;
@@ -59,6 +60,9 @@ BEGIN
     IF content IS NOT NULL THEN
         PERFORM postgres_test_replay.send(content);
     END IF;
+    IF event = 'sql_drop' AND touched <> '{}' THEN
+        PERFORM postgres_test_replay.spare(touched, false);
+    END IF;
     IF event <> 'ddl_command_end' THEN
         RETURN true;
     END IF;
@@ -83,6 +87,14 @@ BEGIN
         EXCEPTION WHEN OTHERS THEN
             NULL;  -- The identity stays as the user has it; doctor lists it, and undo takes a keyframe.
         END;
+    END IF;
+
+    IF tag IN ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'CREATE SCHEMA', 'ALTER TABLE', 'CREATE EXTENSION') THEN
+        listed := postgres_test_replay.spare(touched, tag NOT LIKE 'ALTER %');
+        -- The rows of CREATE TABLE AS came before its table was on the list.
+        IF tag NOT IN ('CREATE TABLE', 'CREATE SCHEMA', 'CREATE EXTENSION') THEN
+            changed := ARRAY(SELECT unnest(changed) UNION SELECT unnest(listed));
+        END IF;
     END IF;
 
     FOREACH one IN ARRAY coalesce(changed, '{}') LOOP

@@ -11,6 +11,10 @@ CREATE EVENT TRIGGER "!postgres_test_replay_drop" ON sql_drop
     EXECUTE FUNCTION postgres_test_replay.on_event();
 CREATE EVENT TRIGGER "!postgres_test_replay_end" ON ddl_command_end
     EXECUTE FUNCTION postgres_test_replay.on_event();
+CREATE EVENT TRIGGER "!postgres_test_replay_alter" ON ddl_command_start
+    WHEN TAG IN ('ALTER TABLE')
+    EXECUTE FUNCTION postgres_test_replay.on_alter();
+ALTER EVENT TRIGGER "!postgres_test_replay_alter" ENABLE ALWAYS;
 ALTER EVENT TRIGGER "!postgres_test_replay_start" ENABLE ALWAYS;
 ALTER EVENT TRIGGER "!postgres_test_replay_rewrite" ENABLE ALWAYS;
 ALTER EVENT TRIGGER "!postgres_test_replay_drop" ENABLE ALWAYS;

@@ -14,7 +14,7 @@ BEGIN
     RETURN QUERY
     SELECT wish.oid, wish.target
       FROM (SELECT c.oid, c.relreplident,
-                   CASE WHEN e.reason IS NULL THEN 'f'::"char" ELSE coalesce(w.identity, 'd') END AS target
+                   CASE WHEN e.reason IS NULL THEN 'f'::"char" ELSE coalesce(nullif(w.identity, 'f'), 'd') END AS target
               FROM unnest(candidates) AS candidate (oid)
               JOIN pg_class c ON c.oid = candidate.oid
               JOIN pg_namespace n ON n.oid = c.relnamespace

@@ -44,6 +44,15 @@ BEGIN
                                           'is_temporary', d.is_temporary))
           INTO found_dropped
           FROM pg_event_trigger_dropped_objects() d WHERE d.original;
+        -- Tables that may have lost their key.
+        relations := ARRAY(
+            SELECT to_regclass(format('%I.%I', d.address_names[1], d.address_names[2]))
+              FROM pg_event_trigger_dropped_objects() d WHERE d.object_type = 'table constraint'
+             UNION
+            SELECT c.oid FROM pg_class c
+             WHERE c.relreplident = 'i'
+               AND EXISTS (SELECT FROM pg_event_trigger_dropped_objects() d
+                            WHERE d.original AND d.object_type = 'index'));
     ELSIF event = 'table_rewrite' THEN
         SELECT json_build_array(json_build_array(format('%I.%I', n.nspname, c.relname),
                                                  pg_event_trigger_table_rewrite_reason()))

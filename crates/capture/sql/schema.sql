@@ -14,7 +14,9 @@ CREATE TABLE postgres_test_replay.configuration (
     -- Whether new tables get REPLICA IDENTITY FULL.
     replica_identity boolean NOT NULL,
     -- schema.table, unquoted: tables whose identity is left alone.
-    excluded text[] NOT NULL
+    excluded text[] NOT NULL,
+    -- Our publication.
+    publication name NOT NULL
 );
 REVOKE ALL ON postgres_test_replay.configuration FROM PUBLIC;
 

@@ -95,6 +95,7 @@ impl SchemaEvents {
                 ),
                 statement: event::statement_of_unreadable(json),
                 sqlstate: None,
+                relation: None,
             })),
         }
     }
@@ -141,6 +142,7 @@ impl SchemaEvents {
                 ),
                 statement: None,
                 sqlstate: None,
+                relation: None,
             }),
         }
     }

@@ -68,7 +68,7 @@ on_every_version! {
         let mut primary = Primary::start(version).await;
         // Else the change of the identity would stand between the message and the row.
         primary.options.replica_identity = false;
-        let statements = "SAVEPOINT s; CREATE TABLE t# (v text $); RELEASE s; INSERT INTO t# VALUES ('$')";
+        let statements = "SAVEPOINT s; CREATE TABLE t# (v text PRIMARY KEY $); RELEASE s; INSERT INTO t# VALUES ('$')";
         in_neighbouring_subtransactions(&primary, statements, &["schema change", "insert"]).await;
     }
 

@@ -67,7 +67,7 @@ on_every_version! {
         let slot = "SELECT plugin || ' ' || confirmed_flush_lsn FROM pg_replication_slots";
         assert_eq!(primary.value(slot).await, format!("pgoutput {}", prepared.identity.creation));
         assert_eq!(primary.value("SELECT puballtables FROM pg_publication").await, "t");
-        assert_eq!(primary.value("SELECT count(*) FROM pg_event_trigger WHERE evtenabled = 'A'").await, "4");
+        assert_eq!(primary.value("SELECT count(*) FROM pg_event_trigger WHERE evtenabled = 'A'").await, "5");
 
         let again = primary.prepare().await;
         assert!(again.was_prepared);

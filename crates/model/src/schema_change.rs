@@ -172,4 +172,8 @@ pub struct Gap {
     /// SQLSTATE of the failure, where there was one.
     #[serde(default)]
     pub sqlstate: Option<String>,
+    /// The table, qualified and quoted, whose rows are missing from here on and nothing else: the rows of the whole
+    /// table, where they follow in the same transaction, mend it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relation: Option<String>,
 }

@@ -20,7 +20,7 @@ mod truncate;
 use std::sync::Arc;
 
 use ptr_log::SequenceSample;
-use ptr_model::{Change, Position, Relation, SessionId, TransactionSummary};
+use ptr_model::{Change, Gap, Position, Relation, SessionId, TransactionSummary};
 use ptr_postgres::{Connection, Dsn};
 use uuid::Uuid;
 
@@ -241,12 +241,13 @@ impl Applier {
                 self.flush().await?;
                 self.replace_rows(&rows).await
             }
-            Change::Gap(gap) => {
-                let mut stop = Stop::new(self.position(), gap.reason);
-                stop.statement = gap.statement;
-                stop.sqlstate = gap.sqlstate;
-                Err(stop.into())
-            }
+            Change::Gap(gap) => match gap.relation.clone() {
+                Some(relation) => {
+                    self.bracket.miss_rows(relation, gap);
+                    Ok(())
+                }
+                None => Err(self.stop_at(gap)),
+            },
             // For whoever decodes the stream; a table holds nothing of it.
             Change::Message(_) => Ok(()),
         }
@@ -256,6 +257,9 @@ impl Applier {
     pub async fn end(&mut self) -> Result<(), ReplayError> {
         self.bracket.no_rows_awaited().map_err(|reason| self.stop(reason))?;
         self.bracket.closes().map_err(|reason| self.stop(reason))?;
+        if let Some(gap) = self.bracket.take_missed() {
+            return Err(self.stop_at(gap));
+        }
         let current = self.current.take().expect("a transaction began before it ends");
         self.reached = current.after;
         if self.fold_is_full() {
@@ -404,6 +408,13 @@ impl Applier {
         let position = self.committed.position;
         let missing = || Mismatch::NoTable { table: table_name(relation), position }.into();
         self.find_table(relation).await?.ok_or_else(missing)
+    }
+
+    fn stop_at(&self, gap: Gap) -> ReplayError {
+        let mut stop = Stop::new(self.position(), gap.reason);
+        stop.statement = gap.statement;
+        stop.sqlstate = gap.sqlstate;
+        stop.into()
     }
 
     fn stop(&self, reason: impl Into<String>) -> ReplayError {

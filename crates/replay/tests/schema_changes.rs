@@ -5,8 +5,8 @@
 mod support;
 
 use ptr_model::{
-    Change, Column, Datum, MissingValue, Oid, Relation, RelationRows, ReplicaIdentity, SchemaChange,
-    Statement, TransactionSummary, Tuple,
+    Change, Column, Datum, DroppedObject, MissingValue, Oid, Relation, RelationRows, ReplicaIdentity,
+    SchemaChange, Statement, TransactionSummary, Tuple,
 };
 use ptr_replay::{Applier, Limits, Notice, ReplayError, apply::Applied};
 use ptr_testkit::ServerVersion;
@@ -184,7 +184,8 @@ async fn what_cannot_be_done_exactly_stops_and_what_must_not_be_done_is_reported
     assert!(hand.stop_reason(vec![change(unknown)]).await.contains("nobody knows"));
     let view = ddl("CREATE MATERIALIZED VIEW", "CREATE MATERIALIZED VIEW m AS SELECT random()");
     assert!(hand.stop_reason(vec![change(view)]).await.contains("other rows"));
-    let gap = ptr_model::Gap { reason: "it was lost".into(), statement: None, sqlstate: None };
+    let gap =
+        ptr_model::Gap { reason: "it was lost".into(), statement: None, sqlstate: None, relation: None };
     assert_eq!(hand.stop_reason(vec![Change::Gap(gap)]).await, "it was lost");
     let empty = ddl("CREATE MATERIALIZED VIEW", "CREATE MATERIALIZED VIEW m AS SELECT random() WITH NO DATA");
     let index = ddl("CREATE INDEX", "CREATE INDEX CONCURRENTLY i ON a (id)");
@@ -193,6 +194,34 @@ async fn what_cannot_be_done_exactly_stops_and_what_must_not_be_done_is_reported
     let subscription = ddl("CREATE SUBSCRIPTION", "CREATE SUBSCRIPTION s CONNECTION '' PUBLICATION p");
     hand.transaction(vec![change(subscription)]).await.unwrap();
     assert!(matches!(&hand.applied().notices[..], [Notice::Skipped { .. }]));
+}
+
+#[tokio::test]
+async fn rows_that_were_missed_stop_replay_unless_they_follow_in_the_transaction() {
+    let mut hand = Hand::new("CREATE TABLE a (id int)").await;
+    let missed = |relation: &str| {
+        Change::Gap(ptr_model::Gap {
+            reason: format!("{relation} is left out"),
+            statement: None,
+            sqlstate: None,
+            relation: Some(relation.to_owned()),
+        })
+    };
+    let rows = RelationRows {
+        relation: "public.a".into(),
+        columns: vec!["id".into()],
+        first: true,
+        rows: vec![vec![Some("7".into())]],
+    };
+    let key = || change(ddl("ALTER TABLE", "ALTER TABLE a ADD PRIMARY KEY (id)"));
+    assert_eq!(hand.stop_reason(vec![missed("public.a"), key()]).await, "public.a is left out");
+    hand.transaction(vec![missed("public.a"), key(), Change::Rows(Box::new(rows))]).await.unwrap();
+    assert_eq!(hand.ask("SELECT id FROM a").await, "7");
+    let dropped =
+        DroppedObject { object_type: "table".into(), identity: "public.b".into(), is_temporary: false };
+    let drop = SchemaChange { dropped: vec![dropped], ..ddl("DROP TABLE", "DROP TABLE b") };
+    let make = change(ddl("CREATE TABLE", "CREATE TABLE b (id int)"));
+    hand.transaction(vec![make, missed("public.b"), change(drop)]).await.unwrap();
 }
 
 #[tokio::test]

@@ -35,7 +35,8 @@
 //! | `roles` | the cluster's roles, only when they changed |
 //!
 //! Rows of a rewritten table: `{"v":1,"event":"rows","relation","columns","first","rows":[[..]]}`.
-//! Something lost: `{"v":1,"event":"gap","reason","statement","sqlstate"}`.
+//! Something lost: `{"v":1,"event":"gap","reason","statement","sqlstate","relation"}`; with `relation` only the rows
+//! of that table are.
 
 use std::collections::BTreeMap;
 

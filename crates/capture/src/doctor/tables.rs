@@ -20,7 +20,7 @@ pub(super) async fn check(
     let record = SourceRecord::load(&options.record_path)?;
     let is_set_up = record.is_some_and(|record| record.began(Step::Complete));
     let mut findings = Vec::new();
-    findings.extend(breaking(&tables, facts, options));
+    findings.extend(breaking(&tables, options));
     findings.extend(keyless(&tables, options));
     findings.extend(exceptions(&tables, options));
     findings.extend(cost(&tables, options));
@@ -35,8 +35,8 @@ fn names<'a>(tables: impl IntoIterator<Item = &'a Table>) -> Vec<String> {
     tables.into_iter().map(|table| table.name.to_string()).collect()
 }
 
-/// Only a publication of all tables takes them in; one of our own choice leaves them out.
-fn breaking(tables: &[Table], facts: &ServerFacts, options: &SourceOptions) -> Option<Finding> {
+/// The publication leaves them out, so that it harms nobody.
+fn breaking(tables: &[Table], options: &SourceOptions) -> Option<Finding> {
     let breaking: Vec<&Table> = tables.iter().filter(|table| table.would_break(options)).collect();
     if breaking.is_empty() {
         return None;
@@ -49,22 +49,17 @@ fn breaking(tables: &[Table], facts: &ServerFacts, options: &SourceOptions) -> O
         })
         .collect();
     let title = format!("{} tables have no key, and cannot have REPLICA IDENTITY FULL", breaking.len());
-    let fix = "give each a primary key (ALTER TABLE ... ADD PRIMARY KEY), or remove what stands against FULL";
-    Some(if facts.is_superuser {
-        Finding::error("unpublishable_tables", title)
-            .means(format!(
-                "as soon as all tables are published, UPDATE and DELETE on them fail (55000): {}",
-                list(&reasons)
-            ))
-            .fix(fix)
-    } else {
+    Some(
         Finding::warning("unpublishable_tables", title)
             .means(format!(
-                "they are not captured, because UPDATE and DELETE on them would fail (55000): {}",
+                "they are not captured, because UPDATE and DELETE on them would fail (55000) if they were published: {}",
                 list(&reasons)
             ))
-            .fix(fix)
-    })
+            .fix(
+                "give each a primary key (ALTER TABLE ... ADD PRIMARY KEY): with event triggers it is captured from then \
+                 on; else set up again",
+            ),
+    )
 }
 
 fn keyless(tables: &[Table], options: &SourceOptions) -> Option<Finding> {
@@ -152,7 +147,9 @@ async fn unpublished(
             .await
             .doing(|| "listing the published tables".to_owned())?;
         let published: Vec<u32> = rows.iter().map(|row| row.get(0)).collect();
-        names(tables.iter().filter(|table| !table.is_partitioned && !published.contains(&table.oid)))
+        names(tables.iter().filter(|table| {
+            !table.is_partitioned && !published.contains(&table.oid) && !table.would_break(options)
+        }))
     } else if facts.is_superuser {
         Vec::new()
     } else {

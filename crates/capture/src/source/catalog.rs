@@ -49,9 +49,12 @@ impl Table {
                 && !options.exclude_tables.contains(&self.name)
     }
 
-    /// Whether UPDATE and DELETE fail as soon as it is published: no key, and no FULL either.
+    /// Whether UPDATE and DELETE fail as soon as it is published: no key, and no FULL either, or a FULL of the
+    /// user's that no publication can do with.
     pub(crate) fn would_break(&self, options: &SourceOptions) -> bool {
-        !self.is_partitioned && !self.has_key && !self.gets_full(options)
+        let is_virtual = matches!(self.exception, Some(IdentityException::VirtualGeneratedColumn { .. }));
+        !self.is_partitioned
+            && (self.identity == 'f' && is_virtual || !self.has_key && !self.gets_full(options))
     }
 }
 

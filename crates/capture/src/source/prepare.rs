@@ -210,14 +210,19 @@ fn begin(facts: &ServerFacts, options: &SourceOptions, identities: Vec<NotedIden
     }
 }
 
-/// All tables where the role may; else those it owns, but for such as would break. A partitioned table stands for
-/// its partitions.
+/// All tables where the role may and none would break. Else those it owns, but for such as would: with event
+/// triggers, which keep the list, each table by itself; without, a partitioned table stands for its partitions, also
+/// later ones.
 fn scope(facts: &ServerFacts, tables: &[Table], options: &SourceOptions) -> Scope {
-    if facts.is_superuser {
+    let breaks = |table: &&Table| table.would_break(options);
+    if facts.is_superuser && !tables.iter().any(|table| breaks(&table)) {
         return Scope::AllTables;
     }
-    let published =
-        tables.iter().filter(|table| table.is_owned && !table.is_partition && !table.would_break(options));
+    let by_itself = |table: &&Table| match facts.is_superuser {
+        true => !table.is_partitioned,
+        false => table.is_owned && !table.is_partition,
+    };
+    let published = tables.iter().filter(by_itself).filter(|table| !breaks(table));
     Scope::Tables(published.map(|table| table.name.clone()).collect())
 }
 

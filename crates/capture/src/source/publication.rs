@@ -48,6 +48,7 @@ pub(super) async fn create(
 ) -> Result<(), SourceError> {
     let target = match scope {
         Scope::AllTables => "FOR ALL TABLES".to_owned(),
+        Scope::Tables(tables) if tables.is_empty() => String::new(),
         Scope::Tables(tables) => {
             let tables: Vec<String> = tables.iter().map(QualifiedName::to_string).collect();
             format!("FOR TABLE {}", tables.join(", "))

@@ -13,12 +13,14 @@ const PARTS: &[&str] = &[
     include_str!("../../sql/message.sql"),
     include_str!("../../sql/rows.sql"),
     include_str!("../../sql/identity.sql"),
+    include_str!("../../sql/publication.sql"),
     include_str!("../../sql/capture.sql"),
     include_str!("../../sql/event_triggers.sql"),
 ];
 
 /// Our event triggers.
-const EVENT_TRIGGERS: [&str; 4] = [
+const EVENT_TRIGGERS: [&str; 5] = [
+    "!postgres_test_replay_alter",
     "!postgres_test_replay_start",
     "!postgres_test_replay_rewrite",
     "!postgres_test_replay_drop",
@@ -54,13 +56,14 @@ fn script(version: ServerVersion, options: &SourceOptions, noted: &[NotedIdentit
         options.exclude_tables.iter().map(plain).map(|name| quote_literal(&name)).collect();
     let excluded = excluded.join(", ");
     let replica_identity = options.replica_identity;
+    let publication = quote_literal(&options.publication);
     let mut script = format!(
         "{SCHEMA}
          CREATE VIEW {OUR_SCHEMA}.identity_exceptions AS {exceptions};
          REVOKE ALL ON {OUR_SCHEMA}.identity_exceptions FROM PUBLIC;
-         INSERT INTO {OUR_SCHEMA}.configuration (secret, replica_identity, excluded)
+         INSERT INTO {OUR_SCHEMA}.configuration (secret, replica_identity, excluded, publication)
          SELECT encode(sha256(convert_to(concat(gen_random_uuid(), gen_random_uuid(), gen_random_uuid()), 'UTF8')), 'hex'),
-                {replica_identity}, ARRAY[{excluded}]::text[];\n"
+                {replica_identity}, ARRAY[{excluded}]::text[], {publication};\n"
     );
     for noted in noted.iter().filter(|noted| noted.identity != 'd') {
         let index = noted.index.as_deref().map_or_else(|| "NULL".to_owned(), quote_literal);

@@ -187,7 +187,12 @@ pub fn message(content: &str) -> Change {
 }
 
 pub fn gap(reason: &str) -> Change {
-    Change::Gap(Gap { reason: reason.to_owned(), statement: None, sqlstate: Some("42501".to_owned()) })
+    Change::Gap(Gap {
+        reason: reason.to_owned(),
+        statement: None,
+        sqlstate: Some("42501".to_owned()),
+        relation: None,
+    })
 }
 
 /// The `number`th transaction of a history, one second after the one before, with these changes.

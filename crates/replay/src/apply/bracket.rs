@@ -1,8 +1,8 @@
 //! What is open within a transaction: the start of a statement whose end comes later, rows still awaited.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use ptr_model::Change;
+use ptr_model::{Change, Gap};
 
 /// Rows that arrive before their table are held up to this many bytes; a statement that made more stops
 /// replay instead of filling the memory.
@@ -18,6 +18,8 @@ pub(super) struct Bracket {
     held_bytes: usize,
     /// Tables that were rewritten and whose rows have to come next.
     awaited: BTreeSet<String>,
+    /// Tables whose rows are not in the log, unless they come before the transaction ends.
+    missed: BTreeMap<String, Gap>,
 }
 
 pub(super) fn is_table_as(tag: &str) -> bool {
@@ -82,6 +84,22 @@ impl Bracket {
 
     pub(super) fn rows_arrived(&mut self, relation: &str) {
         self.awaited.remove(relation);
+        self.missed.remove(relation);
+    }
+
+    /// The rows of this table are not in the log from here on.
+    pub(super) fn miss_rows(&mut self, relation: String, gap: Gap) {
+        self.missed.insert(relation, gap);
+    }
+
+    /// A table went away, and what was missing of it.
+    pub(super) fn dropped(&mut self, relation: &str) {
+        self.missed.remove(relation);
+    }
+
+    /// A table whose rows were not mended.
+    pub(super) fn take_missed(&mut self) -> Option<Gap> {
+        std::mem::take(&mut self.missed).into_values().next()
     }
 
     pub(super) fn no_rows_awaited(&self) -> Result<(), String> {

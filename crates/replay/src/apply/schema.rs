@@ -64,6 +64,7 @@ impl Applier {
         self.discard_temporary(change).await?;
         self.run_statement(change).await?;
         self.catalog.forget();
+        change.dropped.iter().for_each(|object| self.bracket.dropped(&object.identity));
         for held in self.bracket.take_held() {
             Box::pin(self.row(held)).await?;
         }

@@ -1,0 +1,209 @@
+-- The publication is of all tables, until there is a table that it would harm: one without a key that cannot have
+-- REPLICA IDENTITY FULL either, on which UPDATE and DELETE fail (55000) as long as it is published. No publication
+-- can leave a table out of all tables before PostgreSQL 19, so ours then becomes a list of tables that is kept here.
+-- By writing to the catalogs, because ALTER PUBLICATION cannot do it and would fire events within the user's
+-- statement. A relation that the catalog's row changes for is looked up anew by every session and by the walsender.
+
+-- Those of `candidates` that UPDATE and DELETE would fail on.
+CREATE FUNCTION postgres_test_replay.breaking(candidates oid[]) RETURNS oid[]
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN ARRAY(
+        SELECT c.oid
+          FROM pg_class c
+         WHERE c.oid = ANY (candidates) AND c.relkind = 'r' AND c.relpersistence = 'p' AND c.oid >= 16384
+           AND CASE c.relreplident
+                   -- Where the user set it, and we leave identities alone.
+                   WHEN 'f' THEN EXISTS (SELECT FROM pg_attribute a
+                                          WHERE a.attrelid = c.oid AND a.attgenerated = 'v' AND NOT a.attisdropped)
+                   ELSE NOT EXISTS (SELECT FROM pg_index i
+                                     WHERE i.indrelid = c.oid AND i.indisunique AND i.indimmediate AND i.indisvalid
+                                       AND (c.relreplident = 'd' AND i.indisprimary
+                                            OR c.relreplident = 'i' AND i.indisreplident))
+               END);
+END $$;
+REVOKE ALL ON FUNCTION postgres_test_replay.breaking(oid[]) FROM PUBLIC;
+
+-- Whether the publication is a list already.
+CREATE FUNCTION postgres_test_replay.is_listed() RETURNS boolean
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN EXISTS (SELECT FROM pg_publication p, postgres_test_replay.configuration f
+                    WHERE p.pubname = f.publication AND NOT p.puballtables);
+END $$;
+REVOKE ALL ON FUNCTION postgres_test_replay.is_listed() FROM PUBLIC;
+
+-- Puts tables on the list that belong there and are not on it, and answers which; NULL means of all tables.
+-- Partitioned tables do not: with them each partition would be published, also one that must not be.
+CREATE FUNCTION postgres_test_replay.list_tables(candidates oid[]) RETURNS oid[]
+LANGUAGE plpgsql AS $$
+DECLARE
+    publication oid;
+    added oid[] := '{}';
+    one oid;
+BEGIN
+    SELECT p.oid INTO STRICT publication
+      FROM pg_publication p, postgres_test_replay.configuration f WHERE p.pubname = f.publication;
+    IF candidates IS NULL THEN
+        candidates := ARRAY(SELECT c.oid FROM pg_class c WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND c.oid >= 16384);
+    END IF;
+    -- One table after another, each looked up by index, however many there are.
+    FOREACH one IN ARRAY candidates LOOP
+        PERFORM FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE c.oid = one AND c.relkind = 'r' AND c.relpersistence = 'p' AND c.oid >= 16384
+           AND n.nspname <> 'postgres_test_replay' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema';
+        CONTINUE WHEN NOT FOUND;
+        PERFORM FROM pg_publication_rel r WHERE r.prrelid = one AND r.prpubid = publication;
+        CONTINUE WHEN FOUND OR postgres_test_replay.breaking(ARRAY[one]) <> '{}';
+        added := added || one;
+    END LOOP;
+    WITH entry AS (
+        INSERT INTO pg_publication_rel (oid, prpubid, prrelid)
+        SELECT pg_nextoid('pg_publication_rel', 'oid', 'pg_publication_rel_oid_index'), publication, fresh
+          FROM unnest(added) AS fresh
+        RETURNING oid, prrelid)
+    -- As publication_add_relation() does it: the entry goes with the publication and with the table.
+    INSERT INTO pg_depend (classid, objid, objsubid, refclassid, refobjid, refobjsubid, deptype)
+    SELECT 'pg_publication_rel'::regclass, e.oid, 0, r.class, r.object, 0, 'a'
+      FROM entry e, LATERAL (VALUES ('pg_publication'::regclass, publication),
+                                    ('pg_class'::regclass, e.prrelid)) AS r (class, object);
+    RETURN added;
+END $$;
+REVOKE ALL ON FUNCTION postgres_test_replay.list_tables(oid[]) FROM PUBLIC;
+
+-- Takes tables from the list; NULL means all.
+CREATE FUNCTION postgres_test_replay.unlist_tables(candidates oid[]) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    entries oid[];
+BEGIN
+    entries := ARRAY(
+        SELECT r.oid FROM pg_publication_rel r, pg_publication p, postgres_test_replay.configuration f
+         WHERE p.pubname = f.publication AND r.prpubid = p.oid AND (candidates IS NULL OR r.prrelid = ANY (candidates)));
+    DELETE FROM pg_depend WHERE classid = 'pg_publication_rel'::regclass AND objid = ANY (entries);
+    DELETE FROM pg_publication_rel WHERE oid = ANY (entries);
+END $$;
+REVOKE ALL ON FUNCTION postgres_test_replay.unlist_tables(oid[]) FROM PUBLIC;
+
+-- Makes the publication one that these tables are not in. A transaction that makes tables while all are published
+-- does not put them on a list; each holds a lock that says so, and nobody waits for it. The lock is an advisory one
+-- of the database; its key is our name in ASCII (`ptr-list`).
+CREATE FUNCTION postgres_test_replay.leave_out(relations oid[]) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF NOT postgres_test_replay.is_listed() THEN
+        -- Where somebody else is doing it, their list has none of the tables of this transaction.
+        UPDATE pg_publication SET puballtables = false
+         WHERE oid = (SELECT p.oid FROM pg_publication p, postgres_test_replay.configuration f
+                       WHERE p.pubname = f.publication AND p.puballtables
+                         FOR NO KEY UPDATE OF p SKIP LOCKED);
+        IF FOUND THEN
+            PERFORM postgres_test_replay.list_tables(NULL);
+            IF NOT pg_try_advisory_xact_lock(8103227168964309876) THEN
+                PERFORM postgres_test_replay.send_gap('the publication became a list of tables while another '
+                    'transaction made tables; doctor names those that are not captured', '55006');
+            END IF;
+        END IF;
+    END IF;
+    PERFORM postgres_test_replay.unlist_tables(relations);
+    -- So that every session looks the tables up anew.
+    UPDATE pg_class SET relreplident = relreplident WHERE oid = ANY (relations);
+END $$;
+REVOKE ALL ON FUNCTION postgres_test_replay.leave_out(oid[]) FROM PUBLIC;
+
+-- Keeps the publication from harming what a statement made or changed, and answers which of the tables are
+-- published only from here on, so that their rows have to be sent.
+CREATE FUNCTION postgres_test_replay.keep_list(touched oid[], makes_tables boolean) RETURNS oid[]
+LANGUAGE plpgsql AS $$
+DECLARE
+    broken oid[] := postgres_test_replay.breaking(touched);
+    one oid;
+BEGIN
+    IF broken <> '{}' THEN
+        PERFORM postgres_test_replay.leave_out(broken);
+        FOREACH one IN ARRAY broken LOOP
+            PERFORM postgres_test_replay.send_left_out(one);
+        END LOOP;
+    END IF;
+    IF current_setting('postgres_test_replay.emptied', true) = 'on' THEN
+        -- `before_unlogged` emptied the list for this statement. Which tables were on it is not known any more.
+        PERFORM set_config('postgres_test_replay.emptied', '', true);
+        RETURN ARRAY(SELECT unnest(postgres_test_replay.list_tables(NULL)) INTERSECT SELECT unnest(touched));
+    ELSIF postgres_test_replay.is_listed() THEN
+        RETURN postgres_test_replay.list_tables(touched);
+    ELSIF makes_tables AND NOT pg_try_advisory_xact_lock_shared(8103227168964309876) THEN
+        PERFORM postgres_test_replay.send_gap('tables were made while the publication became a list of tables; '
+            'doctor names those that are not captured', '55006');
+    END IF;
+    RETURN '{}';
+END $$;
+REVOKE ALL ON FUNCTION postgres_test_replay.keep_list(oid[], boolean) FROM PUBLIC;
+
+-- `keep_list`, which must not make the user's statement fail.
+CREATE FUNCTION postgres_test_replay.spare(touched oid[], makes_tables boolean) RETURNS oid[]
+LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN postgres_test_replay.keep_list(touched, makes_tables);
+EXCEPTION WHEN OTHERS THEN
+    PERFORM postgres_test_replay.send_gap(format('the list of published tables could not be kept: %s', SQLERRM), SQLSTATE);
+    RETURN '{}';
+END $$;
+REVOKE ALL ON FUNCTION postgres_test_replay.spare(oid[], boolean) FROM PUBLIC;
+
+-- Says in the stream that a table is not captured from here on. Its rows, when they are sent, mend it.
+CREATE FUNCTION postgres_test_replay.send_left_out(relation oid) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    target text;
+    cause text;
+BEGIN
+    SELECT format('%I.%I', n.nspname, c.relname) INTO target
+      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = relation;
+    SELECT CASE x.reason WHEN 'column_list' THEN format('publication %I has a column list for it', x.subject)
+                         ELSE format('column %I is generated', x.subject) END
+      INTO cause FROM postgres_test_replay.identity_exceptions x WHERE x.relation = send_left_out.relation LIMIT 1;
+    PERFORM postgres_test_replay.send(postgres_test_replay.seal(json_build_object(
+        'v', 1, 'event', 'gap', 'relation', target, 'statement', left(current_query(), 10000),
+        'reason', format('table %s is not captured from here on: it has no primary key and cannot have REPLICA '
+                         'IDENTITY FULL (%s), so that publishing it would make UPDATE and DELETE on it fail; give it a '
+                         'primary key, after which it is captured again',
+                         target, coalesce(cause, 'which is turned off for it')))));
+END $$;
+REVOKE ALL ON FUNCTION postgres_test_replay.send_left_out(oid) FROM PUBLIC;
+
+-- A table on a list cannot be set UNLOGGED. Which one it will be is not known when the statement begins, so the
+-- list is emptied then and filled at its end.
+CREATE FUNCTION postgres_test_replay.before_unlogged() RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET lc_messages = 'C'
+AS $$
+DECLARE
+    context text;
+BEGIN
+    GET DIAGNOSTICS context = PG_CONTEXT;
+    IF split_part(context, E'\n', 2) !~
+       '^PL/pgSQL function (postgres_test_replay\.)?on_alter\(\) line [0-9]+ at assignment$' THEN
+        RAISE EXCEPTION 'postgres_test_replay.before_unlogged is called by event triggers only'
+            USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    -- The statements of an SQL function are not in the context.
+    IF concat_ws(E'\n', current_query(), context) ~* '\munlogged\M|SQL function "' AND postgres_test_replay.is_listed() THEN
+        BEGIN
+            PERFORM postgres_test_replay.unlist_tables(NULL);
+            PERFORM set_config('postgres_test_replay.emptied', 'on', true);
+        EXCEPTION WHEN OTHERS THEN
+            NULL;  -- Then the list stays, and the server says what stands against it.
+        END;
+    END IF;
+    RETURN true;
+END $$;
+
+CREATE FUNCTION postgres_test_replay.on_alter() RETURNS event_trigger
+LANGUAGE plpgsql AS $$
+DECLARE
+    done boolean;
+BEGIN
+    done := postgres_test_replay.before_unlogged();
+END $$;
+REVOKE ALL ON FUNCTION postgres_test_replay.on_alter() FROM PUBLIC;

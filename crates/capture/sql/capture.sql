@@ -20,6 +20,8 @@ SET bytea_output = 'hex'
 SET lc_monetary = 'C'
 SET xmloption = 'content'
 SET quote_all_identifiers = 'off'
+-- The text of these functions is parsed when it first runs, and the patterns in it hold backslashes.
+SET standard_conforming_strings = 'on'
 -- Without it each statement is planned again each time, for the sake of the array that it is about.
 SET plan_cache_mode = 'force_generic_plan'
 AS $$
@@ -103,7 +105,8 @@ BEGIN
                 PERFORM postgres_test_replay.send_rows(one);
             EXCEPTION WHEN OTHERS THEN
                 PERFORM postgres_test_replay.send_gap(
-                    format('the rows of %s after its rewrite could not be read: %s', one::regclass, SQLERRM), SQLSTATE);
+                    format('the rows of %s after its rewrite or refresh could not be read: %s', one::regclass, SQLERRM),
+                    SQLSTATE);
             END;
         END IF;
     END LOOP;

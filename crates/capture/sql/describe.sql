@@ -71,10 +71,12 @@ LANGUAGE sql STABLE AS $$
 $$;
 REVOKE ALL ON FUNCTION postgres_test_replay.describe_missing(oid[]) FROM PUBLIC;
 
--- What CREATE TABLE AS made, to make it again without running its query again.
+-- What CREATE TABLE AS made, to make it again without running its query again; of a materialised view, whether it
+-- holds rows.
 CREATE FUNCTION postgres_test_replay.describe_table_as(relations oid[]) RETURNS json
 LANGUAGE sql STABLE AS $$
     SELECT json_agg(json_build_object(
+               'relation', format('%I.%I', n.nspname, c.relname), 'populated', c.relispopulated,
                'schema', n.nspname, 'name', c.relname, 'persistence', c.relpersistence, 'options', c.reloptions,
                'access_method', (SELECT amname FROM pg_am WHERE oid = c.relam),
                'tablespace', (SELECT spcname FROM pg_tablespace WHERE oid = c.reltablespace),

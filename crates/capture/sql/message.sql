@@ -38,6 +38,10 @@ BEGIN
               JOIN pg_class c ON c.oid = p.relation
               JOIN pg_namespace n ON n.oid = c.relnamespace;
             PERFORM set_config('postgres_test_replay.rewrites', '', true);
+        ELSIF tag IN ('CREATE MATERIALIZED VIEW', 'REFRESH MATERIALIZED VIEW') THEN
+            -- Logical decoding leaves a materialised view's rows out.
+            rewritten := ARRAY(SELECT c.oid FROM pg_class c
+                                WHERE c.oid = ANY (relations) AND c.relkind = 'm' AND c.relispopulated);
         END IF;
     ELSIF event = 'sql_drop' THEN
         SELECT json_agg(json_build_object('type', d.object_type, 'identity', d.object_identity,
@@ -81,7 +85,8 @@ BEGIN
         'missing', CASE WHEN event = 'ddl_command_end' AND tag LIKE 'ALTER %'
                         THEN postgres_test_replay.describe_missing(relations) END,
         'table_as', CASE WHEN event = 'ddl_command_end'
-                          AND tag IN ('CREATE TABLE AS', 'SELECT INTO', 'CREATE MATERIALIZED VIEW')
+                          AND tag IN ('CREATE TABLE AS', 'SELECT INTO', 'CREATE MATERIALIZED VIEW',
+                                      'REFRESH MATERIALIZED VIEW')
                          THEN postgres_test_replay.describe_table_as(relations) END,
         'functions', CASE WHEN strpos(context, 'SQL function "') > 0
                           THEN postgres_test_replay.describe_functions(context) END,

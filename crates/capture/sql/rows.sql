@@ -1,5 +1,6 @@
--- Sends what a table holds after a rewrite, because the server does not. The statement holds the table locked
--- against everybody, so that nothing comes between. Chunks stay below about a megabyte, plus one row.
+-- Sends what a table holds after a rewrite, or a materialised view after a refresh, because the server does not. The
+-- statement holds it locked against everybody who writes, so that nothing comes between. Chunks stay below about a
+-- megabyte, plus one row.
 CREATE FUNCTION postgres_test_replay.send_rows(relation oid) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -15,13 +16,13 @@ BEGIN
            -- IS NOT DISTINCT FROM NULL, because a composite value of NULLs IS NULL too. format() calls the
            -- type's output function; a cast to text would strip a character(n).
            coalesce(string_agg(format('CASE WHEN %1$I IS NOT DISTINCT FROM NULL THEN NULL ELSE format(''%%s'', %1$I) END',
-                               a.attname), ', ' ORDER BY a.attnum), '')
+                               a.attname), ', ' ORDER BY a.attnum) FILTER (WHERE a.attname IS NOT NULL), '')
       INTO target, names, expressions
       FROM pg_class c
       JOIN pg_namespace n ON n.oid = c.relnamespace
       LEFT JOIN pg_attribute a
         ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
-     WHERE c.oid = relation AND c.relkind = 'r' AND c.relpersistence = 'p' AND c.oid >= 16384
+     WHERE c.oid = relation AND c.relkind IN ('r', 'm') AND c.relpersistence = 'p' AND c.oid >= 16384
      GROUP BY n.nspname, c.relname;
     IF target IS NULL THEN
         RETURN;

@@ -37,6 +37,8 @@ pub struct SchemaEvents {
     sent: HashMap<u64, SentStatement>,
     /// The CREATE or ALTER EXTENSION whose script is running.
     extension: Option<SentStatement>,
+    /// The REFRESH MATERIALIZED VIEW that is running.
+    refresh: Option<SentStatement>,
 }
 
 /// What the client sent in one go: nothing else can share both.
@@ -67,6 +69,7 @@ impl SchemaEvents {
             dropped: Vec::new(),
             sent: HashMap::new(),
             extension: None,
+            refresh: None,
         }
     }
 
@@ -76,6 +79,7 @@ impl SchemaEvents {
         self.dropped.clear();
         self.sent.clear();
         self.extension = None;
+        self.refresh = None;
     }
 
     /// Reads the content of one message of transaction `xid`.
@@ -115,8 +119,8 @@ impl SchemaEvents {
             event.dropped = dropped;
         }
         let statement = self.derivation.statement(&event);
-        let by_script = self.is_by_script(&event, &statement);
-        let is_entry = event.event == EventKind::DdlCommandEnd && !by_script && !concerns_us_only(&event);
+        let by_other = self.is_by_script(&event, &statement) || self.is_by_refresh(&event);
+        let is_entry = event.event == EventKind::DdlCommandEnd && !by_other && !concerns_us_only(&event);
         Reading::Change(Change::Schema(Box::new(schema_change(event, statement, is_entry))))
     }
 
@@ -170,6 +174,29 @@ impl SchemaEvents {
             _ => self.extension.is_some() && looks_scripted(event, statement),
         }
     }
+
+    /// Whether REFRESH MATERIALIZED VIEW CONCURRENTLY did this for itself: it makes and drops temporary tables.
+    fn is_by_refresh(&mut self, event: &SchemaEvent) -> bool {
+        let sent = SentStatement { statement_time: event.statement_time.clone(), query: event.query.clone() };
+        if event.tag == "REFRESH MATERIALIZED VIEW" {
+            self.refresh = (event.event == EventKind::DdlCommandStart).then_some(sent);
+            return false;
+        }
+        self.refresh.as_ref() == Some(&sent) && looks_internal(event)
+    }
+}
+
+/// Whether an event is about nothing but temporary tables as REFRESH ... CONCURRENTLY names them: `pg_temp_`, the
+/// view's OID, and from the second on `_2` (`make_temptable_name_n` in `matview.c`).
+fn looks_internal(event: &SchemaEvent) -> bool {
+    let internal = |identity: &str| {
+        let name = identity.rsplit('.').next().unwrap_or_default();
+        let number = name.strip_prefix("pg_temp_").map(|rest| rest.strip_suffix("_2").unwrap_or(rest));
+        number.is_some_and(|oid| !oid.is_empty() && oid.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    event.objects.is_empty()
+        && !event.dropped.is_empty()
+        && event.dropped.iter().all(|object| object.is_temporary && internal(&object.identity))
 }
 
 /// What tells an extension's script from the client: its objects belong to the extension, the client sent no such

@@ -9,6 +9,7 @@
 //! nothing but it.
 
 mod bracket;
+mod captured_table;
 mod environment;
 mod guard;
 mod roles;
@@ -20,7 +21,7 @@ mod truncate;
 use std::sync::Arc;
 
 use ptr_log::SequenceSample;
-use ptr_model::{Change, Gap, Position, Relation, SessionId, TransactionSummary};
+use ptr_model::{Change, Gap, Position, Relation, SchemaChange, SessionId, TransactionSummary};
 use ptr_postgres::{Connection, Dsn};
 use uuid::Uuid;
 
@@ -113,6 +114,18 @@ pub struct Applied {
     pub entries: u64,
     /// What the user should know.
     pub notices: Vec<Notice>,
+}
+
+/// The ends of CREATE TABLE AS and SELECT INTO among the changes of one transaction, for [`Applier::foresee`].
+pub fn ends_of_table_as(change: Change) -> Option<SchemaChange> {
+    match change {
+        Change::Schema(change)
+            if change.is_entry && change.event == "ddl_command_end" && bracket::is_table_as(&change.tag) =>
+        {
+            Some(*change)
+        }
+        _ => None,
+    }
 }
 
 /// A replica that takes changes.
@@ -225,9 +238,21 @@ impl Applier {
         Ok(())
     }
 
+    /// Whether [`Applier::foresee`] has to come before this change.
+    #[must_use]
+    pub fn needs_ends(&self, change: &Change) -> bool {
+        self.bracket.needs_ends(change)
+    }
+
+    /// Says which CREATE TABLE AS end in the rest of the transaction that began, in order ([`ends_of_table_as`]).
+    pub fn foresee(&mut self, ends: Vec<SchemaChange>) {
+        self.bracket.foresee(ends);
+    }
+
     /// A change of the transaction that began.
     pub async fn change(&mut self, change: Change) -> Result<(), ReplayError> {
-        if !matches!(change, Change::Rows(_)) {
+        let stops = matches!(&change, Change::Gap(gap) if gap.relation.is_none());
+        if !stops && !matches!(change, Change::Rows(_)) {
             self.bracket.no_rows_awaited().map_err(|reason| self.stop(reason))?;
         }
         match change {
@@ -256,7 +281,7 @@ impl Applier {
     /// The transaction that began ends.
     pub async fn end(&mut self) -> Result<(), ReplayError> {
         self.bracket.no_rows_awaited().map_err(|reason| self.stop(reason))?;
-        self.bracket.closes().map_err(|reason| self.stop(reason))?;
+        self.bracket.close_all();
         if let Some(gap) = self.bracket.take_missed() {
             return Err(self.stop_at(gap));
         }
@@ -348,9 +373,6 @@ impl Applier {
         match self.fold.membership(&relation) {
             Membership::Known => {}
             Membership::New => {
-                if self.bracket.is_table_as() && self.find_table(&relation).await?.is_none() {
-                    return self.bracket.hold(change).map_err(|reason| self.stop(reason));
-                }
                 self.add_to_fold(relation).await?;
             }
             Membership::Outdated => {
@@ -372,6 +394,9 @@ impl Applier {
     }
 
     async fn add_to_fold(&mut self, relation: Arc<Relation>) -> Result<(), ReplayError> {
+        if self.find_table(&relation).await?.is_none() {
+            self.make_ahead(&table_name(&relation)).await?;
+        }
         let table = self.table(&relation).await?;
         self.sequences.learn(&relation, &table);
         let identity = sql::row_identity(&relation, &table);

@@ -10,7 +10,7 @@
 mod install;
 mod manifest;
 mod restore;
-mod views;
+pub(crate) mod views;
 
 use std::path::PathBuf;
 

@@ -39,7 +39,9 @@ pub enum TableKind {
     Ordinary,
     /// A partitioned table: its rows are its partitions'.
     Partitioned,
-    /// Views, materialised views, foreign tables, sequences: nothing that replay writes rows to.
+    /// A materialised view, which gets rows only as they were captured, whole.
+    MaterializedView,
+    /// Views, foreign tables, sequences: nothing that replay writes rows to.
     Other,
 }
 

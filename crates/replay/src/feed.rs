@@ -4,7 +4,10 @@
 //! short, so that what is read ahead stays small whatever the range.
 
 use ptr_log::{Item, Log, LogError};
+use ptr_model::SchemaChange;
 use tokio::sync::mpsc;
+
+use crate::apply;
 
 /// Items of the log in one portion.
 const PORTION: usize = 2_000;
@@ -35,6 +38,22 @@ impl Feed {
     pub(crate) async fn next(&mut self) -> Option<Result<Vec<Item>, LogError>> {
         self.portions.recv().await
     }
+}
+
+/// The ends of the CREATE TABLE AS of one transaction, read before its rows are applied.
+pub(crate) async fn ends_of_table_as(log: &Log, ordinal: u64) -> Result<Vec<SchemaChange>, LogError> {
+    let log = log.clone();
+    let read = move || {
+        let items = log.read(ordinal, ordinal + 1)?;
+        items
+            .filter_map(|item| match item {
+                Ok(Item::Change(change)) => apply::ends_of_table_as(change).map(Ok),
+                Ok(_) => None,
+                Err(error) => Some(Err(error)),
+            })
+            .collect()
+    };
+    tokio::task::spawn_blocking(read).await.expect("reading the log does not panic")
 }
 
 fn read(

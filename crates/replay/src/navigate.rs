@@ -18,7 +18,7 @@ use crate::{
     apply::{Applier, Limits, Notice},
     cursor::CursorState,
     error::{Mismatch, ReplayError},
-    feed::Feed,
+    feed::{self, Feed},
     plan::{Contents, Here, NoWay, Plan, PlanStep, Strategy, plan},
     session::{SessionDatabase, SessionError, TargetState, next_name},
 };
@@ -262,7 +262,13 @@ impl Travel<'_> {
             for item in portion? {
                 match item {
                     Item::Begin(summary) => applier.begin(&summary).await?,
-                    Item::Change(change) => applier.change(change).await?,
+                    Item::Change(change) => {
+                        if applier.needs_ends(&change) {
+                            let ordinal = applier.reached().ordinal;
+                            applier.foresee(feed::ends_of_table_as(&self.request.log, ordinal).await?);
+                        }
+                        applier.change(change).await?;
+                    }
                     Item::Commit => {
                         applier.end().await?;
                         if self.cancel.is_cancelled() {

@@ -8,7 +8,10 @@ use ptr_model::{
     Change, Column, Datum, DroppedObject, MissingValue, Oid, Relation, RelationRows, ReplicaIdentity,
     SchemaChange, Statement, TransactionSummary, Tuple,
 };
-use ptr_replay::{Applier, Limits, Notice, ReplayError, apply::Applied};
+use ptr_replay::{
+    Applier, Limits, Notice, ReplayError,
+    apply::{Applied, ends_of_table_as},
+};
 use ptr_testkit::ServerVersion;
 use std::sync::Arc;
 use support::{World, schema_change};
@@ -31,7 +34,11 @@ impl Hand {
     async fn transaction(&mut self, changes: Vec<Change>) -> Result<(), ReplayError> {
         let summary = summary(self.next, self.applier.reached().entry_index, &changes);
         self.applier.begin(&summary).await?;
+        let ends: Vec<_> = changes.iter().cloned().filter_map(ends_of_table_as).collect();
         for change in changes {
+            if self.applier.needs_ends(&change) {
+                self.applier.foresee(ends.clone());
+            }
             self.applier.change(change).await?;
         }
         self.applier.end().await?;
@@ -88,6 +95,11 @@ fn change(change: SchemaChange) -> Change {
 
 fn start_of(tag: &str) -> Change {
     change(SchemaChange { event: "ddl_command_start".into(), is_entry: false, ..ddl(tag, "") })
+}
+
+fn described(view: &str, populated: bool) -> serde_json::Value {
+    serde_json::json!([{"relation": format!("public.{view}"), "schema": "public", "name": view, "persistence": "p",
+        "populated": populated}])
 }
 
 fn rows(relation: &str, rows: &[&str]) -> Change {
@@ -184,10 +196,18 @@ async fn what_cannot_be_done_exactly_stops_and_what_must_not_be_done_is_reported
     assert!(hand.stop_reason(vec![change(unknown)]).await.contains("nobody knows"));
     let view = ddl("CREATE MATERIALIZED VIEW", "CREATE MATERIALIZED VIEW m AS SELECT random()");
     assert!(hand.stop_reason(vec![change(view)]).await.contains("other rows"));
+    let mut filled = ddl("REFRESH MATERIALIZED VIEW", "REFRESH MATERIALIZED VIEW m");
+    filled.details.insert("table_as".into(), described("m", true));
+    let mut without_rows = ddl("CREATE MATERIALIZED VIEW", "CREATE MATERIALIZED VIEW m AS SELECT random()");
+    without_rows.details.insert("table_as".into(), described("m", true));
+    let reason = hand.stop_reason(vec![change(without_rows), change(filled)]).await;
+    assert!(reason.contains("public.m"), "{reason}");
     let gap =
         ptr_model::Gap { reason: "it was lost".into(), statement: None, sqlstate: None, relation: None };
     assert_eq!(hand.stop_reason(vec![Change::Gap(gap)]).await, "it was lost");
-    let empty = ddl("CREATE MATERIALIZED VIEW", "CREATE MATERIALIZED VIEW m AS SELECT random() WITH NO DATA");
+    let mut empty =
+        ddl("CREATE MATERIALIZED VIEW", "CREATE MATERIALIZED VIEW m AS SELECT random() WITH NO DATA");
+    empty.details.insert("table_as".into(), described("m", false));
     let index = ddl("CREATE INDEX", "CREATE INDEX CONCURRENTLY i ON a (id)");
     hand.transaction(vec![change(empty), change(index)]).await.unwrap();
     assert_eq!(hand.ask("SELECT count(*) FROM pg_class WHERE relname IN ('m', 'i')").await, "2");

@@ -30,11 +30,12 @@
 //! | `dropped` | `{type, identity, is_temporary}` of `pg_event_trigger_dropped_objects()`, roots only |
 //! | `rewrites` | `[table, reason]` |
 //! | `missing` | `{relation, column, value}`: `attmissingval` |
-//! | `table_as` | the tables of CREATE TABLE AS and its like: columns, types, collations, persistence, ... |
+//! | `table_as` | the tables of CREATE TABLE AS and its like: columns, types, collations, persistence, ...; of a materialised view also whether it is `populated` |
 //! | `functions` | `{name, source}` of the SQL functions that `context` names |
 //! | `roles` | the cluster's roles, only when they changed |
 //!
-//! Rows of a rewritten table: `{"v":1,"event":"rows","relation","columns","first","rows":[[..]]}`.
+//! Rows of a rewritten table or a filled materialised view:
+//! `{"v":1,"event":"rows","relation","columns","first","rows":[[..]]}`.
 //! Something lost: `{"v":1,"event":"gap","reason","statement","sqlstate","relation"}`; with `relation` only the rows
 //! of that table are.
 

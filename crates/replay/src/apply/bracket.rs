@@ -1,12 +1,11 @@
 //! What is open within a transaction: the start of a statement whose end comes later, rows still awaited.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use ptr_model::{Change, Gap};
+use ptr_model::{Change, Gap, SchemaChange};
+use ptr_postgres::QualifiedName;
 
-/// Rows that arrive before their table are held up to this many bytes; a statement that made more stops
-/// replay instead of filling the memory.
-const HELD_BYTES: usize = 256 << 20;
+use super::captured_table;
 
 #[derive(Debug, Default)]
 pub(super) struct Bracket {
@@ -14,9 +13,10 @@ pub(super) struct Bracket {
     table_as: u32,
     /// Open CREATE and ALTER EXTENSION.
     extensions: u32,
-    held: Vec<Change>,
-    held_bytes: usize,
-    /// Tables that were rewritten and whose rows have to come next.
+    /// Ends of CREATE TABLE AS that the transaction still holds, in order; `None` where not looked for yet, an
+    /// element `None` where it was run ahead.
+    ends: Option<VecDeque<Option<SchemaChange>>>,
+    /// Tables that were rewritten and views that were filled, whose rows have to come next.
     awaited: BTreeSet<String>,
     /// Tables whose rows are not in the log, unless they come before the transaction ends.
     missed: BTreeMap<String, Gap>,
@@ -54,28 +54,27 @@ impl Bracket {
         self.extensions > 0
     }
 
-    pub(super) fn is_table_as(&self) -> bool {
-        self.table_as > 0
+    /// Whether the rest of the transaction has to be looked at before this: rows of a CREATE TABLE AS come before
+    /// its end, which says what table they are in.
+    pub(super) fn needs_ends(&self, change: &Change) -> bool {
+        let Change::Schema(change) = change else { return false };
+        self.ends.is_none() && change.event == "ddl_command_start" && is_table_as(&change.tag)
     }
 
-    /// Keeps a row whose table is about to be made.
-    pub(super) fn hold(&mut self, change: Change) -> Result<(), String> {
-        if let Change::Insert { new, .. } = &change {
-            self.held_bytes += new.size() + 64;
-        }
-        if self.held_bytes > HELD_BYTES {
-            return Err(format!(
-                "a CREATE TABLE AS made more than {} MiB of rows, which this version cannot hold",
-                HELD_BYTES >> 20
-            ));
-        }
-        self.held.push(change);
-        Ok(())
+    pub(super) fn foresee(&mut self, ends: Vec<SchemaChange>) {
+        self.ends = Some(ends.into_iter().map(Some).collect());
     }
 
-    pub(super) fn take_held(&mut self) -> Vec<Change> {
-        self.held_bytes = 0;
-        std::mem::take(&mut self.held)
+    /// The end of the open CREATE TABLE AS that makes `table`, to be run now.
+    pub(super) fn take_ahead(&mut self, table: &QualifiedName) -> Option<SchemaChange> {
+        let ends = self.ends.as_mut().filter(|_| self.table_as > 0)?;
+        let makes = |end: &SchemaChange| captured_table::captured(end).iter().any(|made| made.is(table));
+        ends.iter_mut().find(|end| end.as_ref().is_some_and(makes))?.take()
+    }
+
+    /// Whether the CREATE TABLE AS that ends here was run ahead.
+    pub(super) fn was_made_ahead(&mut self) -> bool {
+        self.ends.as_mut().and_then(VecDeque::pop_front).is_some_and(|end| end.is_none())
     }
 
     pub(super) fn await_rows(&mut self, relation: String) {
@@ -105,18 +104,15 @@ impl Bracket {
     pub(super) fn no_rows_awaited(&self) -> Result<(), String> {
         self.awaited.first().map_or(Ok(()), |relation| {
             Err(format!(
-                "table {relation} was rewritten, and the log does not hold the rows that it had afterwards; \
-                 computing them again could give others"
+                "{relation} was rewritten or filled from a query, and the log does not hold the rows that it had \
+                 afterwards; computing them again could give others"
             ))
         })
     }
 
-    /// Called where a transaction ends: everything must be closed.
-    pub(super) fn closes(&mut self) -> Result<(), String> {
-        if !self.held.is_empty() {
-            return Err("rows were captured of a table whose CREATE TABLE AS was not".to_owned());
-        }
+    /// The transaction ends.
+    pub(super) fn close_all(&mut self) {
         (self.table_as, self.extensions) = (0, 0);
-        Ok(())
+        self.ends = None;
     }
 }

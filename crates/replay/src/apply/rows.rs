@@ -9,7 +9,8 @@ use tokio_postgres::types::ToSql;
 
 use super::Applier;
 use crate::{
-    catalog::TableFacts,
+    base::views,
+    catalog::{TableFacts, TableKind},
     database::{DatabaseError, Doing},
     error::{Mismatch, ReplayError},
     fold::{LoneUpdate, TableEffect},
@@ -37,18 +38,34 @@ impl Applier {
         let table = self.named(&rows.relation).await?;
         self.open_transaction().await?;
         self.guard.silence(&self.client, &table).await?;
-        if rows.first {
+        let is_view = table.kind == TableKind::MaterializedView;
+        if rows.first && !is_view {
             // Not TRUNCATE, which foreign keys of other tables forbid.
             let sql = format!("DELETE FROM ONLY {}", table.name);
             self.client.batch_execute(&sql).await.doing_with(|| format!("empty {}", table.name))?;
         }
         self.bracket.rows_arrived(&rows.relation);
+        let step =
+            sql::copy_text_rows(&table, &rows.columns, &rows.rows).map_err(|error| self.no_fit(error))?;
+        if is_view {
+            return self.fill_view(&table, step).await;
+        }
         if rows.rows.is_empty() {
             return Ok(());
         }
-        let step =
-            sql::copy_text_rows(&table, &rows.columns, &rows.rows).map_err(|error| self.no_fit(error))?;
         self.run_all(&table, vec![step]).await
+    }
+
+    /// Gives a materialised view rows; it is empty since the statement that filled it on the primary ran here
+    /// without data.
+    async fn fill_view(&mut self, view: &Arc<TableFacts>, step: Step) -> Result<(), ReplayError> {
+        let doing = || format!("fill materialised view {}", view.name);
+        self.client.batch_execute(&views::as_table(&view.name)).await.doing_with(doing)?;
+        if step.rows > 0 {
+            self.run_all(view, vec![step]).await?;
+        }
+        self.client.batch_execute(&views::as_view(&view.name)).await.doing_with(doing)?;
+        Ok(())
     }
 
     /// The table of a name that is written as SQL writes it.

@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 
 use ptr_model::{MissingValue, SchemaChange, Statement};
 use ptr_postgres::{QualifiedName, ServerError, quote_identifier, quote_literal};
-use serde::Deserialize;
 use tokio_postgres::error::SqlState;
 
-use super::{Applier, Notice, bracket, environment, roles, text};
+use super::{Applier, Notice, bracket, captured_table, environment, roles, text};
 use crate::{
     database::{DatabaseError, Doing},
     error::{ReplayError, Stop},
@@ -17,31 +16,6 @@ use crate::{
 /// Reasons of a rewrite (`AT_REWRITE_*` in PostgreSQL's `event_trigger.h`) that compute values: a default, a
 /// new type. The others copy rows as they are.
 const COMPUTES_VALUES: i32 = 0x02 | 0x04;
-
-/// A table of CREATE TABLE AS, as captured.
-#[derive(Deserialize)]
-struct TableAs {
-    schema: String,
-    name: String,
-    persistence: String,
-    #[serde(default)]
-    options: Option<Vec<String>>,
-    #[serde(default)]
-    access_method: Option<String>,
-    #[serde(default)]
-    tablespace: Option<String>,
-    #[serde(default)]
-    columns: Option<Vec<ColumnAs>>,
-}
-
-#[derive(Deserialize)]
-struct ColumnAs {
-    name: String,
-    #[serde(rename = "type")]
-    type_name: String,
-    #[serde(default)]
-    collation: Option<String>,
-}
 
 impl Applier {
     pub(super) async fn schema_change(&mut self, change: &SchemaChange) -> Result<(), ReplayError> {
@@ -56,6 +30,21 @@ impl Applier {
         if !change.is_entry || !is_end {
             return Ok(());
         }
+        if bracket::is_table_as(&change.tag) && self.bracket.was_made_ahead() {
+            return Ok(());
+        }
+        self.run_change(change).await
+    }
+
+    /// Makes the table of a CREATE TABLE AS before its rows, which come before the statement's end.
+    pub(super) async fn make_ahead(&mut self, table: &QualifiedName) -> Result<(), ReplayError> {
+        match self.bracket.take_ahead(table) {
+            Some(end) => Box::pin(self.run_change(&end)).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn run_change(&mut self, change: &SchemaChange) -> Result<(), ReplayError> {
         self.flush().await?;
         self.open_transaction().await?;
         self.guard.release(&self.client).await?;
@@ -65,9 +54,6 @@ impl Applier {
         self.run_statement(change).await?;
         self.catalog.forget();
         change.dropped.iter().for_each(|object| self.bracket.dropped(&object.identity));
-        for held in self.bracket.take_held() {
-            Box::pin(self.row(held)).await?;
-        }
         Ok(())
     }
 
@@ -83,6 +69,10 @@ impl Applier {
         let columns_before = self.column_counts(&change.missing_values).await?;
         self.execute(change, &sql).await?;
         self.fix_missing_values(&change.missing_values, &columns_before).await?;
+        if is_view_filled(&change.tag) {
+            let views = captured_table::captured(change).into_iter().filter(|view| view.populated);
+            views.for_each(|view| self.bracket.await_rows(view.relation));
+        }
         for (relation, reasons) in &change.rewrites {
             if reasons & COMPUTES_VALUES != 0 && self.is_permanent(relation).await? {
                 self.bracket.await_rows(relation.clone());
@@ -96,6 +86,20 @@ impl Applier {
         let stop = |reason: String| {
             Err(Stop::new(self.position(), reason).at_statement(change.statement.text()).into())
         };
+        let tables = captured_table::captured(change);
+        let not_described = || {
+            format!(
+                "the log does not hold what {} made; running its query again could give other rows",
+                change.tag
+            )
+        };
+        match change.tag.as_str() {
+            tag if bracket::is_table_as(tag) && tables.is_empty() => return stop(not_described()),
+            tag if bracket::is_table_as(tag) => return Ok(Decision::Run(captured_table::create(&tables))),
+            tag if is_view_filled(tag) && tables.is_empty() => return stop(not_described()),
+            "REFRESH MATERIALIZED VIEW" => return Ok(Decision::Run(captured_table::empty_views(&tables))),
+            _ => {}
+        }
         let statement = match &change.statement {
             Statement::Text(text) => text,
             Statement::Underivable { reason, .. } => {
@@ -103,12 +107,9 @@ impl Applier {
             }
         };
         match change.tag.as_str() {
-            tag if bracket::is_table_as(tag) => match tables_as(change) {
-                Some(sql) => Ok(Decision::Run(sql)),
-                None => stop(format!("the log does not hold the columns that a {tag} gave its table")),
-            },
-            "CREATE MATERIALIZED VIEW" | "REFRESH MATERIALIZED VIEW" if !text::has_no_data(statement) => {
-                stop(format!("{} would run its query again, which could give other rows", change.tag))
+            "CREATE MATERIALIZED VIEW" => {
+                let is_filled = tables.iter().any(|view| view.populated);
+                Ok(Decision::Run(if is_filled { text::with_no_data(statement) } else { statement.clone() }))
             }
             "IMPORT FOREIGN SCHEMA" => stop("IMPORT FOREIGN SCHEMA asks another server".to_owned()),
             "CREATE SUBSCRIPTION" | "ALTER SUBSCRIPTION" | "DROP SUBSCRIPTION" => {
@@ -276,44 +277,12 @@ impl Applier {
     }
 }
 
+/// Statements whose rows follow as a message, because logical decoding leaves out those of materialised views.
+fn is_view_filled(tag: &str) -> bool {
+    matches!(tag, "CREATE MATERIALIZED VIEW" | "REFRESH MATERIALIZED VIEW")
+}
+
 enum Decision {
     Run(String),
     Skip(String),
-}
-
-/// The tables of a CREATE TABLE AS, empty; their rows are in the log.
-fn tables_as(change: &SchemaChange) -> Option<String> {
-    let tables: Vec<TableAs> = serde_json::from_value(change.details.get("table_as")?.clone()).ok()?;
-    let sql: String = tables.iter().map(create_table).collect();
-    (!sql.is_empty()).then_some(sql)
-}
-
-fn create_table(table: &TableAs) -> String {
-    let columns: Vec<String> = table
-        .columns
-        .iter()
-        .flatten()
-        .map(|column| {
-            let collation =
-                column.collation.as_ref().map(|name| format!(" COLLATE {name}")).unwrap_or_default();
-            format!("{} {}{collation}", quote_identifier(&column.name), column.type_name)
-        })
-        .collect();
-    let (kind, name) = match table.persistence.as_str() {
-        "t" => ("TEMPORARY ", quote_identifier(&table.name)),
-        "u" => ("UNLOGGED ", QualifiedName::new(&table.schema, &table.name).to_string()),
-        _ => ("", QualifiedName::new(&table.schema, &table.name).to_string()),
-    };
-    let mut sql = format!("CREATE {kind}TABLE {name} ({})", columns.join(", "));
-    if let Some(method) = &table.access_method {
-        sql.push_str(&format!(" USING {}", quote_identifier(method)));
-    }
-    if let Some(options) = table.options.as_ref().filter(|options| !options.is_empty()) {
-        sql.push_str(&format!(" WITH ({})", options.join(", ")));
-    }
-    if let Some(tablespace) = &table.tablespace {
-        sql.push_str(&format!(" TABLESPACE {}", quote_identifier(tablespace)));
-    }
-    sql.push(';');
-    sql
 }

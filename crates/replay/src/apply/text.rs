@@ -1,54 +1,22 @@
 //! What must be known of a statement's text, and what must be taken out of it. Pure.
 
-/// The words of a statement outside of quotes and comments, upper-case, with their byte offsets, up to the
-/// first parenthesis.
+use squawk_lexer::{TokenKind, tokenize};
+
+/// The words of a statement outside of quotes, comments and parentheses, upper-case, with their byte offsets.
 fn words(sql: &str) -> Vec<(usize, String)> {
-    let bytes = sql.as_bytes();
     let mut words = Vec::new();
-    let mut at = 0;
-    while at < bytes.len() {
-        match bytes[at] {
-            b'(' => break,
-            b'"' | b'\'' => at = after_quote(bytes, at),
-            b'-' if bytes.get(at + 1) == Some(&b'-') => {
-                at = bytes[at..].iter().position(|byte| *byte == b'\n').map_or(bytes.len(), |end| at + end);
-            }
-            b'/' if bytes.get(at + 1) == Some(&b'*') => at = after_comment(bytes, at),
-            byte if is_word(byte) => {
-                let end =
-                    bytes[at..].iter().position(|byte| !is_word(*byte)).map_or(bytes.len(), |end| at + end);
-                words.push((at, sql[at..end].to_ascii_uppercase()));
-                at = end;
-            }
-            _ => at += 1,
+    let (mut at, mut depth) = (0_usize, 0_usize);
+    for token in tokenize(sql) {
+        let end = sql.len().min(at + usize::try_from(token.len).unwrap_or(usize::MAX));
+        match token.kind {
+            TokenKind::OpenParen => depth += 1,
+            TokenKind::CloseParen => depth = depth.saturating_sub(1),
+            TokenKind::Ident if depth == 0 => words.push((at, sql[at..end].to_ascii_uppercase())),
+            _ => {}
         }
+        at = end;
     }
     words
-}
-
-fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80
-}
-
-fn after_quote(bytes: &[u8], start: usize) -> usize {
-    let quote = bytes[start];
-    bytes[start + 1..].iter().position(|byte| *byte == quote).map_or(bytes.len(), |end| start + end + 2)
-}
-
-/// Comments nest ("SQL Syntax", "Comments").
-fn after_comment(bytes: &[u8], start: usize) -> usize {
-    let (mut at, mut depth) = (start, 0_usize);
-    while at < bytes.len() {
-        match &bytes[at..bytes.len().min(at + 2)] {
-            b"/*" => (at, depth) = (at + 2, depth + 1),
-            b"*/" => (at, depth) = (at + 2, depth.saturating_sub(1)),
-            _ => at += 1,
-        }
-        if depth == 0 {
-            break;
-        }
-    }
-    at
 }
 
 /// Whether the statement has the word outside of quotes, comments and parentheses.
@@ -56,11 +24,19 @@ pub(super) fn has_word(sql: &str, word: &str) -> bool {
     words(sql).iter().any(|(_, found)| found == word)
 }
 
-/// Whether the statement ends with `WITH NO DATA`.
-pub(super) fn has_no_data(sql: &str) -> bool {
-    let upper = sql.trim_end_matches(|c: char| c == ';' || c.is_whitespace()).to_ascii_uppercase();
-    let end: Vec<&str> = upper.split_whitespace().rev().take(3).collect();
-    end == ["DATA", "NO", "WITH"]
+/// A CREATE MATERIALIZED VIEW that filled its view, so that it does not. Where it says WITH DATA, that goes.
+pub(super) fn with_no_data(sql: &str) -> String {
+    let words = words(sql);
+    let query = match words.as_slice() {
+        [.., (with, first), (data, last)]
+            if first == "WITH" && last == "DATA" && data + last.len() == sql.trim_end().len() =>
+        {
+            &sql[..*with]
+        }
+        _ => sql,
+    };
+    // On a line of its own, because a comment may come before it.
+    format!("{}\nWITH NO DATA", query.trim_end())
 }
 
 /// The statement without CONCURRENTLY: the replica runs it in a transaction, where that word is not allowed,
@@ -87,9 +63,35 @@ mod tests {
     }
 
     #[test]
-    fn no_data_is_seen_at_the_end_only() {
-        assert!(has_no_data("create materialized view v as select 1 with no\n data ;"));
-        assert!(!has_no_data("create materialized view v as select 'with no data'"));
+    fn a_view_is_made_without_data() {
+        for (sql, expected) in [
+            (
+                "create materialized view v as select 1",
+                "create materialized view v as select 1\nWITH NO DATA",
+            ),
+            (
+                "create materialized view v as select 'with data'",
+                "create materialized view v as select 'with data'\nWITH NO DATA",
+            ),
+            (
+                "create materialized view v as select 1 with /* x */ data",
+                "create materialized view v as select 1\nWITH NO DATA",
+            ),
+            (
+                "create materialized view v as select 1 as data",
+                "create materialized view v as select 1 as data\nWITH NO DATA",
+            ),
+        ] {
+            assert_eq!(with_no_data(sql), expected);
+        }
+    }
+
+    #[test]
+    fn a_word_is_seen_outside_of_quotes_and_parentheses() {
         assert!(has_word("alter table a detach partition b concurrently", "CONCURRENTLY"));
+        assert!(!has_word(
+            "alter table \"concurrently\" add b int default (concurrently('concurrently'))",
+            "CONCURRENTLY"
+        ));
     }
 }

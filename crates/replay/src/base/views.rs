@@ -21,20 +21,31 @@ const PART: usize = 256 << 10;
 pub(super) async fn load(client: &Client, view: &CapturedView, directory: &Path) -> Result<(), BaseError> {
     let name = QualifiedName::new(&view.schema, &view.name);
     let doing = || format!("load the rows of materialised view {name}");
-    let become_kind = |kind: &str| {
-        format!(
-            "UPDATE pg_catalog.pg_class SET relkind = '{kind}', relispopulated = true WHERE oid = {}::regclass",
-            quote_literal(&name.to_string())
-        )
-    };
-    client.batch_execute(&format!("BEGIN; {}", become_kind("r"))).await.doing_with(doing)?;
+    client.batch_execute(&format!("BEGIN; {}", as_table(&name))).await.doing_with(doing)?;
     if !view.columns.is_empty() {
         let columns: Vec<String> = view.columns.iter().map(|column| quote_identifier(column)).collect();
         let sql = format!("COPY {name} ({}) FROM STDIN", columns.join(", "));
         copy_file(client, &sql, &directory.join(&view.file), &doing).await?;
     }
-    client.batch_execute(&format!("{}; COMMIT", become_kind("m"))).await.doing_with(doing)?;
+    client.batch_execute(&format!("{}; COMMIT", as_view(&name))).await.doing_with(doing)?;
     Ok(())
+}
+
+/// Makes a materialised view a table for the rest of the transaction, or until [`as_view`].
+pub(crate) fn as_table(view: &QualifiedName) -> String {
+    become_kind(view, "r")
+}
+
+/// Makes it a materialised view again, one that holds rows.
+pub(crate) fn as_view(view: &QualifiedName) -> String {
+    become_kind(view, "m")
+}
+
+fn become_kind(view: &QualifiedName, kind: &str) -> String {
+    format!(
+        "UPDATE pg_catalog.pg_class SET relkind = '{kind}', relispopulated = true WHERE oid = {}::regclass",
+        quote_literal(&view.to_string())
+    )
 }
 
 async fn copy_file(

@@ -91,6 +91,7 @@ pub(super) async fn table(
     let kind = match row.get::<_, &str>(1) {
         "r" => TableKind::Ordinary,
         "p" => TableKind::Partitioned,
+        "m" => TableKind::MaterializedView,
         _ => TableKind::Other,
     };
     let estimated_rows = u64::try_from(row.get::<_, i64>(2)).unwrap_or(0);

@@ -1,0 +1,96 @@
+//! Statements side by side, from a primary set up as users do it through the log to an equal replica.
+//!
+//! [`cases`] is the table; a new case is a name and what a client sends. Each starts in an empty database. `CASE=text`
+//! in the environment runs only those whose name contains the text.
+
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+mod cases;
+#[path = "../support/mod.rs"]
+mod support;
+
+use cases::{CASES, Case};
+use ptr_model::Position;
+use ptr_testkit::{DatabaseState, ServerVersion};
+use support::World;
+
+async fn all_cases(version: ServerVersion, major: u32, has_contrib: bool) {
+    let only = std::env::var("CASE").unwrap_or_default();
+    let runs =
+        |case: &&Case| case.since <= major && (has_contrib || !case.contrib) && case.name.contains(&only);
+    let mut cases = CASES.iter().filter(runs).peekable();
+    let mut failures = Vec::new();
+    while cases.peek().is_some() {
+        let mut world = World::set_up(version, "").await;
+        let mut kept = Vec::new();
+        // After a failure the session cannot go on in this history.
+        for case in cases.by_ref() {
+            match run(&mut world, case).await {
+                Ok(there) => kept.push((case, there)),
+                Err(failure) => {
+                    failures.push(format!("{}: {failure}", case.name));
+                    break;
+                }
+            }
+        }
+        for (case, (position, expected)) in kept.iter().rev().step_by(7) {
+            if let Err(failure) = compare(&world, *position, expected).await {
+                failures.push(format!("back to {}: {failure}", case.name));
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{} failed:\n{}", failures.len(), failures.join("\n\n"));
+}
+
+/// Runs a case on the primary and navigates to its end.
+async fn run(world: &mut World, case: &Case) -> Result<(Position, DatabaseState), String> {
+    let client = world.server.client(support::PRIMARY).await;
+    for step in case.steps {
+        let (mark, sql) = step.split_at(1);
+        let outcome = match mark {
+            "!" => match client.batch_execute(sql).await {
+                Ok(()) => return Err(format!("did not fail on the primary: {sql}")),
+                Err(_) => Ok(()),
+            },
+            "@" => client.execute(sql, &[]).await.map(drop),
+            _ => client.batch_execute(step).await,
+        };
+        outcome.map_err(|error| format!("on the primary: {step}: {error:?}"))?;
+    }
+    client.close().await;
+    let position = world.capture().await;
+    let expected = world.primary_state().await;
+    let invalid = invalid_indexes(world, support::PRIMARY).await;
+    compare(world, position, &expected).await?;
+    let found = invalid_indexes(world, &world.session.name).await;
+    if invalid != found {
+        return Err(format!("invalid indexes: {invalid:?} on the primary, {found:?} on the replica"));
+    }
+    world.sql(cases::CLEAN).await;
+    Ok((position, expected))
+}
+
+async fn compare(world: &World, position: Position, expected: &DatabaseState) -> Result<(), String> {
+    world.try_go(position).await.map_err(|error| format!("replay: {error}"))?;
+    let differences = expected.differences(&world.session_state().await);
+    if differences.is_empty() { Ok(()) } else { Err(differences.join("\n")) }
+}
+
+/// `pg_dump` leaves them out.
+async fn invalid_indexes(world: &World, database: &str) -> Vec<String> {
+    let client = world.server.client(database).await;
+    let sql = "SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid ORDER BY 1";
+    let names = client.query(sql, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
+    client.close().await;
+    names
+}
+
+#[tokio::test]
+async fn every_statement_comes_out_equal_on_15() {
+    all_cases(ServerVersion::Debian15, 15, true).await;
+}
+
+#[tokio::test]
+async fn every_statement_comes_out_equal_on_18() {
+    all_cases(ServerVersion::Pypi18, 18, false).await;
+}

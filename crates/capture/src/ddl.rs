@@ -14,7 +14,7 @@ pub mod signature;
 pub mod split;
 pub mod tag;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use ptr_model::{
     AffectedObject, Change, DroppedObject, Environment, Gap, OUR_SCHEMA, RelationRows, SchemaChange,
@@ -45,7 +45,7 @@ pub struct SchemaEvents {
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct SentStatement {
     statement_time: String,
-    query: String,
+    query: Arc<str>,
 }
 
 /// What a logical message with our prefix turned out to be.
@@ -75,7 +75,7 @@ impl SchemaEvents {
 
     /// Another transaction begins.
     pub fn begin(&mut self) {
-        self.derivation = Derivation::default();
+        self.derivation.begin();
         self.dropped.clear();
         self.sent.clear();
         self.extension = None;
@@ -135,7 +135,7 @@ impl SchemaEvents {
         match self.sent.get(&carrier) {
             // Numbers are kept in a setting that the client can change; the time is not.
             Some(sent) if sent.statement_time == event.statement_time => {
-                event.query.clone_from(&sent.query);
+                event.query = Arc::clone(&sent.query);
                 Ok(())
             }
             _ => Err(Gap {

@@ -6,46 +6,64 @@
 //! Where a procedural language ran it, the context holds its text. An SQL function names itself and the number
 //! of the statement.
 //!
-//! Pure, with a memory of one transaction: how far into each string the events have come.
+//! Pure, with a memory of what each server process is running: how far into it the events have come. It lasts from one
+//! transaction to the next, because one string may hold, or one procedure run, several.
 
-use std::collections::HashMap;
+mod script;
+
+use std::{collections::HashMap, sync::Arc};
 
 use ptr_model::Statement;
 
 use super::{
     context::{Caller, caller},
     event::{EventKind, SchemaEvent},
-    split::{Backslashes, SqlStatement, split},
-    tag::{has_tag, names_object},
+    split::{Backslashes, split},
+    tag::Outline,
 };
+use script::Script;
 
-/// How far the events of one transaction have come in the strings that they are about.
+/// Processes whose last string is remembered; far more than a server has connections.
+const PROCESSES: usize = 4096;
+
+/// How far events have come in the strings that they are about.
 #[derive(Debug, Default)]
 pub struct Derivation {
-    next: HashMap<Source, usize>,
+    running: HashMap<i32, Running>,
 }
 
-/// One string that was sent or run at one time.
-#[derive(PartialEq, Eq, Hash, Clone, Debug)]
-struct Source {
+/// What a server process was sent last, and what that ran.
+#[derive(Debug, Default)]
+struct Running {
     statement_time: String,
-    text: String,
+    scripts: Vec<Script>,
 }
 
 impl Derivation {
+    /// Another transaction begins.
+    pub fn begin(&mut self) {
+        // What holds one statement can be split again at no cost, and a procedure may run many such texts.
+        for running in self.running.values_mut() {
+            running.scripts.retain(Script::holds_several);
+        }
+        self.running.retain(|_, running| !running.scripts.is_empty());
+        if self.running.len() > PROCESSES {
+            self.running.clear();
+        }
+    }
+
     /// The statement of `event`.
     pub fn statement(&mut self, event: &SchemaEvent) -> Statement {
         let backslashes = backslashes(event);
         let (text, found) = match caller(&event.context, backslashes) {
-            Caller::Client => (event.query.as_str(), self.pick(event, &event.query, backslashes)),
-            Caller::Text(text) => (text, self.pick(event, text, backslashes)),
+            Caller::Client => (&*event.query, self.pick(event, &event.query, false, backslashes)),
+            Caller::Text(text) => (text, self.pick(event, &Arc::from(text), true, backslashes)),
             Caller::SqlFunction { name, statement } => {
-                (event.query.as_str(), of_function(event, name, statement, backslashes))
+                (&*event.query, of_function(event, name, statement, backslashes))
             }
-            Caller::Unknown(frame) => (
-                event.query.as_str(),
-                Err(format!("it was run from a place that shows no statement: {frame}")),
-            ),
+            Caller::Unknown(frame) => {
+                (&*event.query, Err(format!("it was run from a place that shows no statement: {frame}")))
+            }
         };
         match found {
             Ok(statement) => Statement::Text(statement),
@@ -53,60 +71,48 @@ impl Derivation {
         }
     }
 
-    /// The statement among those of `text` that `event` is about.
-    fn pick(&mut self, event: &SchemaEvent, text: &str, backslashes: Backslashes) -> Result<String, String> {
-        let statements = split(text, backslashes)
-            .map_err(|error| format!("the text it was sent in cannot be split into statements: {error}"))?;
-        let statements: Vec<_> = statements.into_iter().map(prepared).collect::<Result<_, _>>()?;
-        let source = Source { statement_time: event.statement_time.clone(), text: text.to_owned() };
-        let begin = self.next.get(&source).copied().unwrap_or(0);
-        let candidate = |index: &usize| has_tag(&statements[*index], &event.tag);
-        let later: Vec<_> = (begin..statements.len()).filter(candidate).collect();
-        // A procedure may run the same text again in a loop, within one statement of the client.
-        let candidates = if later.is_empty() { (0..begin).filter(candidate).collect() } else { later };
-        let chosen = choose(event, &statements, &candidates)?;
+    /// The statement among those of `text` that `event` is about. `repeats`: it may be run again within one
+    /// statement of the client, as by a loop in a procedure.
+    fn pick(
+        &mut self,
+        event: &SchemaEvent,
+        text: &Arc<str>,
+        repeats: bool,
+        backslashes: Backslashes,
+    ) -> Result<String, String> {
+        let script = self.script(event, text, backslashes)?;
+        let touched: Vec<&str> = event
+            .objects
+            .iter()
+            .map(|object| object.identity.as_str())
+            .chain(event.dropped.iter().map(|object| object.identity.as_str()))
+            .collect();
+        let chosen = script.choose(&event.tag, &touched, repeats)?;
         if event.event == EventKind::DdlCommandEnd {
-            self.next.insert(source, chosen + 1);
+            script.advance_past(chosen);
         }
-        Ok(statements[chosen].text.to_owned())
+        Ok(script.statement(chosen).to_owned())
     }
-}
 
-/// The first candidate that names an object that the event touched, else the first: a statement may touch
-/// objects that it does not name, and one in between may have had nothing to do (`IF NOT EXISTS`).
-fn choose(
-    event: &SchemaEvent,
-    statements: &[SqlStatement<'_>],
-    candidates: &[usize],
-) -> Result<usize, String> {
-    let touched: Vec<&str> = event
-        .objects
-        .iter()
-        .map(|object| object.identity.as_str())
-        .chain(event.dropped.iter().map(|object| object.identity.as_str()))
-        .collect();
-    let names = |index: &&usize| touched.iter().any(|identity| names_object(&statements[**index], identity));
-    let chosen = candidates.iter().find(names).or(candidates.first());
-    chosen.copied().ok_or_else(|| match statements {
-        [_] => format!("the statement does not do {} itself; something that it called did", event.tag),
-        _ => format!("none of the {} statements sent together is a {}", statements.len(), event.tag),
-    })
-}
-
-/// The statement that a PREPARE holds: `current_query()` of an EXECUTE is its PREPARE.
-fn prepared(statement: SqlStatement<'_>) -> Result<SqlStatement<'_>, String> {
-    if !statement.words.first().is_some_and(|first| first.is("PREPARE")) {
-        return Ok(statement);
+    fn script(
+        &mut self,
+        event: &SchemaEvent,
+        text: &Arc<str>,
+        backslashes: Backslashes,
+    ) -> Result<&mut Script, String> {
+        let running = self.running.entry(event.pid).or_default();
+        if running.statement_time != event.statement_time {
+            *running = Running { statement_time: event.statement_time.clone(), scripts: Vec::new() };
+        }
+        let at = match running.scripts.iter().rposition(|script| script.is_of(text, backslashes)) {
+            Some(at) => at,
+            None => {
+                running.scripts.push(Script::split(text, backslashes)?);
+                running.scripts.len() - 1
+            }
+        };
+        Ok(&mut running.scripts[at])
     }
-    let body = statement.words.iter().position(|word| word.depth == 0 && word.is("AS")).map(|at| at + 1);
-    let Some((words, first)) =
-        body.and_then(|at| Some((statement.words.get(at..)?, statement.words.get(at)?)))
-    else {
-        return Err("it was prepared in a form that is not understood".to_owned());
-    };
-    // Both are slices of one string, so the distance of their addresses is an offset in it.
-    let offset = first.text.as_ptr() as usize - statement.text.as_ptr() as usize;
-    Ok(SqlStatement { text: &statement.text[offset..], words: words.to_vec() })
 }
 
 /// Statement `number`, from 1, of the SQL function `name`.
@@ -123,7 +129,7 @@ fn of_function(
         .filter_map(|function| {
             let statements = split(&function.source, backslashes).ok()?;
             let statement = statements.get(number.checked_sub(1)?)?;
-            has_tag(statement, &event.tag).then(|| statement.text.to_owned())
+            Outline::of(statement).has_tag(&event.tag).then(|| statement.text.to_owned())
         })
         .collect();
     found.sort();

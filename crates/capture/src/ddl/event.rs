@@ -39,7 +39,7 @@
 //! Something lost: `{"v":1,"event":"gap","reason","statement","sqlstate","relation"}`; with `relation` only the rows
 //! of that table are.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use ptr_model::{DroppedObject, Gap, MissingValue, RoleDefinition};
 use serde::{Deserialize, Deserializer};
@@ -94,8 +94,8 @@ pub struct SchemaEvent {
     pub tag: String,
     #[serde(default, deserialize_with = "or_default")]
     pub n: u64,
-    #[serde(default, deserialize_with = "or_default")]
-    pub query: String,
+    #[serde(default = "empty", deserialize_with = "shared")]
+    pub query: Arc<str>,
     #[serde(default)]
     pub query_of: Option<u64>,
     #[serde(default, deserialize_with = "or_default")]
@@ -226,6 +226,15 @@ pub fn statement_of_unreadable(json: &[u8]) -> Option<String> {
 /// `null` reads as the default: SQL aggregates of nothing are NULL.
 fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(source: D) -> Result<T, D::Error> {
     Ok(Option::<T>::deserialize(source)?.unwrap_or_default())
+}
+
+/// Each event of a script has the whole script.
+fn shared<'de, D: Deserializer<'de>>(source: D) -> Result<Arc<str>, D::Error> {
+    Ok(Option::<String>::deserialize(source)?.map_or_else(empty, Arc::from))
+}
+
+fn empty() -> Arc<str> {
+    Arc::from("")
 }
 
 /// The model's spelling of the first field is `object_type`, the message's is `type`.

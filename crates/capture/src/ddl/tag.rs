@@ -4,6 +4,8 @@
 //! what was written (`ALTER TABLE v RENAME ..` of a view has the tag `ALTER TABLE`), without the words that
 //! only modify it.
 
+use std::collections::HashSet;
+
 use super::split::{SqlStatement, Word};
 
 /// Words after CREATE that no tag has. `DEFAULT` is CREATE DEFAULT CONVERSION.
@@ -24,32 +26,57 @@ const CREATE_MODIFIERS: [&str; 11] = [
 /// How many words are looked at: more than any tag has, modifiers included.
 const LEADING_WORDS: usize = 8;
 
-/// Whether `statement` has the command tag `tag`.
-#[must_use]
-pub fn has_tag(statement: &SqlStatement<'_>, tag: &str) -> bool {
-    let words = &statement.words;
-    let leading = leading_keywords(words);
-    match tag {
-        "SELECT INTO" => leading.first().is_some_and(|first| {
-            matches!(first.as_str(), "SELECT" | "WITH" | "TABLE" | "VALUES") || first == "("
-        }),
-        "CREATE TABLE AS" => starts(&leading, "CREATE TABLE") && selects(words),
-        "CREATE TABLE" => starts(&leading, tag) && !selects(words),
-        "CREATE OPERATOR" | "ALTER OPERATOR" | "DROP OPERATOR" => {
-            starts(&leading, tag) && !leading.get(2).is_some_and(|word| word == "CLASS" || word == "FAMILY")
-        }
-        // Without a handler, CREATE LANGUAGE is a way to write CREATE EXTENSION (gram.y).
-        "CREATE EXTENSION" => starts(&leading, tag) || starts(&leading, "CREATE LANGUAGE"),
-        _ => starts(&leading, tag),
-    }
+/// What is looked at of a statement to tell which event it belongs to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Outline {
+    leading: Vec<String>,
+    selects: bool,
+    names: HashSet<String>,
 }
 
-/// Whether the statement names an object of that identity, as `pg_event_trigger_ddl_commands` prints it:
-/// its last part stands in the statement as a name.
-#[must_use]
-pub fn names_object(statement: &SqlStatement<'_>, identity: &str) -> bool {
-    let Some(wanted) = last_part(identity) else { return false };
-    statement.words.iter().any(|word| word.name().is_some_and(|name| name == wanted))
+impl Outline {
+    /// That of one statement.
+    #[must_use]
+    pub fn of(statement: &SqlStatement<'_>) -> Self {
+        Self {
+            leading: leading_keywords(&statement.words),
+            selects: selects(&statement.words),
+            names: statement.words.iter().filter_map(Word::name).collect(),
+        }
+    }
+
+    /// Its first words in upper case.
+    #[must_use]
+    pub fn leading(&self) -> &[String] {
+        &self.leading
+    }
+
+    /// Whether it has the command tag `tag`.
+    #[must_use]
+    pub fn has_tag(&self, tag: &str) -> bool {
+        let leading = &self.leading;
+        match tag {
+            "SELECT INTO" => leading.first().is_some_and(|first| {
+                matches!(first.as_str(), "SELECT" | "WITH" | "TABLE" | "VALUES") || first == "("
+            }),
+            "CREATE TABLE AS" => starts(leading, "CREATE TABLE") && self.selects,
+            "CREATE TABLE" => starts(leading, tag) && !self.selects,
+            "CREATE OPERATOR" | "ALTER OPERATOR" | "DROP OPERATOR" => {
+                starts(leading, tag)
+                    && !leading.get(2).is_some_and(|word| word == "CLASS" || word == "FAMILY")
+            }
+            // Without a handler, CREATE LANGUAGE is a way to write CREATE EXTENSION (gram.y).
+            "CREATE EXTENSION" => starts(leading, tag) || starts(leading, "CREATE LANGUAGE"),
+            _ => starts(leading, tag),
+        }
+    }
+
+    /// Whether it names an object of that identity, as `pg_event_trigger_ddl_commands` prints it: its last part
+    /// stands in the statement as a name.
+    #[must_use]
+    pub fn names_object(&self, identity: &str) -> bool {
+        last_part(identity).is_some_and(|wanted| self.names.contains(&wanted))
+    }
 }
 
 /// Whether a query makes the table: `CREATE TABLE t AS ..`, with AS outside the parentheses of the columns.
@@ -107,8 +134,12 @@ mod tests {
     use super::*;
     use crate::ddl::split::{Backslashes, split};
 
+    fn outline(sql: &str) -> Outline {
+        Outline::of(&split(sql, Backslashes::Ordinary).unwrap()[0])
+    }
+
     fn matches(sql: &str, tag: &str) -> bool {
-        has_tag(&split(sql, Backslashes::Ordinary).unwrap()[0], tag)
+        outline(sql).has_tag(tag)
     }
 
     #[test]
@@ -158,12 +189,10 @@ mod tests {
 
     #[test]
     fn an_object_is_recognised_by_the_last_part_of_its_identity() {
-        let statements = split(r#"create table app."Or""der" (a int)"#, Backslashes::Ordinary).unwrap();
-        assert!(names_object(&statements[0], r#"app."Or""der""#));
-        assert!(!names_object(&statements[0], "app.order"));
-        let statements = split("create function F(a int) returns int", Backslashes::Ordinary).unwrap();
-        assert!(names_object(&statements[0], "public.f(integer,text)"));
-        let statements = split("create trigger tr after insert on t", Backslashes::Ordinary).unwrap();
-        assert!(names_object(&statements[0], "tr on public.t"));
+        let table = outline(r#"create table app."Or""der" (a int)"#);
+        assert!(table.names_object(r#"app."Or""der""#));
+        assert!(!table.names_object("app.order"));
+        assert!(outline("create function F(a int) returns int").names_object("public.f(integer,text)"));
+        assert!(outline("create trigger tr after insert on t").names_object("tr on public.t"));
     }
 }

@@ -264,6 +264,12 @@ pub const CASES: &[Case] = &[
         "BEGIN; CREATE TABLE a (i int); SAVEPOINT s; CREATE TABLE b (i int); ALTER TABLE a ADD j int; ROLLBACK TO s; ALTER TABLE a ADD k int;
          SAVEPOINT t; INSERT INTO a VALUES (1, 2); RELEASE t; ROLLBACK TO s; INSERT INTO a VALUES (5); COMMIT",
     ]),
+    case("a string with several transactions in it", &[
+        "BEGIN; CREATE TABLE gone (i int); ROLLBACK; CREATE TABLE gone (j text)",
+        "CREATE TABLE t (a int); COMMIT; BEGIN; ALTER TABLE t ADD b int; COMMIT; BEGIN; ALTER TABLE t ADD c text; COMMIT; ALTER TABLE t ADD d int",
+        "ALTER TABLE t DROP b; ROLLBACK; ALTER TABLE t DROP c; COMMIT; BEGIN; SAVEPOINT s; CREATE TABLE u (a int); ROLLBACK TO s; CREATE TABLE u (b text); COMMIT",
+        "BEGIN; SAVEPOINT s", "CREATE TABLE v (a int); ROLLBACK TO s; CREATE TABLE v (b int); COMMIT",
+    ]),
     case("the extended protocol", &[
         "@CREATE TABLE a (i int)",
         "@CREATE TABLE b AS SELECT random() AS r FROM generate_series(1, 5)",

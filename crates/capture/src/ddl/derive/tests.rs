@@ -139,3 +139,14 @@ fn quotes_are_read_as_the_session_read_them() {
     event.settings.insert("standard_conforming_strings".to_owned(), "off".to_owned());
     assert_eq!(text(Derivation::default().statement(&event)), r"comment on table t is 'it\'s; x'");
 }
+
+#[test]
+fn a_string_that_goes_over_several_transactions_goes_on_where_it_was() {
+    let query = "alter table t add a int; commit; alter table t add b int; commit; alter table t add c int";
+    let mut derivation = Derivation::default();
+    for expected in ["alter table t add a int", "alter table t add b int", "alter table t add c int"] {
+        derivation.begin();
+        assert_eq!(text(derivation.statement(&touching(event("ALTER TABLE", query), "public.t"))), expected);
+    }
+    assert!(reason(derivation.statement(&event("ALTER TABLE", query))).contains("left"));
+}

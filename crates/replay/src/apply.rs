@@ -17,6 +17,7 @@ mod rows;
 mod schema;
 mod text;
 mod truncate;
+mod unvalidated;
 
 use std::sync::Arc;
 

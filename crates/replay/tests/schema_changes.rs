@@ -126,6 +126,39 @@ async fn a_rewrite_takes_its_rows_from_the_log_and_stops_without_them() {
 }
 
 #[tokio::test]
+async fn a_rewrite_keeps_rows_that_a_check_which_is_not_valid_would_refuse() {
+    let schema = "CREATE TABLE a (id int); INSERT INTO a VALUES (1);
+        ALTER TABLE a ADD CONSTRAINT large CHECK (id > 5) NOT VALID;
+        COMMENT ON CONSTRAINT large ON a IS 'for new rows'";
+    let mut hand = Hand::new(schema).await;
+    let text = "ALTER TABLE a ALTER id TYPE numeric USING random()";
+    let rewrite = change(SchemaChange { rewrites: vec![("public.a".into(), 4)], ..ddl("ALTER TABLE", text) });
+    hand.transaction(vec![rewrite, rows("public.a", &["0.25"])]).await.unwrap();
+    assert_eq!(hand.ask("SELECT array_agg(id) FROM a").await, "{0.25}");
+    let check =
+        "SELECT pg_get_constraintdef(oid), obj_description(oid) FROM pg_constraint WHERE conname = 'large'";
+    let kept = hand.ask(check).await;
+    assert!(kept.ends_with(" NOT VALID|for new rows"), "{kept}");
+}
+
+#[tokio::test]
+async fn indexes_that_were_built_again_are_built_again_one_by_one() {
+    let mut hand = Hand::new("CREATE TABLE a (id int); CREATE INDEX i ON a (id)").await;
+    let index = ptr_model::AffectedObject {
+        object_type: "index".into(),
+        schema: Some("public".into()),
+        identity: "public.i".into(),
+        oid: 0,
+        in_extension: false,
+    };
+    let text = "REINDEX (VERBOSE) SCHEMA CONCURRENTLY public";
+    let again = SchemaChange { objects: vec![index], ..ddl("REINDEX", text) };
+    let before = hand.ask("SELECT relfilenode FROM pg_class WHERE relname = 'i'").await;
+    hand.transaction(vec![change(again)]).await.unwrap();
+    assert_ne!(hand.ask("SELECT relfilenode FROM pg_class WHERE relname = 'i'").await, before);
+}
+
+#[tokio::test]
 async fn a_default_that_was_evaluated_once_keeps_its_value() {
     let mut hand = Hand::new("CREATE TABLE a (id int); INSERT INTO a VALUES (1)").await;
     let missing = MissingValue {

@@ -7,7 +7,7 @@ use ptr_model::RelationRows;
 use ptr_postgres::{QualifiedName, ServerError};
 use tokio_postgres::types::ToSql;
 
-use super::Applier;
+use super::{Applier, unvalidated::Unvalidated};
 use crate::{
     base::views,
     catalog::{TableFacts, TableKind},
@@ -53,7 +53,9 @@ impl Applier {
         if rows.rows.is_empty() {
             return Ok(());
         }
-        self.run_all(&table, vec![step]).await
+        let checks = Unvalidated::take(&self.client, &table).await?;
+        self.run_all(&table, vec![step]).await?;
+        Ok(checks.put_back(&self.client, &table).await?)
     }
 
     /// Gives a materialised view rows; it is empty since the statement that filled it on the primary ran here

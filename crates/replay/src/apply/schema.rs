@@ -120,6 +120,7 @@ impl Applier {
                     .to_owned(),
             ),
             "CREATE INDEX" | "DROP INDEX" => Ok(Decision::Run(text::without_concurrently(statement))),
+            "REINDEX" => Ok(Decision::Run(reindex(change, statement))),
             _ => Ok(Decision::Run(statement.clone())),
         }
     }
@@ -285,4 +286,13 @@ fn is_view_filled(tag: &str) -> bool {
 enum Decision {
     Run(String),
     Skip(String),
+}
+
+/// REINDEX, an event from PostgreSQL 17 on: index by index, because most of its forms cannot be in a transaction.
+fn reindex(change: &SchemaChange, statement: &str) -> String {
+    if statement.to_ascii_uppercase().contains("TABLESPACE") {
+        return text::without_concurrently(statement);
+    }
+    let indexes = change.objects.iter().filter(|object| object.object_type == "index");
+    indexes.map(|index| format!("REINDEX INDEX {};", index.identity)).collect()
 }

@@ -55,7 +55,7 @@ pub fn create(chance: &mut Chance, world: &World) -> Option<String> {
             new_name(chance, world, "into"),
             of.name
         )),
-        17 if of.kind == "r" => Some(format!(
+        17 if of.kind == "r" && !of.has_virtual => Some(format!(
             "CREATE TABLE {} (extra int DEFAULT 7) INHERITS ({})",
             new_name(chance, world, "child"),
             of.name
@@ -97,7 +97,9 @@ fn table(chance: &mut Chance, world: &World) -> String {
             "\"Größe x\" integer, made integer GENERATED ALWAYS AS (\"Größe x\" * 2) STORED".to_owned(),
         );
     }
-    if world.version >= 18 && chance.one_in(6) {
+    let has_key = elements.first().is_some_and(|first| first.contains("PRIMARY KEY"));
+    let is_virtual = world.version >= 18 && has_key && chance.one_in(6);
+    if is_virtual {
         elements.push("base integer, virt integer GENERATED ALWAYS AS (base + 1) VIRTUAL".to_owned());
     }
     if chance.one_in(8) {
@@ -110,7 +112,7 @@ fn table(chance: &mut Chance, world: &World) -> String {
         elements
             .extend((0..300).map(|number| format!("w{number} {}", chance.pick(&["int", "text", "date"]))));
     }
-    let partitioned = if chance.one_in(6) {
+    let partitioned = if !is_virtual && chance.one_in(6) {
         elements.retain(|element| {
             !element.contains("KEY") && !element.contains("UNIQUE") && !element.contains("EXCLUDE")
         });

@@ -58,10 +58,10 @@ async fn random_history(version: ServerVersion, default_transactions: usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_random_history_comes_back_on_15() {
-    random_history(ServerVersion::Debian15, 150).await;
+    random_history(ServerVersion::Debian15, 100).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_random_history_comes_back_on_18() {
-    random_history(ServerVersion::Pypi18, 150).await;
+    random_history(ServerVersion::Pypi18, 100).await;
 }

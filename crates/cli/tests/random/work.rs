@@ -62,7 +62,7 @@ impl Worker {
     /// Ends prepared transactions.
     pub async fn settle(&mut self) {
         for name in std::mem::take(&mut self.prepared) {
-            let end = if self.number % 4 == 0 { "ROLLBACK" } else { "COMMIT" };
+            let end = if self.number.is_multiple_of(4) { "ROLLBACK" } else { "COMMIT" };
             assert!(self.run(&format!("{end} PREPARED '{name}'")).await, "a prepared transaction ends");
         }
     }

@@ -24,6 +24,8 @@ pub struct Table {
     /// `r`, `l`, `h`: how it is partitioned.
     pub strategy: String,
     pub is_partition: bool,
+    /// Whether a column is virtual (18): such a table is captured as long as it has a primary key.
+    pub has_virtual: bool,
     pub columns: Vec<Column>,
     /// Columns that are unique by themselves.
     pub keys: Vec<String>,
@@ -128,7 +130,8 @@ async fn tables(client: &Connection) -> Vec<Table> {
                 c.relkind::text, coalesce(p.partstrat::text, ''), c.relispartition, c.oid,
                 ARRAY(SELECT format('%I', a.attname) FROM pg_index i
                         JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = i.indkey[0]
-                       WHERE i.indrelid = c.oid AND i.indisunique AND i.indnatts = 1 AND i.indpred IS NULL ORDER BY 1)
+                       WHERE i.indrelid = c.oid AND i.indisunique AND i.indnatts = 1 AND i.indpred IS NULL ORDER BY 1),
+                EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attgenerated = 'v')
            FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
            LEFT JOIN pg_partitioned_table p ON p.partrelid = c.oid
           WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND {OURS} ORDER BY 1"
@@ -156,6 +159,7 @@ async fn tables(client: &Connection) -> Vec<Table> {
             schema: row.get(2),
             kind: row.get(3),
             strategy: row.get(4),
+            has_virtual: row.get(8),
             is_partition: row.get(5),
             columns: columns.collect(),
             keys: row.get(7),

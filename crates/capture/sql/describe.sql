@@ -73,6 +73,24 @@ LANGUAGE sql STABLE AS $$
 $$;
 REVOKE ALL ON FUNCTION postgres_test_replay.describe_missing(oid[]) FROM PUBLIC;
 
+-- Bounds of partitions, which may have been expressions such as now().
+CREATE FUNCTION postgres_test_replay.describe_bounds(relations oid[]) RETURNS json
+LANGUAGE sql STABLE AS $$
+    SELECT json_agg(json_build_object('relation', format('%I.%I', n.nspname, c.relname),
+                                      'bound', pg_get_expr(c.relpartbound, c.oid)) ORDER BY c.oid)
+      FROM pg_class c
+      JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.oid = ANY (relations) AND c.relispartition AND c.relkind IN ('r', 'p', 'f')
+$$;
+REVOKE ALL ON FUNCTION postgres_test_replay.describe_bounds(oid[]) FROM PUBLIC;
+
+-- Tablespaces beside the two that every cluster has. Few, and rarely any; so they are not remembered as sent.
+CREATE FUNCTION postgres_test_replay.describe_tablespaces() RETURNS json
+LANGUAGE sql STABLE AS $$
+    SELECT json_agg(t.spcname ORDER BY t.spcname) FROM pg_tablespace t WHERE t.oid >= 16384
+$$;
+REVOKE ALL ON FUNCTION postgres_test_replay.describe_tablespaces() FROM PUBLIC;
+
 -- What CREATE TABLE AS made, to make it again without running its query again; of a materialised view, whether it
 -- holds rows.
 CREATE FUNCTION postgres_test_replay.describe_table_as(relations oid[]) RETURNS json

@@ -23,10 +23,10 @@ BEGIN
           INTO found_objects, relations, in_script
           FROM pg_event_trigger_ddl_commands() o;
         relations := postgres_test_replay.reach(relations, tag);
-        -- An extension's script is run again by CREATE EXTENSION; a statement that made and changed nothing
-        -- (IF NOT EXISTS) is not said at all. DROP lists nothing here, but has an sql_drop event.
+        -- An extension's script is run again by CREATE EXTENSION; a statement that made nothing (IF NOT EXISTS) is
+        -- not said at all. What only drops lists nothing here (DROP, ALTER PUBLICATION ... DROP TABLE).
         IF in_script AND tag NOT IN ('CREATE EXTENSION', 'ALTER EXTENSION')
-           OR found_objects IS NULL AND tag NOT LIKE 'DROP %' THEN
+           OR found_objects IS NULL AND (tag LIKE 'CREATE %' OR tag = 'SELECT INTO') THEN
             RETURN;
         END IF;
         IF pending ~ '^[0-9]+:[0-9]+(,[0-9]+:[0-9]+)*$' AND tag LIKE 'ALTER %' THEN
@@ -84,12 +84,15 @@ BEGIN
         'objects', found_objects, 'dropped', found_dropped, 'rewrites', found_rewrites,
         'missing', CASE WHEN event = 'ddl_command_end' AND tag LIKE 'ALTER %'
                         THEN postgres_test_replay.describe_missing(relations) END,
+        'bounds', CASE WHEN event = 'ddl_command_end' AND tag IN ('CREATE TABLE', 'ALTER TABLE')
+                       THEN postgres_test_replay.describe_bounds(relations) END,
         'table_as', CASE WHEN event = 'ddl_command_end'
                           AND tag IN ('CREATE TABLE AS', 'SELECT INTO', 'CREATE MATERIALIZED VIEW',
                                       'REFRESH MATERIALIZED VIEW')
                          THEN postgres_test_replay.describe_table_as(relations) END,
         'functions', CASE WHEN strpos(context, 'SQL function "') > 0
                           THEN postgres_test_replay.describe_functions(context) END,
+        'tablespaces', CASE WHEN number = 1 THEN postgres_test_replay.describe_tablespaces() END,
         'roles', CASE WHEN number = 1 THEN postgres_test_replay.unsent_roles() END)));
 END $$;
 REVOKE ALL ON FUNCTION postgres_test_replay.message(text, text, name, text, json, text) FROM PUBLIC;

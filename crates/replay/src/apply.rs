@@ -12,9 +12,11 @@ mod bracket;
 mod captured_table;
 mod environment;
 mod guard;
+mod partitions;
 mod roles;
 mod rows;
 mod schema;
+pub(crate) mod tablespaces;
 mod text;
 mod truncate;
 mod unvalidated;
@@ -65,6 +67,11 @@ pub enum Notice {
         /// Its name.
         role: String,
     },
+    /// A tablespace of the primary was missing on the output server and was created in its data directory.
+    TablespaceCreated {
+        /// Its name.
+        tablespace: String,
+    },
     /// A statement needed more rights than its role has on the output server.
     RanWithMoreRights {
         /// The role.
@@ -90,6 +97,11 @@ impl std::fmt::Display for Notice {
                     "role {role:?} was missing on the output server and was created there, without login"
                 )
             }
+            Self::TablespaceCreated { tablespace } => write!(
+                f,
+                "tablespace {tablespace:?} was missing on the output server and was created there, in its data \
+                 directory"
+            ),
             Self::RanWithMoreRights { role, statement } => {
                 let beginning = beginning(statement);
                 write!(f, "ran with more rights than role {role:?} has on the output server: {beginning}")
@@ -331,6 +343,15 @@ impl Applier {
             self.client.batch_execute("ROLLBACK").await.doing("roll back")?;
         }
         Ok(())
+    }
+
+    /// [`Applier::abandon`] before the applier is dropped because of an error that matters more. A session that cannot
+    /// even roll back (a COPY refused before its first row leaves an answer too many in the stream) rolls back when it
+    /// ends.
+    pub(crate) async fn give_up(&mut self) {
+        if let Err(error) = self.abandon().await {
+            tracing::debug!(%error, "the session ends without a rollback of its own");
+        }
     }
 
     /// Applies effects that take the database back to `to`, and commits.

@@ -30,6 +30,12 @@ pub struct TableFacts {
     pub sequences: Vec<FillingSequence>,
     /// Rows, as the planner believes; 0 where it was never analyzed.
     pub estimated_rows: u64,
+    /// Whether writing a row computes something that users wrote: an index expression, a check, a generated column,
+    /// a domain. Functions in it may name things by the user's search path.
+    pub evaluates: bool,
+    /// Whether it has another replica identity than FULL while the database has publications: then PostgreSQL may
+    /// refuse UPDATE and DELETE (55000), though nobody subscribes.
+    pub lacks_identity: bool,
 }
 
 /// What kind of relation holds rows.
@@ -63,6 +69,9 @@ pub struct ColumnFacts {
 /// How a value gets from text to a column's type without anything but the type's input function.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum InputPath {
+    /// The input function refuses every value, as `pg_node_tree`'s does. The type is stored as text is, so a cast
+    /// without a function does; there is one while the guard holds the table.
+    NodeTree,
     /// `text::type` runs the input function.
     Cast,
     /// A cast function from text exists (`regclass`, `"char"`, a user's own), and may differ from the input
@@ -143,6 +152,12 @@ impl TableFacts {
     #[must_use]
     pub fn column(&self, name: &str) -> Option<&ColumnFacts> {
         self.columns.iter().find(|column| column.name == name)
+    }
+
+    /// Whether a column's values can only come in by a cast that the guard makes.
+    #[must_use]
+    pub fn needs_cast(&self) -> bool {
+        self.columns.iter().any(|column| column.input == InputPath::NodeTree)
     }
 
     /// The equality operator of a key column: that of an index on it, else that of its type.

@@ -249,7 +249,7 @@ impl Travel<'_> {
         let outcome = self.redo_with(applier, to).await;
         self.count(applier);
         if outcome.is_err() {
-            applier.abandon().await?;
+            applier.give_up().await;
         }
         Ok(outcome?)
     }

@@ -31,6 +31,8 @@
 //! | `rewrites` | `[table, reason]` |
 //! | `missing` | `{relation, column, value}`: `attmissingval` |
 //! | `table_as` | the tables of CREATE TABLE AS and its like: columns, types, collations, persistence, ...; of a materialised view also whether it is `populated` |
+//! | `bounds` | `{relation, bound}` of partitions that the statement made or altered, a detail |
+//! | `tablespaces` | names, beside the two that every cluster has; a detail, in a transaction's first message |
 //! | `functions` | `{name, source}` of the SQL functions that `context` names |
 //! | `roles` | the cluster's roles, only when they changed |
 //!

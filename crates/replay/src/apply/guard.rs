@@ -1,4 +1,5 @@
-//! Triggers and rules that fire even under `session_replication_role = replica`: off while rows go in.
+//! Triggers and rules that fire even under `session_replication_role = replica`: off while rows go in. And a cast
+//! that some columns need, there while rows go in.
 //!
 //! `ENABLE ALWAYS` and `ENABLE REPLICA` ones did their work on the primary, and what they did is in the log.
 //! Invariant: they are put back in the transaction that turned them off, before it commits or changes the
@@ -17,7 +18,12 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Guard {
     silenced: BTreeMap<QualifiedName, Arc<TableFacts>>,
+    /// Whether the open transaction has our cast from text to `pg_node_tree`.
+    has_cast: bool,
 }
+
+const MAKE_CAST: &str = "CREATE CAST (pg_catalog.text AS pg_catalog.pg_node_tree) WITHOUT FUNCTION";
+const DROP_CAST: &str = "DROP CAST (pg_catalog.text AS pg_catalog.pg_node_tree)";
 
 impl Guard {
     /// Turns off what would fire for rows of `table`.
@@ -26,6 +32,10 @@ impl Guard {
         client: &Client,
         table: &Arc<TableFacts>,
     ) -> Result<(), DatabaseError> {
+        if table.needs_cast() && !self.has_cast {
+            client.batch_execute(MAKE_CAST).await.doing("make a cast to pg_node_tree")?;
+            self.has_cast = true;
+        }
         if table.firing.is_empty() || self.silenced.contains_key(&table.name) {
             return Ok(());
         }
@@ -37,6 +47,9 @@ impl Guard {
 
     /// Puts everything back.
     pub(super) async fn release(&mut self, client: &Client) -> Result<(), DatabaseError> {
+        if std::mem::take(&mut self.has_cast) {
+            client.batch_execute(DROP_CAST).await.doing("drop the cast to pg_node_tree")?;
+        }
         for (name, table) in std::mem::take(&mut self.silenced) {
             let enable = |firing| match firing {
                 Firing::Always => "ENABLE ALWAYS",

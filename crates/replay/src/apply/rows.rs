@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::SinkExt;
-use ptr_model::RelationRows;
+use ptr_model::{Relation, RelationRows, ReplicaIdentity};
 use ptr_postgres::{QualifiedName, ServerError};
 use tokio_postgres::types::ToSql;
 
@@ -21,6 +21,7 @@ impl Applier {
     pub(super) async fn apply_effects(&mut self, effects: &[TableEffect]) -> Result<(), ReplayError> {
         for effect in effects {
             let table = self.table(&effect.relation).await?;
+            let table = self.give_identity(&effect.relation, table).await?;
             let steps = sql::steps(effect, &table).map_err(|error| self.no_fit(error))?;
             self.run_all(&table, steps).await?;
         }
@@ -29,6 +30,7 @@ impl Applier {
 
     pub(super) async fn lone_update(&mut self, update: &LoneUpdate) -> Result<(), ReplayError> {
         let table = self.table(&update.relation).await?;
+        let table = self.give_identity(&update.relation, table).await?;
         let step = sql::lone_update(update, &table).map_err(|error| self.no_fit(error))?;
         self.run_all(&table, vec![step]).await
     }
@@ -90,9 +92,49 @@ impl Applier {
         }
         self.open_transaction().await?;
         self.guard.silence(&self.client, table).await?;
+        if table.evaluates {
+            self.take_users_path(table).await?;
+        }
         for step in steps {
             self.run(table, step).await?;
         }
+        if table.evaluates {
+            let sql = "SET LOCAL search_path = pg_catalog";
+            self.client.batch_execute(sql).await.doing("set the search path back")?;
+        }
+        Ok(())
+    }
+
+    /// What the primary's table had when it sent these rows, REPLICA IDENTITY FULL, where the replica's table needs it:
+    /// with publications in the database PostgreSQL refuses UPDATE and DELETE without one.
+    async fn give_identity(
+        &mut self,
+        relation: &Relation,
+        table: Arc<TableFacts>,
+    ) -> Result<Arc<TableFacts>, ReplayError> {
+        if !table.lacks_identity || relation.replica_identity != ReplicaIdentity::Full {
+            return Ok(table);
+        }
+        self.open_transaction().await?;
+        let sql = format!("ALTER TABLE ONLY {} REPLICA IDENTITY FULL", table.name);
+        let doing = || format!("give {} the replica identity that it has on the primary", table.name);
+        self.client.batch_execute(&sql).await.doing_with(doing)?;
+        self.catalog.forget();
+        self.table(relation).await
+    }
+
+    /// Our statements name everything in full and run under `pg_catalog` alone. What users wrote into a table (an
+    /// index expression, a check) found its functions by the user's path: the database's, and the table's schema.
+    async fn take_users_path(&self, table: &TableFacts) -> Result<(), DatabaseError> {
+        let sql = "SELECT pg_catalog.set_config('search_path', coalesce((
+                           SELECT pg_catalog.substr(setting, 13) FROM pg_catalog.pg_db_role_setting s
+                           JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase,
+                           pg_catalog.unnest(s.setconfig) AS setting
+                           WHERE d.datname = pg_catalog.current_database() AND s.setrole = 0
+                             AND setting LIKE 'search_path=%'), '\"$user\", public')
+                       || ', ' || pg_catalog.quote_ident($1), true)";
+        let doing = || format!("set the search path for {}", table.name);
+        self.client.query(sql, &[&table.name.schema]).await.doing_with(doing)?;
         Ok(())
     }
 

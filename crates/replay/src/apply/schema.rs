@@ -7,9 +7,9 @@ use ptr_model::{MissingValue, SchemaChange, Statement};
 use ptr_postgres::{QualifiedName, ServerError, quote_identifier, quote_literal};
 use tokio_postgres::error::SqlState;
 
-use super::{Applier, Notice, bracket, captured_table, environment, roles, text};
+use super::{Applier, Notice, bracket, captured_table, environment, roles, tablespaces, text};
 use crate::{
-    database::{DatabaseError, Doing},
+    database::{self, DatabaseError, Doing},
     error::{ReplayError, Stop},
 };
 
@@ -50,6 +50,7 @@ impl Applier {
         self.guard.release(&self.client).await?;
         self.uncommitted += 1;
         self.prepare_roles(change).await?;
+        self.prepare_tablespaces(change).await?;
         self.discard_temporary(change).await?;
         self.run_statement(change).await?;
         self.catalog.forget();
@@ -69,6 +70,7 @@ impl Applier {
         let columns_before = self.column_counts(&change.missing_values).await?;
         self.execute(change, &sql).await?;
         self.fix_missing_values(&change.missing_values, &columns_before).await?;
+        self.fix_partition_bounds(change).await?;
         if is_view_filled(&change.tag) {
             let views = captured_table::captured(change).into_iter().filter(|view| view.populated);
             views.for_each(|view| self.bracket.await_rows(view.relation));
@@ -202,6 +204,21 @@ impl Applier {
         }
         let created = roles::create_missing(&self.client, &wanted).await?;
         self.applied.notices.extend(created.into_iter().map(|role| Notice::RoleCreated { role }));
+        Ok(())
+    }
+
+    async fn prepare_tablespaces(&mut self, change: &SchemaChange) -> Result<(), ReplayError> {
+        let Some(names) = change.details.get("tablespaces") else { return Ok(()) };
+        let names: Vec<String> = serde_json::from_value(names.clone())
+            .map_err(|error| self.stop(format!("the log's tablespaces cannot be read: {error}")))?;
+        let missing = tablespaces::missing(&self.client, &names).await?;
+        if !missing.is_empty() {
+            let outside = database::open(self.client.dsn()).await?;
+            tablespaces::create(&outside, &missing).await?;
+            outside.close().await;
+        }
+        let notices = missing.into_iter().map(|tablespace| Notice::TablespaceCreated { tablespace });
+        self.applied.notices.extend(notices);
         Ok(())
     }
 

@@ -32,6 +32,8 @@ pub async fn install_base(
     }
     session::drop_database(&server, &template).await?;
     let roles_created = apply::create_missing_roles(&server, &manifest.roles).await?;
+    let tablespaces = apply::tablespaces::missing(&server, &manifest.tablespaces).await?;
+    apply::tablespaces::create(&server, &tablespaces).await?;
     create_empty(&server, &template, &manifest.database).await?;
     let target = options.output.with_database(&template);
     let (dump, list) =

@@ -22,6 +22,9 @@ pub struct Manifest {
     /// Roles of the primary's cluster.
     #[serde(default)]
     pub roles: Vec<RoleDefinition>,
+    /// The primary's tablespaces, beside the two that every cluster has.
+    #[serde(default)]
+    pub tablespaces: Vec<String>,
     /// Materialised views that held rows, which are loaded and not computed again.
     #[serde(default)]
     pub materialized_views: Vec<CapturedView>,

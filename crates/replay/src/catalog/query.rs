@@ -10,7 +10,12 @@ use super::{
 use crate::database::{DatabaseError, Doing};
 
 const TABLE: &str = "
-    SELECT c.oid, c.relkind::text, greatest(c.reltuples, 0)::bigint
+    SELECT c.oid, c.relkind::text, greatest(c.reltuples, 0)::bigint,
+           EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL))
+           OR EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype IN ('c', 'x'))
+           OR EXISTS (SELECT FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+                      WHERE a.attrelid = c.oid AND a.attnum > 0 AND (a.attgenerated <> '' OR t.typtype = 'd')),
+           c.relreplident <> 'f' AND EXISTS (SELECT FROM pg_publication p WHERE p.pubupdate OR p.pubdelete)
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = $1 AND c.relname = $2";
 
@@ -21,7 +26,7 @@ const COLUMNS: &str = "
            EXISTS (SELECT FROM pg_cast
                    WHERE castsource = 'text'::regtype AND castmethod = 'f'
                      AND casttarget IN (t.oid, t.typbasetype)) AND t.typarray <> 0,
-           format_type(t.typarray, -1), t.typdelim::text
+           format_type(t.typarray, -1), t.typdelim::text, 'pg_node_tree'::regtype IN (t.oid, t.typbasetype)
     FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
     WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped
     ORDER BY a.attnum";
@@ -108,11 +113,15 @@ pub(super) async fn table(
         firing: firing.iter().map(firing_object).collect(),
         sequences: sequences.iter().map(filling_sequence).collect(),
         estimated_rows,
+        evaluates: row.get(3),
+        lacks_identity: row.get(4),
     }))
 }
 
 fn column(row: &tokio_postgres::Row) -> ColumnFacts {
-    let input = if row.get(4) {
+    let input = if row.get(7) {
+        InputPath::NodeTree
+    } else if row.get(4) {
         let delimiter = row.get::<_, &str>(6).chars().next().unwrap_or(',');
         InputPath::Array { array_type: row.get(5), delimiter }
     } else {

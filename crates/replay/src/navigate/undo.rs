@@ -26,7 +26,7 @@ impl Travel<'_> {
         let outcome = self.undo_with(&mut applier, from, to).await;
         self.count(&applier);
         if outcome.is_err() {
-            applier.abandon().await?;
+            applier.give_up().await;
         }
         Ok(outcome?)
     }

@@ -5,10 +5,46 @@ use bytes::{BufMut, BytesMut};
 use ptr_model::{Datum, Tuple};
 use ptr_postgres::{QualifiedName, quote_identifier};
 
-use super::{Action, Command, Step, Target};
+use super::{
+    Action, BATCH, Command, Step, Target,
+    parameter::{of_rows, typed, unnested},
+};
+use crate::catalog::ColumnFacts;
 
-/// A step that adds these rows.
-pub(super) fn of_tuples<'a>(target: &Target<'_>, rows: impl Iterator<Item = &'a Tuple>) -> Step {
+/// Steps that add these rows.
+pub(super) fn of_tuples<'a>(target: &Target<'_>, rows: impl Iterator<Item = &'a Tuple>) -> Vec<Step> {
+    if target.table.needs_cast() {
+        let rows: Vec<&Tuple> = rows.collect();
+        return rows.chunks(BATCH).map(|rows| by_insert(target, rows)).collect();
+    }
+    vec![by_copy(target, rows)]
+}
+
+/// For columns whose type COPY cannot read.
+fn by_insert(target: &Target<'_>, rows: &[&Tuple]) -> Step {
+    let columns: Vec<(usize, &ColumnFacts)> = target.writable().collect();
+    let names: Vec<String> = columns.iter().map(|(_, column)| quote_identifier(&column.name)).collect();
+    let arrays: Vec<String> = columns
+        .iter()
+        .enumerate()
+        .map(|(at, (_, column))| format!("pg_catalog.unnest({})", unnested(column, at + 1)))
+        .collect();
+    let fields: Vec<String> = columns.iter().map(|(index, _)| format!("c{index}")).collect();
+    let values: Vec<String> =
+        columns.iter().map(|(index, column)| typed(column, &format!("v.c{index}"))).collect();
+    let sql = format!(
+        "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM ROWS FROM ({}) AS v({})",
+        target.table.name,
+        names.join(", "),
+        values.join(", "),
+        arrays.join(", "),
+        fields.join(", ")
+    );
+    let command = Command::Execute { sql, parameters: of_rows(&columns, rows) };
+    Step { action: Action::Insert, rows: rows.len() as u64, command }
+}
+
+fn by_copy<'a>(target: &Target<'_>, rows: impl Iterator<Item = &'a Tuple>) -> Step {
     let columns: Vec<(usize, &str)> =
         target.writable().map(|(index, column)| (index, column.name.as_str())).collect();
     let names: Vec<&str> = columns.iter().map(|(_, name)| *name).collect();

@@ -41,7 +41,7 @@ pub(super) fn steps(target: &Target<'_>, key: &[usize], rows: &[NetRow]) -> Resu
         steps.extend(rows.chunks(BATCH).map(|rows| update(target, &key, &set, rows)));
     }
     if !sorted.come.is_empty() {
-        steps.push(copy::of_tuples(target, sorted.come.into_iter()));
+        steps.extend(copy::of_tuples(target, sorted.come.into_iter()));
     }
     Ok(steps)
 }

@@ -16,7 +16,7 @@ pub(super) fn steps(target: &Target<'_>, removed: &[(Tuple, u64)], added: &[(Tup
     let mut steps: Vec<Step> = removed.chunks(BATCH).map(|rows| delete(target, rows)).collect();
     if !added.is_empty() {
         let copies = added.iter().flat_map(|(row, copies)| (0..*copies).map(move |_| row));
-        steps.push(copy::of_tuples(target, copies));
+        steps.extend(copy::of_tuples(target, copies));
     }
     steps
 }

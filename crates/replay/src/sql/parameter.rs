@@ -26,7 +26,7 @@ impl Parameter {
     /// The values of one column, as a parameter of the right form.
     pub(super) fn column<'a>(column: &ColumnFacts, values: impl Iterator<Item = &'a Datum>) -> Self {
         match &column.input {
-            InputPath::Cast => Self::Texts(values.map(text).collect()),
+            InputPath::Cast | InputPath::NodeTree => Self::Texts(values.map(text).collect()),
             InputPath::Array { delimiter, .. } => Self::Literal(array_literal(values, *delimiter)),
         }
     }
@@ -35,7 +35,7 @@ impl Parameter {
 /// How a column's parameter `$number` is unnested.
 pub(super) fn unnested(column: &ColumnFacts, number: usize) -> String {
     match &column.input {
-        InputPath::Cast => format!("${number}::text[]"),
+        InputPath::Cast | InputPath::NodeTree => format!("${number}::text[]"),
         InputPath::Array { array_type, .. } => format!("${number}::{array_type}"),
     }
 }
@@ -43,7 +43,7 @@ pub(super) fn unnested(column: &ColumnFacts, number: usize) -> String {
 /// How an unnested value `v.cN` becomes a value of the column.
 pub(super) fn typed(column: &ColumnFacts, value: &str) -> String {
     match &column.input {
-        InputPath::Cast => format!("{value}::{}", column.type_name),
+        InputPath::Cast | InputPath::NodeTree => format!("{value}::{}", column.type_name),
         InputPath::Array { .. } => value.to_owned(),
     }
 }

@@ -41,9 +41,15 @@ async fn relations(client: &Connection, condition: &str) -> Vec<QualifiedName> {
     rows.iter().map(|row| QualifiedName::new(row.get::<_, String>(0), row.get::<_, String>(1))).collect()
 }
 
-/// Sorted here and not by ORDER BY: some types have no order, and the text is what is compared.
+/// Sorted here and not by ORDER BY: some types have no order, and the text is what is compared. Columns by name:
+/// where a table inherits some, `pg_dump` itself does not keep their order. The schema's entries hold it elsewhere.
 async fn table(client: &Connection, name: &QualifiedName) -> TableState {
-    let sql = format!("COPY (SELECT * FROM ONLY {name}) TO STDOUT");
+    let sql = "SELECT coalesce(string_agg(quote_ident(attname), ', ' ORDER BY attname), '') FROM pg_attribute \
+               WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped";
+    let row =
+        client.query_one(sql, &[&name.to_string()]).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    let columns: String = row.get(0);
+    let sql = format!("COPY (SELECT {columns} FROM ONLY {name}) TO STDOUT");
     let stream = client.copy_out(&sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
     pin_mut!(stream);
     let mut rows: Vec<String> = Vec::new();

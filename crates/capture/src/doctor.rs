@@ -6,12 +6,14 @@
 
 mod finding;
 mod fix;
+mod limits;
 mod output;
 mod replication;
 mod server;
 mod slots;
 mod tables;
 
+pub(crate) use finding::list;
 pub use finding::{Finding, Severity};
 pub use fix::{FixError, fix};
 pub use output::{OutputOptions, check_output};
@@ -47,6 +49,7 @@ pub(crate) async fn check_server(
     findings.extend(replication::check(options).await);
     findings.extend(slots::check(connection, options, is_logical).await?);
     findings.extend(tables::check(connection, facts, options).await?);
+    findings.extend(limits::check(connection).await?);
     Ok(findings)
 }
 

@@ -11,6 +11,7 @@ pub mod assemble;
 pub mod ddl;
 pub mod decode;
 pub mod doctor;
+pub mod limits;
 pub mod listener;
 pub mod sequences;
 pub mod source;

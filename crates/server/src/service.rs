@@ -20,6 +20,7 @@ mod entries;
 mod error;
 mod follow;
 mod history;
+mod limits;
 mod moves;
 mod navigate;
 mod positions;
@@ -105,6 +106,8 @@ pub struct Service {
     _nowhere: Option<tempfile::TempDir>,
     /// Why a listener of this process ended by itself.
     capture_failure: Mutex<Option<ServiceError>>,
+    /// Held by who looks for what slips through the log.
+    looking_for_limits: tokio::sync::Mutex<()>,
 }
 
 impl Service {
@@ -149,6 +152,7 @@ impl Service {
             socket: Mutex::new(socket),
             _nowhere: nowhere,
             capture_failure: Mutex::default(),
+            looking_for_limits: tokio::sync::Mutex::default(),
         });
         service.start(announcer).await?;
         Ok(service)
@@ -165,6 +169,7 @@ impl Service {
                 self.set_earlier_aside(&database, announcer).await?;
                 self.set_up(&database, announcer, &told).await?;
                 self.start_listener(&database).await?;
+                self.watch_limits(&database);
             } else {
                 self.open_log(&database).await?;
             }

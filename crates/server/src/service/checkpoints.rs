@@ -47,6 +47,9 @@ impl Service {
         };
         let catalog = self.catalog.clone();
         let checkpoint = blocking(move || catalog.create_checkpoint(&new)).await??;
+        if captured.is_listened_here() {
+            self.look_for_limits(&captured).await;
+        }
         Ok(self.told_checkpoint(&checkpoint))
     }
 

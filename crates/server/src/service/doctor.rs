@@ -18,6 +18,7 @@ impl Service {
     pub async fn doctor(&self) -> Result<Doctor, ServiceError> {
         let mut findings = self.look_at_input().await;
         findings.extend(self.look_at_output().await);
+        findings.extend(self.slipped_findings());
         findings.extend(self.check_disk());
         findings.sort_by_key(|finding| std::cmp::Reverse(rank(&finding.severity)));
         findings.dedup();

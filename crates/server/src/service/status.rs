@@ -45,7 +45,7 @@ impl Service {
             databases,
             earlier: self.earlier().into_iter().map(|(name, _)| name).collect(),
             session,
-            warnings: lock(&self.warnings).clone(),
+            warnings: [lock(&self.warnings).clone(), self.limits_told()].concat(),
         }
     }
 

@@ -1,0 +1,103 @@
+//! What cannot be captured is found and said, by the status and by doctor.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail anywhere")]
+
+mod support;
+
+use std::time::Duration;
+
+use ptr_server::Role;
+use ptr_testkit::{ClusterRole, ServerVersion, TestServer, TestServerOptions, wait_until};
+use serde_json::Value;
+use support::{Api, configuration};
+
+const SCHEMA: &str = "
+    CREATE ROLE old_owner; CREATE ROLE new_owner;
+    CREATE TABLE reassigned (id int PRIMARY KEY); ALTER TABLE reassigned OWNER TO old_owner;
+    CREATE TABLE altered (id int PRIMARY KEY); ALTER TABLE altered OWNER TO old_owner;
+    CREATE FUNCTION theirs() RETURNS int LANGUAGE sql AS 'SELECT 1'; ALTER FUNCTION theirs() OWNER TO old_owner;
+    CREATE TABLE ordered (id int PRIMARY KEY);
+    CREATE FUNCTION noted() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';
+    CREATE TABLE becomes_unlogged (id int PRIMARY KEY);";
+
+/// Of what there is a line for each, by the words that it must have.
+const NOTICED: [&str; 7] = [
+    "2 objects (public.reassigned, public.theirs()) got another owner",
+    "1 mark of CLUSTER (public.ordered) changed",
+    "1 role (late) changed",
+    "1 event trigger (watching) changed",
+    "1 setting of the database (every role) changed",
+    "1 set of large objects (large objects) changed",
+    "1 unlogged table (public.becomes_unlogged)",
+];
+
+fn lines(list: &Value, key: Option<&str>) -> Vec<String> {
+    let text = |one: &Value| key.map_or(one, |key| &one[key]).as_str().unwrap_or_default().to_owned();
+    list.as_array().unwrap().iter().map(text).collect()
+}
+
+async fn what_passes_by_the_log_is_said_once(version: ServerVersion) {
+    let primary = TestServer::start(version, TestServerOptions::default()).await;
+    let options = TestServerOptions { role: ClusterRole::Replica, ..TestServerOptions::default() };
+    let replica = TestServer::start(version, options).await;
+    primary.database("shop").await;
+    primary.psql("shop", SCHEMA).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (input, output) =
+        (primary.dsn("shop").to_uri_with_password(), replica.dsn("replica").to_uri_with_password());
+    let programs = primary.cluster().installation().bin_dir.display().to_string();
+    let variables = [("INPUT_DSN", input.as_str()), ("OUTPUT_DSN", &output), ("PG_BIN", &programs)];
+    let configuration = configuration(folder.path(), &variables);
+    let api = Api::open(configuration, Role::Up).await;
+    wait_until("the listener streams", Duration::from_secs(30), async || {
+        api.get("/api/status").await["databases"][0]["listener"]["state"] == "streaming"
+    })
+    .await;
+    api.post("/api/checkpoints", r#"{"name": "before"}"#).await;
+    assert_eq!(lines(&api.get("/api/status").await["warnings"], None), [""; 0]);
+
+    for statement in [
+        "ALTER TABLE altered OWNER TO new_owner",
+        "REASSIGN OWNED BY old_owner TO new_owner",
+        "CLUSTER ordered USING ordered_pkey",
+        "CREATE ROLE late",
+        "CREATE EVENT TRIGGER watching ON sql_drop EXECUTE FUNCTION noted()",
+        "ALTER DATABASE shop SET work_mem = '5MB'",
+        "SELECT lo_from_bytea(0, 'large')",
+        "ALTER TABLE becomes_unlogged SET UNLOGGED",
+        "INSERT INTO becomes_unlogged VALUES (1)",
+        "CREATE TABLE new_one (id int PRIMARY KEY)",
+    ] {
+        primary.psql("shop", statement).await;
+    }
+    for name in ["after", "again"] {
+        api.post("/api/checkpoints", &format!(r#"{{"name": "{name}"}}"#)).await;
+        let warnings = lines(&api.get("/api/status").await["warnings"], None);
+        for noticed in NOTICED {
+            let found = warnings.iter().filter(|line| line.contains(noticed)).count();
+            assert_eq!(found, 1, "{noticed}: {warnings:#?}");
+        }
+        assert!(!warnings.iter().any(|line| line.contains("public.altered") || line.contains("new_one")));
+        let findings = api.get("/api/doctor").await["findings"].clone();
+        let titles = lines(&findings, Some("title"));
+        for noticed in NOTICED {
+            assert_eq!(
+                titles.iter().filter(|line| line.contains(noticed)).count(),
+                1,
+                "{noticed}: {titles:#?}"
+            );
+        }
+        assert!(lines(&findings, Some("fix")).iter().all(|fix| !fix.is_empty()), "{findings:#}");
+    }
+    api.service.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_passes_by_the_log_is_said_once_on_15() {
+    what_passes_by_the_log_is_said_once(ServerVersion::Debian15).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_passes_by_the_log_is_said_once_on_18() {
+    what_passes_by_the_log_is_said_once(ServerVersion::Pypi18).await;
+}

@@ -9,6 +9,7 @@ mod ids;
 mod lsn;
 mod marker;
 mod position;
+mod redact;
 mod relation;
 mod schema_change;
 mod sequence;
@@ -22,6 +23,7 @@ pub use ids::{CheckpointId, Oid, SessionId, Xid};
 pub use lsn::{Lsn, LsnParseError};
 pub use marker::MarkerToken;
 pub use position::Position;
+pub use redact::redacted;
 pub use relation::{Column, Relation, ReplicaIdentity};
 pub use schema_change::{
     AffectedObject, DroppedObject, Environment, Gap, MissingValue, RelationRows, RoleDefinition,

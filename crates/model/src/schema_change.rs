@@ -57,7 +57,13 @@ pub enum Statement {
 }
 
 impl Statement {
-    /// The text to show, exact or not.
+    /// The text to show, exact or not: without the passwords in it.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        crate::redacted(self.text())
+    }
+
+    /// The text as it was sent, exact or not. It may hold passwords, so it is not for showing.
     #[must_use]
     pub fn text(&self) -> &str {
         match self {

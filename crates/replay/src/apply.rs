@@ -459,7 +459,7 @@ impl Applier {
 
     fn stop_at(&self, gap: Gap) -> ReplayError {
         let mut stop = Stop::new(self.position(), gap.reason);
-        stop.statement = gap.statement;
+        stop.statement = gap.statement.as_deref().map(ptr_model::redacted);
         stop.sqlstate = gap.sqlstate;
         stop.into()
     }

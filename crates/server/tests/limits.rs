@@ -10,6 +10,15 @@ use ptr_server::Role;
 use ptr_testkit::{ClusterRole, ServerVersion, TestServer, TestServerOptions, wait_until};
 use serde_json::Value;
 use support::{Api, configuration};
+use tempfile::TempDir;
+
+/// What holds passwords, and fires events.
+const SECRETS: &str = "
+    CREATE SUBSCRIPTION hushed CONNECTION 'host=nowhere user=u password=HUSH' PUBLICATION p WITH (connect = false);
+    ALTER SUBSCRIPTION hushed CONNECTION 'postgresql://u:HUSH@nowhere/d';
+    CREATE FOREIGN DATA WRAPPER w;
+    CREATE SERVER far FOREIGN DATA WRAPPER w OPTIONS (host 'nowhere', secret_key 'HUSH');
+    CREATE USER MAPPING FOR CURRENT_USER SERVER far OPTIONS (user 'u', password 'HUSH');";
 
 const SCHEMA: &str = "
     CREATE ROLE old_owner; CREATE ROLE new_owner;
@@ -37,22 +46,7 @@ fn lines(list: &Value, key: Option<&str>) -> Vec<String> {
 }
 
 async fn what_passes_by_the_log_is_said_once(version: ServerVersion) {
-    let primary = TestServer::start(version, TestServerOptions::default()).await;
-    let options = TestServerOptions { role: ClusterRole::Replica, ..TestServerOptions::default() };
-    let replica = TestServer::start(version, options).await;
-    primary.database("shop").await;
-    primary.psql("shop", SCHEMA).await;
-    let folder = tempfile::tempdir().unwrap();
-    let (input, output) =
-        (primary.dsn("shop").to_uri_with_password(), replica.dsn("replica").to_uri_with_password());
-    let programs = primary.cluster().installation().bin_dir.display().to_string();
-    let variables = [("INPUT_DSN", input.as_str()), ("OUTPUT_DSN", &output), ("PG_BIN", &programs)];
-    let configuration = configuration(folder.path(), &variables);
-    let api = Api::open(configuration, Role::Up).await;
-    wait_until("the listener streams", Duration::from_secs(30), async || {
-        api.get("/api/status").await["databases"][0]["listener"]["state"] == "streaming"
-    })
-    .await;
+    let (primary, _replica, api, _folder) = world(version).await;
     api.post("/api/checkpoints", r#"{"name": "before"}"#).await;
     assert_eq!(lines(&api.get("/api/status").await["warnings"], None), [""; 0]);
 
@@ -90,6 +84,53 @@ async fn what_passes_by_the_log_is_said_once(version: ServerVersion) {
         assert!(lines(&findings, Some("fix")).iter().all(|fix| !fix.is_empty()), "{findings:#}");
     }
     api.service.close().await.unwrap();
+}
+
+async fn passwords_in_statements_are_not_shown(version: ServerVersion) {
+    let (primary, _replica, api, _folder) = world(version).await;
+    primary.psql("shop", SECRETS).await;
+    api.post("/api/checkpoints", r#"{"name": "secret"}"#).await;
+    let log = api.get("/api/wal-logs?limit=100").await;
+    let statements = lines(&log["entries"], Some("sql"));
+    assert_eq!(statements.iter().filter(|sql| sql.contains("***")).count(), 4, "{statements:#?}");
+    let moved = api.post("/api/navigate", r#"{"position": "head"}"#).await;
+    let entries = api.post("/api/navigate", r#"{"start_id": "CREATION", "end_id": "secret"}"#).await;
+    let status = api.get("/api/status").await;
+    for answer in [log, moved, entries, status] {
+        assert!(!answer.to_string().contains("HUSH"), "{answer:#}");
+    }
+    api.service.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn passwords_in_statements_are_not_shown_on_15() {
+    passwords_in_statements_are_not_shown(ServerVersion::Debian15).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn passwords_in_statements_are_not_shown_on_18() {
+    passwords_in_statements_are_not_shown(ServerVersion::Pypi18).await;
+}
+
+/// A primary, a replica, and a service that captures the one into the other.
+async fn world(version: ServerVersion) -> (TestServer, TestServer, Api, TempDir) {
+    let primary = TestServer::start(version, TestServerOptions::default()).await;
+    let options = TestServerOptions { role: ClusterRole::Replica, ..TestServerOptions::default() };
+    let replica = TestServer::start(version, options).await;
+    primary.database("shop").await;
+    primary.psql("shop", SCHEMA).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (input, output) =
+        (primary.dsn("shop").to_uri_with_password(), replica.dsn("replica").to_uri_with_password());
+    let programs = primary.cluster().installation().bin_dir.display().to_string();
+    let variables = [("INPUT_DSN", input.as_str()), ("OUTPUT_DSN", &output), ("PG_BIN", &programs)];
+    let configuration = configuration(folder.path(), &variables);
+    let api = Api::open(configuration, Role::Up).await;
+    wait_until("the listener streams", Duration::from_secs(30), async || {
+        api.get("/api/status").await["databases"][0]["listener"]["state"] == "streaming"
+    })
+    .await;
+    (primary, replica, api, folder)
 }
 
 #[tokio::test(flavor = "multi_thread")]

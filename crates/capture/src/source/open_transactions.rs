@@ -61,7 +61,7 @@ fn session(row: &Row) -> OpenTransaction {
         database: row.get(1),
         user: row.get(2),
         since: row.get(3),
-        query: row.get(4),
+        query: ptr_model::redacted(row.get(4)),
     }
 }
 

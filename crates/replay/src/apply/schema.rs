@@ -59,11 +59,11 @@ impl Applier {
     }
 
     async fn run_statement(&mut self, change: &SchemaChange) -> Result<(), ReplayError> {
-        let statement = change.statement.text();
         let sql = match self.decide(change)? {
             Decision::Run(sql) => sql,
             Decision::Skip(reason) => {
-                self.applied.notices.push(Notice::Skipped { statement: statement.to_owned(), reason });
+                let statement = change.statement.shown();
+                self.applied.notices.push(Notice::Skipped { statement, reason });
                 return Ok(());
             }
         };
@@ -86,7 +86,7 @@ impl Applier {
     /// What to run for a change; an error where this version cannot do it exactly.
     fn decide(&self, change: &SchemaChange) -> Result<Decision, ReplayError> {
         let stop = |reason: String| {
-            Err(Stop::new(self.position(), reason).at_statement(change.statement.text()).into())
+            Err(Stop::new(self.position(), reason).at_statement(&change.statement.shown()).into())
         };
         let tables = captured_table::captured(change);
         let not_described = || {
@@ -105,6 +105,7 @@ impl Applier {
         let statement = match &change.statement {
             Statement::Text(text) => text,
             Statement::Underivable { reason, .. } => {
+                let reason = ptr_model::redacted(reason);
                 return stop(format!("the exact statement of a {} is not known: {reason}", change.tag));
             }
         };
@@ -144,7 +145,7 @@ impl Applier {
             if outcome.is_ok() {
                 let take = format!("ALTER ROLE {role_sql} NOSUPERUSER");
                 self.client.batch_execute(&take).await.doing_with(|| format!("take rights from {role}"))?;
-                let statement = change.statement.text().to_owned();
+                let statement = change.statement.shown();
                 self.applied.notices.push(Notice::RanWithMoreRights { role: role.clone(), statement });
             }
         }
@@ -161,7 +162,7 @@ impl Applier {
             Some(server) => {
                 let mut stop = Stop::new(self.position(), server.message.clone());
                 stop.sqlstate = Some(server.sqlstate.code().to_owned());
-                stop.at_statement(change.statement.text()).into()
+                stop.at_statement(&change.statement.shown()).into()
             }
         }
     }

@@ -116,9 +116,7 @@ fn fold(
     for item in log.read(from.ordinal, to.ordinal)? {
         let Item::Change(change) = item? else { continue };
         match &change {
-            Change::Schema(schema) if schema.is_entry => {
-                folded.schema_changes.push(schema.statement.text().to_owned())
-            }
+            Change::Schema(schema) if schema.is_entry => folded.schema_changes.push(schema.statement.shown()),
             Change::Truncate { relations, .. } => {
                 folded.effects.extend(fold.take());
                 folded.emptied.extend(relations.iter().filter(|r| wanted.takes(r)).map(|r| name(r)));

@@ -172,7 +172,7 @@ fn shown(change: &Change) -> Shown {
                 "dropped": change.dropped.iter().map(|object| &object.identity).collect::<Vec<_>>(),
                 "user": change.environment.current_user,
             }),
-            sql: Some(change.statement.text().to_owned()),
+            sql: Some(change.statement.shown()),
             ..Shown::default()
         },
         Change::Message(message) => Shown {

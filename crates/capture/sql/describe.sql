@@ -92,7 +92,7 @@ $$;
 REVOKE ALL ON FUNCTION postgres_test_replay.describe_tablespaces() FROM PUBLIC;
 
 -- What CREATE TABLE AS made, to make it again without running its query again; of a materialised view, whether it
--- holds rows.
+-- holds rows. Also what IMPORT FOREIGN SCHEMA made, to make it without asking the other server.
 CREATE FUNCTION postgres_test_replay.describe_table_as(relations oid[]) RETURNS json
 LANGUAGE sql STABLE AS $$
     SELECT json_agg(json_build_object(
@@ -100,8 +100,15 @@ LANGUAGE sql STABLE AS $$
                'schema', n.nspname, 'name', c.relname, 'persistence', c.relpersistence, 'options', c.reloptions,
                'access_method', (SELECT amname FROM pg_am WHERE oid = c.relam),
                'tablespace', (SELECT spcname FROM pg_tablespace WHERE oid = c.reltablespace),
+               'foreign', (SELECT json_build_object('server', s.srvname, 'options', f.ftoptions)
+                             FROM pg_foreign_table f JOIN pg_foreign_server s ON s.oid = f.ftserver
+                            WHERE f.ftrelid = c.oid),
                'columns', (SELECT json_agg(json_build_object(
                                       'name', a.attname, 'type', format_type(a.atttypid, a.atttypmod),
+                                      -- A query's table has none of these three; an imported foreign one may.
+                                      'not_null', nullif(a.attnotnull, false), 'options', a.attfdwoptions,
+                                      'default', (SELECT pg_get_expr(d.adbin, d.adrelid) FROM pg_attrdef d
+                                                   WHERE d.adrelid = a.attrelid AND d.adnum = a.attnum),
                                       'collation', (SELECT format('%I.%I', m.nspname, l.collname)
                                                       FROM pg_collation l JOIN pg_namespace m ON m.oid = l.collnamespace
                                                      WHERE l.oid = a.attcollation AND l.collname <> 'default'))
@@ -111,7 +118,7 @@ LANGUAGE sql STABLE AS $$
                ORDER BY c.oid)
       FROM pg_class c
       JOIN pg_namespace n ON n.oid = c.relnamespace
-     WHERE c.oid = ANY (relations) AND c.relkind IN ('r', 'm')
+     WHERE c.oid = ANY (relations) AND c.relkind IN ('r', 'm', 'f')
 $$;
 REVOKE ALL ON FUNCTION postgres_test_replay.describe_table_as(oid[]) FROM PUBLIC;
 

@@ -88,7 +88,7 @@ BEGIN
                        THEN postgres_test_replay.describe_bounds(relations) END,
         'table_as', CASE WHEN event = 'ddl_command_end'
                           AND tag IN ('CREATE TABLE AS', 'SELECT INTO', 'CREATE MATERIALIZED VIEW',
-                                      'REFRESH MATERIALIZED VIEW')
+                                      'REFRESH MATERIALIZED VIEW', 'IMPORT FOREIGN SCHEMA')
                          THEN postgres_test_replay.describe_table_as(relations) END,
         'functions', CASE WHEN strpos(context, 'SQL function "') > 0
                           THEN postgres_test_replay.describe_functions(context) END,

@@ -10,6 +10,7 @@
 
 mod bracket;
 mod captured_table;
+mod detach;
 mod environment;
 mod guard;
 mod partitions;
@@ -417,7 +418,14 @@ impl Applier {
 
     async fn add_to_fold(&mut self, relation: Arc<Relation>) -> Result<(), ReplayError> {
         if self.find_table(&relation).await?.is_none() {
-            self.make_ahead(&table_name(&relation)).await?;
+            let name = table_name(&relation);
+            self.make_ahead(&name).await?;
+            if self.find_table(&relation).await?.is_none() {
+                return Err(self.stop(format!(
+                    "rows of table {name} follow, which no captured statement made; PostgreSQL tells nobody of a table \
+                     that EXPLAIN ANALYZE CREATE TABLE AS makes"
+                )));
+            }
         }
         let table = self.table(&relation).await?;
         self.sequences.learn(&relation, &table);

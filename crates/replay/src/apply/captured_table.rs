@@ -1,7 +1,7 @@
 //! Tables and materialised views as capture described them: made here without running their query again. Pure.
 
 use ptr_model::SchemaChange;
-use ptr_postgres::{QualifiedName, quote_identifier};
+use ptr_postgres::{QualifiedName, quote_identifier, quote_literal};
 use serde::Deserialize;
 
 /// A table or materialised view that a query filled, as captured.
@@ -24,6 +24,16 @@ pub(super) struct CapturedTable {
     tablespace: Option<String>,
     #[serde(default)]
     columns: Option<Vec<ColumnAs>>,
+    #[serde(default)]
+    foreign: Option<Foreign>,
+}
+
+/// Where the rows of a foreign table are.
+#[derive(Deserialize)]
+struct Foreign {
+    server: String,
+    #[serde(default)]
+    options: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -33,6 +43,13 @@ struct ColumnAs {
     type_name: String,
     #[serde(default)]
     collation: Option<String>,
+    /// Of foreign tables only, as are the next two; `name=value`.
+    #[serde(default)]
+    options: Option<Vec<String>>,
+    #[serde(default)]
+    default: Option<String>,
+    #[serde(default)]
+    not_null: Option<bool>,
 }
 
 /// What a statement made or filled from a query; nothing where the log does not say.
@@ -62,22 +79,17 @@ impl CapturedTable {
 }
 
 fn create_table(table: &CapturedTable) -> String {
-    let columns: Vec<String> = table
-        .columns
-        .iter()
-        .flatten()
-        .map(|column| {
-            let collation =
-                column.collation.as_ref().map(|name| format!(" COLLATE {name}")).unwrap_or_default();
-            format!("{} {}{collation}", quote_identifier(&column.name), column.type_name)
-        })
-        .collect();
+    let columns: Vec<String> = table.columns.iter().flatten().map(column).collect();
     let (kind, name) = match table.persistence.as_str() {
+        _ if table.foreign.is_some() => ("FOREIGN ", table.qualified().to_string()),
         "t" => ("TEMPORARY ", quote_identifier(&table.name)),
         "u" => ("UNLOGGED ", table.qualified().to_string()),
         _ => ("", table.qualified().to_string()),
     };
     let mut sql = format!("CREATE {kind}TABLE {name} ({})", columns.join(", "));
+    if let Some(foreign) = &table.foreign {
+        sql.push_str(&format!(" SERVER {}{}", quote_identifier(&foreign.server), options(&foreign.options)));
+    }
     if let Some(method) = &table.access_method {
         sql.push_str(&format!(" USING {}", quote_identifier(method)));
     }
@@ -89,4 +101,23 @@ fn create_table(table: &CapturedTable) -> String {
     }
     sql.push(';');
     sql
+}
+
+fn column(column: &ColumnAs) -> String {
+    let collation = column.collation.as_ref().map(|name| format!(" COLLATE {name}")).unwrap_or_default();
+    let default = column.default.as_ref().map(|value| format!(" DEFAULT {value}")).unwrap_or_default();
+    let not_null = if column.not_null == Some(true) { " NOT NULL" } else { "" };
+    let (name, options) = (quote_identifier(&column.name), options(&column.options));
+    format!("{name} {}{options}{collation}{default}{not_null}", column.type_name)
+}
+
+/// `OPTIONS (..)` of what the catalog holds as `name=value`.
+fn options(pairs: &Option<Vec<String>>) -> String {
+    let pairs: Vec<String> = pairs
+        .iter()
+        .flatten()
+        .filter_map(|pair| pair.split_once('='))
+        .map(|(name, value)| format!("{} {}", quote_identifier(name), quote_literal(value)))
+        .collect();
+    if pairs.is_empty() { String::new() } else { format!(" OPTIONS ({})", pairs.join(", ")) }
 }

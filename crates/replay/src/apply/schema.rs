@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use ptr_model::{MissingValue, SchemaChange, Statement};
+use ptr_model::{AffectedObject, MissingValue, SchemaChange, Statement};
 use ptr_postgres::{QualifiedName, ServerError, quote_identifier, quote_literal};
 use tokio_postgres::error::SqlState;
 
-use super::{Applier, Notice, bracket, captured_table, environment, roles, tablespaces, text};
+use super::{Applier, Notice, bracket, captured_table, detach, environment, roles, tablespaces, text};
 use crate::{
     database::{self, DatabaseError, Doing},
     error::{ReplayError, Stop},
@@ -67,8 +67,26 @@ impl Applier {
                 return Ok(());
             }
         };
+        let sql = match change.tag.as_str() {
+            "DROP INDEX" => match self.without_missing_indexes(change, sql).await? {
+                Some(sql) => sql,
+                None => return Ok(()),
+            },
+            "REINDEX" => {
+                self.no_index_missing(change).await?;
+                sql
+            }
+            _ => sql,
+        };
         let columns_before = self.column_counts(&change.missing_values).await?;
-        self.execute(change, &sql).await?;
+        if makes_enum_value(&change.tag, &sql) {
+            self.make_enum_value(change, &sql).await?;
+        } else {
+            self.execute(change, &sql).await?;
+        }
+        if change.tag == "CREATE INDEX" {
+            self.same_index_made(change).await?;
+        }
         self.fix_missing_values(&change.missing_values, &columns_before).await?;
         self.fix_partition_bounds(change).await?;
         if is_view_filled(&change.tag) {
@@ -100,6 +118,9 @@ impl Applier {
             tag if bracket::is_table_as(tag) => return Ok(Decision::Run(captured_table::create(&tables))),
             tag if is_view_filled(tag) && tables.is_empty() => return stop(not_described()),
             "REFRESH MATERIALIZED VIEW" => return Ok(Decision::Run(captured_table::empty_views(&tables))),
+            // It asks another server, which may not be there, or answer otherwise.
+            "IMPORT FOREIGN SCHEMA" if tables.is_empty() => return stop(not_described()),
+            "IMPORT FOREIGN SCHEMA" => return Ok(Decision::Run(captured_table::create(&tables))),
             _ => {}
         }
         let statement = match &change.statement {
@@ -114,18 +135,67 @@ impl Applier {
                 let is_filled = tables.iter().any(|view| view.populated);
                 Ok(Decision::Run(if is_filled { text::with_no_data(statement) } else { statement.clone() }))
             }
-            "IMPORT FOREIGN SCHEMA" => stop("IMPORT FOREIGN SCHEMA asks another server".to_owned()),
             "CREATE SUBSCRIPTION" | "ALTER SUBSCRIPTION" | "DROP SUBSCRIPTION" => {
                 Ok(Decision::Skip("a replica subscribes to nothing".to_owned()))
             }
-            "ALTER TABLE" if text::has_word(statement, "CONCURRENTLY") => stop(
-                "DETACH PARTITION CONCURRENTLY leaves a constraint that this version does not make"
-                    .to_owned(),
-            ),
+            "ALTER TABLE" => {
+                Ok(Decision::Run(detach::at_once(statement).unwrap_or_else(|| statement.clone())))
+            }
             "CREATE INDEX" | "DROP INDEX" => Ok(Decision::Run(text::without_concurrently(statement))),
             "REINDEX" => Ok(Decision::Run(reindex(change, statement))),
             _ => Ok(Decision::Run(statement.clone())),
         }
+    }
+
+    /// A DROP INDEX of what the replica has. A CREATE INDEX CONCURRENTLY that failed leaves an invalid index on the
+    /// primary, which neither a base image nor the log brings here.
+    async fn without_missing_indexes(
+        &mut self,
+        change: &SchemaChange,
+        sql: String,
+    ) -> Result<Option<String>, ReplayError> {
+        let dropped: Vec<&str> = change.dropped.iter().map(|object| object.identity.as_str()).collect();
+        let found = self.existing(&dropped).await?;
+        if found.len() == dropped.len() {
+            return Ok(Some(sql));
+        }
+        let statement = change.statement.text().to_owned();
+        let reason = "the replica has no such index: on the primary it was invalid".to_owned();
+        self.applied.notices.push(Notice::Skipped { statement, reason });
+        Ok((!found.is_empty()).then(|| format!("DROP INDEX {}", found.join(", "))))
+    }
+
+    async fn no_index_missing(&self, change: &SchemaChange) -> Result<(), ReplayError> {
+        let indexes: Vec<&str> = user_indexes(change).map(|index| index.identity.as_str()).collect();
+        let found = self.existing(&indexes).await?;
+        match indexes.iter().find(|index| !found.iter().any(|name| name == *index)) {
+            None => Ok(()),
+            Some(index) => {
+                let reason =
+                    format!("the replica has no index {index}: until now it was invalid on the primary");
+                Err(Stop::new(self.position(), reason).at_statement(change.statement.text()).into())
+            }
+        }
+    }
+
+    /// An index without a name gets one that is free, and an invalid index takes a name on the primary only.
+    async fn same_index_made(&self, change: &SchemaChange) -> Result<(), ReplayError> {
+        let indexes: Vec<&str> = change.objects.iter().map(|object| object.identity.as_str()).collect();
+        if self.existing(&indexes).await?.len() == indexes.len() {
+            return Ok(());
+        }
+        let reason = format!(
+            "index {} got another name on the replica, because an invalid index of the primary has that name",
+            indexes.join(", ")
+        );
+        Err(Stop::new(self.position(), reason).at_statement(change.statement.text()).into())
+    }
+
+    /// Those of these relations that the replica has; identities as event triggers print them.
+    async fn existing(&self, identities: &[&str]) -> Result<Vec<String>, ReplayError> {
+        let sql = "SELECT name FROM unnest($1::text[]) AS name WHERE to_regclass(name) IS NOT NULL";
+        let found = self.client.query(sql, &[&identities]).await.doing("look for indexes")?;
+        Ok(found.iter().map(|row| row.get(0)).collect())
     }
 
     /// Runs a statement as who ran it on the primary. Where that role may not on this server, its rights are
@@ -154,6 +224,21 @@ impl Applier {
         }
         self.client.batch_execute("RELEASE statement").await.doing("release a savepoint")?;
         Ok(())
+    }
+
+    /// Values added to an enum can be used in the transaction that made the enum (from PostgreSQL 17 on), but not if a
+    /// subtransaction did either (`AddEnumLabel` in `pg_enum.c`). So, once it is known to succeed, the statement runs
+    /// again outside of the savepoint.
+    async fn make_enum_value(&mut self, change: &SchemaChange, sql: &str) -> Result<(), ReplayError> {
+        let role = &change.environment.current_user;
+        self.client.batch_execute("SAVEPOINT statement").await.doing("set a savepoint")?;
+        let outcome = self.attempt(change, sql, role).await;
+        self.back_to_savepoint().await?;
+        self.client.batch_execute("RELEASE statement").await.doing("release a savepoint")?;
+        match outcome {
+            Ok(()) => self.attempt(change, sql, role).await.map_err(|error| self.failed(change, error)),
+            Err(_) => self.execute(change, sql).await,
+        }
     }
 
     fn failed(&self, change: &SchemaChange, error: tokio_postgres::Error) -> ReplayError {
@@ -301,9 +386,25 @@ fn is_view_filled(tag: &str) -> bool {
     matches!(tag, "CREATE MATERIALIZED VIEW" | "REFRESH MATERIALIZED VIEW")
 }
 
+fn makes_enum_value(tag: &str, sql: &str) -> bool {
+    match tag {
+        "CREATE TYPE" => text::has_word(sql, "ENUM"),
+        "ALTER TYPE" => text::has_word(sql, "ADD") && text::has_word(sql, "VALUE"),
+        _ => false,
+    }
+}
+
 enum Decision {
     Run(String),
     Skip(String),
+}
+
+/// The indexes of a REINDEX but those of TOAST tables, whose names hold an OID of the primary.
+fn user_indexes(change: &SchemaChange) -> impl Iterator<Item = &AffectedObject> {
+    let is_user_index = |object: &&AffectedObject| {
+        object.object_type == "index" && object.schema.as_deref() != Some("pg_toast")
+    };
+    change.objects.iter().filter(is_user_index)
 }
 
 /// REINDEX, an event from PostgreSQL 17 on: index by index, because most of its forms cannot be in a transaction.
@@ -311,6 +412,5 @@ fn reindex(change: &SchemaChange, statement: &str) -> String {
     if statement.to_ascii_uppercase().contains("TABLESPACE") {
         return text::without_concurrently(statement);
     }
-    let indexes = change.objects.iter().filter(|object| object.object_type == "index");
-    indexes.map(|index| format!("REINDEX INDEX {};", index.identity)).collect()
+    user_indexes(change).map(|index| format!("REINDEX INDEX {};", index.identity)).collect()
 }

@@ -3,7 +3,7 @@
 use squawk_lexer::{TokenKind, tokenize};
 
 /// The words of a statement outside of quotes, comments and parentheses, upper-case, with their byte offsets.
-fn words(sql: &str) -> Vec<(usize, String)> {
+pub(super) fn words(sql: &str) -> Vec<(usize, String)> {
     let mut words = Vec::new();
     let (mut at, mut depth) = (0_usize, 0_usize);
     for token in tokenize(sql) {

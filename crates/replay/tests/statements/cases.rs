@@ -190,6 +190,7 @@ pub const CASES: &[Case] = &[
         "ALTER TABLE t SET ACCESS METHOD heap; ALTER TABLE t SET TABLESPACE pg_default; ALTER TABLE t SET (fillfactor = 40)",
         "VACUUM FULL t",
         "CREATE INDEX ti ON t (a); ALTER TABLE t CLUSTER ON ti; CLUSTER t",
+        "REINDEX INDEX CONCURRENTLY ti", "REINDEX (VERBOSE) TABLE t",
         "ALTER TABLE t ALTER b TYPE varchar(10), ALTER a TYPE bigint",
         "UPDATE t SET b = 'y' WHERE a > 5",
     ]),
@@ -226,6 +227,41 @@ pub const CASES: &[Case] = &[
         "ALTER EXTENSION hstore DROP FUNCTION mine(); CREATE TABLE after (a int)",
         "BEGIN; ALTER EXTENSION hstore ADD FUNCTION mine(); ALTER EXTENSION hstore DROP FUNCTION mine(); DROP FUNCTION mine(); CREATE TABLE late (h s.hstore); COMMIT",
         "DROP EXTENSION pg_trgm",
+    ]),
+    case("a partition detached concurrently", &[
+        "CREATE TABLE p (id int, k int) PARTITION BY RANGE (k); CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (10);
+         CREATE TABLE p2 PARTITION OF p FOR VALUES FROM (10) TO (20); INSERT INTO p VALUES (1, 1), (2, 11)",
+        "ALTER TABLE p DETACH PARTITION p1 CONCURRENTLY",
+        "INSERT INTO p1 VALUES (3, 3)",
+        "CREATE TABLE lp (k text, \"the k\" int) PARTITION BY LIST (\"the k\"); CREATE TABLE lp1 PARTITION OF lp FOR VALUES IN (1, 2, NULL)",
+        "ALTER TABLE ONLY lp DETACH PARTITION lp1 CONCURRENTLY",
+        "ALTER TABLE p DETACH PARTITION p2",
+        "CREATE TABLE hp (a int, b text) PARTITION BY HASH (a, b); CREATE TABLE hp1 PARTITION OF hp FOR VALUES WITH (MODULUS 2, REMAINDER 0)",
+        "ALTER TABLE hp DETACH PARTITION hp1 CONCURRENTLY",
+        "CREATE TABLE tp (k text, d date) PARTITION BY LIST (k); CREATE TABLE tp1 PARTITION OF tp FOR VALUES IN ('a]) b', 'it''s'); CREATE TABLE tp2 PARTITION OF tp FOR VALUES IN ('c')",
+        "ALTER TABLE tp DETACH PARTITION public.tp1 CONCURRENTLY", "ALTER TABLE tp DETACH PARTITION public.tp2 CONCURRENTLY;",
+        "ALTER TABLE p ATTACH PARTITION p1 FOR VALUES FROM (0) TO (10)",
+        "ALTER TABLE p DETACH PARTITION p1 CONCURRENTLY",
+    ]),
+    since(18, "an enum made, grown and used in one transaction", &[
+        "BEGIN; CREATE TYPE color AS ENUM ('red'); ALTER TYPE color ADD VALUE 'blue'; CREATE TABLE c (c color DEFAULT 'blue');
+         INSERT INTO c VALUES ('blue'), (DEFAULT); CREATE INDEX ON c ((1)) WHERE c = 'blue'; COMMIT",
+    ]),
+    case("an index that could not be built concurrently", &[
+        "CREATE TABLE t (a int); INSERT INTO t VALUES (1), (1)",
+        "!CREATE UNIQUE INDEX CONCURRENTLY ti ON t (a)",
+        "INSERT INTO t VALUES (2)",
+        "DROP INDEX CONCURRENTLY ti",
+        "CREATE INDEX CONCURRENTLY good ON t (a)",
+        "!CREATE UNIQUE INDEX CONCURRENTLY bad ON t (a)",
+        "DROP INDEX bad, good; CREATE INDEX ON t (a)",
+    ]),
+    contrib("foreign tables imported", &[
+        "CREATE EXTENSION postgres_fdw; CREATE SCHEMA remote; CREATE SCHEMA here; CREATE TABLE remote.t (id int NOT NULL, v varchar(5) COLLATE \"C\", n numeric(7, 2) DEFAULT 3); CREATE TABLE remote.\"U u\" (a text)",
+        "DO $$ BEGIN EXECUTE format('CREATE SERVER self FOREIGN DATA WRAPPER postgres_fdw OPTIONS (dbname %L, host ''127.0.0.1'', port %L)', current_database(), current_setting('port')); END $$",
+        "CREATE USER MAPPING FOR CURRENT_USER SERVER self OPTIONS (user 'postgres', password '$PASSWORD')",
+        "IMPORT FOREIGN SCHEMA remote FROM SERVER self INTO here",
+        "IMPORT FOREIGN SCHEMA remote LIMIT TO (t) FROM SERVER self INTO public; ALTER FOREIGN TABLE here.t ADD w int",
     ]),
     // Where statements come from.
     case("several in one string", &[

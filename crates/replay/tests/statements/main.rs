@@ -11,6 +11,7 @@ mod support;
 
 use cases::{CASES, Case};
 use ptr_model::Position;
+use ptr_replay::Limits;
 use ptr_testkit::{DatabaseState, ServerVersion};
 use support::World;
 
@@ -45,7 +46,9 @@ async fn all_cases(version: ServerVersion, major: u32, has_contrib: bool) {
 /// Runs a case on the primary and navigates to its end.
 async fn run(world: &mut World, case: &Case) -> Result<(Position, DatabaseState), String> {
     let client = world.server.client(support::PRIMARY).await;
+    let password = world.server.dsn(support::PRIMARY).password().map(|password| password.reveal().to_owned());
     for step in case.steps {
+        let step = step.replace("$PASSWORD", password.as_deref().unwrap_or_default());
         let (mark, sql) = step.split_at(1);
         let outcome = match mark {
             "!" => match client.batch_execute(sql).await {
@@ -53,7 +56,7 @@ async fn run(world: &mut World, case: &Case) -> Result<(Position, DatabaseState)
                 Err(_) => Ok(()),
             },
             "@" => client.execute(sql, &[]).await.map(drop),
-            _ => client.batch_execute(step).await,
+            _ => client.batch_execute(&step).await,
         };
         outcome.map_err(|error| format!("on the primary: {step}: {error:?}"))?;
     }
@@ -93,4 +96,27 @@ async fn every_statement_comes_out_equal_on_15() {
 #[tokio::test]
 async fn every_statement_comes_out_equal_on_18() {
     all_cases(ServerVersion::Pypi18, 18, false).await;
+}
+
+/// The rows of a CREATE TABLE AS go in as they come; what is held of them is the window.
+#[tokio::test]
+async fn a_large_table_made_from_a_query_is_not_held_in_memory() {
+    let mut world = World::set_up(ServerVersion::Debian15, "").await;
+    world.limits = Limits { window_bytes: 64 << 10, window_changes: 500, ..Limits::default() };
+    world
+        .sql(
+            "BEGIN; CREATE TABLE a AS SELECT i, random() AS r, repeat('x', 100) AS t FROM generate_series(1, 30000) i;
+             DELETE FROM a WHERE i <= 10000; CREATE TABLE b AS SELECT * FROM a; COMMIT",
+        )
+        .await;
+    world.arrives().await;
+}
+
+#[tokio::test]
+async fn a_table_that_nobody_is_told_of_stops_replay_with_its_name() {
+    let mut world = World::set_up(ServerVersion::Debian15, "").await;
+    world.sql("CREATE TABLE before (a int); EXPLAIN ANALYZE CREATE TABLE hidden AS SELECT 1 AS a").await;
+    let position = world.capture().await;
+    let stopped = world.try_go(position).await.expect_err("it cannot be made").to_string();
+    assert!(stopped.contains("hidden") && stopped.contains("EXPLAIN ANALYZE"), "{stopped}");
 }

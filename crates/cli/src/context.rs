@@ -7,7 +7,10 @@ use std::{
 
 use ptr_server::{
     Configuration, Flags, Setting,
-    resource::navigation::{MoveAnswer, MoveState},
+    resource::{
+        navigation::{MoveAnswer, MoveState},
+        verification::{VerificationAnswer, VerificationState},
+    },
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -95,6 +98,20 @@ impl Context {
         answer
     }
 
+    /// One question whose answer takes a verification; tells how far that is.
+    pub async fn ask_for_verification<T: DeserializeOwned>(&self, call: &Call) -> Result<T, Failure> {
+        let client = self.client().await?;
+        let progress = Progress::spinner(&self.output, "verifying");
+        let watched = self.output.draws_progress();
+        let answer = tokio::select! {
+            answer = client.ask(call) => answer,
+            () = watch_verification(&client, &progress), if watched => unreachable!("it watches for ever"),
+        };
+        progress.finish();
+        client.close().await;
+        answer
+    }
+
     /// Writes an answer: as it is with `--json`, else as the text.
     pub fn result<T: Serialize>(&self, answer: &T, text: impl FnOnce() -> String) -> Result<(), Failure> {
         if self.output.is_json() {
@@ -150,9 +167,24 @@ impl Context {
     }
 }
 
+/// How often it is asked how far something is.
+const INTERVAL: Duration = Duration::from_millis(250);
+
+/// Draws how far the newest verification is, for ever.
+async fn watch_verification(client: &Client, progress: &Progress) {
+    loop {
+        tokio::time::sleep(INTERVAL).await;
+        let all = client.ask::<Vec<VerificationAnswer>>(&Call::get("/api/verifications")).await;
+        // What is only drawn may fail: the answer that is waited for says what is wrong.
+        let running = all.into_iter().flatten().find(|one| one.state == VerificationState::Running);
+        if let Some(step) = running.and_then(|one| one.progress) {
+            progress.step(&step);
+        }
+    }
+}
+
 /// Draws how far the move under way is, for ever.
 async fn watch_move(client: &Client, progress: &Progress) {
-    const INTERVAL: Duration = Duration::from_millis(250);
     loop {
         tokio::time::sleep(INTERVAL).await;
         // What is only drawn may fail: the answer that is waited for says what is wrong.

@@ -10,13 +10,18 @@ use crate::output::Output;
 /// A line that moves while something takes its time, and is gone afterwards.
 pub struct Progress {
     bar: ProgressBar,
+    /// For what is known to end.
+    with_length: ProgressStyle,
 }
 
 impl Progress {
     /// Of unknown length.
     pub fn spinner(output: &Output, doing: &str) -> Self {
+        let template = "{spinner} [{bar:24}] {msg} {elapsed}";
+        let with_length =
+            ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         if !output.draws_progress() {
-            return Self { bar: ProgressBar::hidden() };
+            return Self { bar: ProgressBar::hidden(), with_length };
         }
         let bar = ProgressBar::new_spinner();
         if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
@@ -24,16 +29,22 @@ impl Progress {
         }
         bar.set_message(doing.to_owned());
         bar.enable_steady_tick(Duration::from_millis(100));
-        Self { bar }
+        Self { bar, with_length }
     }
 
     /// What is being done now, and how far it is.
     pub fn step(&self, step: &Step) {
         let Step { step, done, total, unit } = step;
-        self.bar.set_message(match total {
-            Some(total) => format!("{step}: {done} of {total} {unit}"),
-            None => format!("{step}: {done} {unit}"),
-        });
+        match total {
+            Some(total) => {
+                self.bar.set_style(self.with_length.clone());
+                self.bar.set_length(*total);
+                self.bar.set_position(*done);
+                self.bar.set_message(format!("{step}: {done} of {total} {unit}"));
+            }
+            None if unit.is_empty() => self.bar.set_message(step.clone()),
+            None => self.bar.set_message(format!("{step}: {done} {unit}")),
+        }
     }
 
     /// Lets something be written above the line.

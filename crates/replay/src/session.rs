@@ -14,7 +14,7 @@ use ptr_postgres::{ConnectError, Connection, Dsn, quote_identifier};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-pub use names::{maintenance, next_name, old_name, template_name};
+pub use names::{maintenance, next_name, old_name, template_name, verification_name};
 pub use target::{TargetState, inspect};
 
 use crate::{
@@ -266,6 +266,7 @@ impl SessionDatabase {
     pub async fn delete(&self) -> Result<u64, SessionError> {
         let server = self.server().await?;
         self.remove_leftovers().await?;
+        self.drop_leftover(&server, &verification_name(&self.name)).await?;
         match self.inspect().await? {
             TargetState::Absent => Ok(0),
             TargetState::Ours(_) => {

@@ -1,22 +1,62 @@
-//! Proves that a session's database equals the primary, or shows where it does not.
+//! Proves that a database equals another, or shows where it does not; or keeps what it held, as hashes.
 //!
 //! Equal means: the same schema entries by `pg_dump --schema-only`, whatever their order, and every table the
-//! same multiset of rows as text under canonical settings. Left out is what capture puts on the primary: our
-//! schema, event triggers, publication, and REPLICA IDENTITY FULL; and the contents of unlogged tables, which
-//! logical decoding does not see.
+//! same multiset of rows as text under canonical settings; for sequences see [`sequences`]. Left out is what
+//! capture puts on the primary: our schema, event triggers, publication, and REPLICA IDENTITY FULL; and the
+//! contents of unlogged tables, which logical decoding does not see.
 //!
-//! The caller sees to it that both are at the same position: a busy primary differs by what it did since.
+//! The way: [`tables`] lists what there is -> [`plan`] cuts it into ranges of pages -> [`read`] has several
+//! connections add up hashes, each range in a transaction of its own in the exported snapshot, so that no lock
+//! is held for long -> [`digest`] compares by groups of rows -> [`rows`] names the first differing rows of
+//! differing groups. Memory is bounded by the number of groups, not by the rows.
+//!
+//! The caller sees to it that both snapshots are of the same position.
 
-mod contents;
+mod digest;
+mod kept;
+mod plan;
+mod read;
+mod rows;
 mod schema;
+pub mod sequences;
+mod sql;
+mod tables;
 
-use ptr_postgres::{ConnectError, Dsn, Installation, QualifiedName};
+use ptr_postgres::{ConnectError, Installation, QualifiedName};
 use serde::Serialize;
+use tokio::sync::watch;
 
-use crate::database::DatabaseError;
+pub use kept::{KeptHashes, KeptTable, hash};
+
+use crate::{
+    database::DatabaseError,
+    snapshot::{Exported, SnapshotError},
+};
 
 /// Differing rows that are shown of a table.
 const SHOWN_ROWS: usize = 5;
+
+/// How to compare.
+#[derive(Clone, Debug)]
+pub struct VerifyOptions {
+    /// Whose `pg_dump` is used, for both sides the same.
+    pub installation: Installation,
+    /// Our publication, which only the primary has.
+    pub publication: String,
+    /// Connections to each side.
+    pub jobs: usize,
+}
+
+/// How far a comparison is.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct VerifyProgress {
+    /// What is being done.
+    pub step: String,
+    /// Pages read.
+    pub done: u64,
+    /// Pages to read.
+    pub total: u64,
+}
 
 /// What was compared, and how it came out.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
@@ -25,6 +65,11 @@ pub struct VerifyReport {
     pub schema: Vec<SchemaDifference>,
     /// Every table of either side.
     pub tables: Vec<TableReport>,
+    /// Tables whose rows were not compared, because our publication leaves them out.
+    pub left_out: Vec<String>,
+    /// Tables that were truncated, rewritten or dropped on the first side while they were read: what is said of
+    /// them means nothing.
+    pub disturbed: Vec<String>,
 }
 
 impl VerifyReport {
@@ -39,21 +84,23 @@ impl VerifyReport {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Side {
-    /// The primary.
+    /// The primary, or what was kept of it.
     Primary,
-    /// The session's database.
+    /// The database that is compared with it.
     Replica,
 }
 
-/// A schema entry that only one side has.
+/// A schema entry that differs.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct SchemaDifference {
-    /// Who has it.
-    pub only_on: Side,
+    /// Who has it; `None` where both have it, in different forms.
+    pub only_on: Option<Side>,
     /// Its heading in the dump: name, type, schema and owner.
     pub entry: String,
-    /// Its SQL.
-    pub sql: String,
+    /// Its SQL on the primary, where that is known.
+    pub primary: Option<String>,
+    /// Its SQL on the replica.
+    pub replica: Option<String>,
 }
 
 /// How a table came out.
@@ -61,13 +108,13 @@ pub struct SchemaDifference {
 pub struct TableReport {
     /// The table, quoted.
     pub table: String,
-    /// Rows on the primary; `None` where it has no such table.
+    /// Rows on the primary; `None` where it has no such table, or has it without contents.
     pub primary_rows: Option<u64>,
-    /// Rows in the session's database; `None` where it has no such table.
+    /// Rows on the replica; `None` where it has no such table, or has it without contents.
     pub replica_rows: Option<u64>,
     /// Whether the rows are the same.
     pub same_rows: bool,
-    /// The first rows, in the order of their text, that one side has more often than the other.
+    /// The first rows that differ: in the order of the key, where there is one.
     pub first_differences: Vec<RowDifference>,
 }
 
@@ -79,13 +126,26 @@ impl TableReport {
     }
 }
 
-/// A row that only one side has.
+/// A row that differs.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct RowDifference {
-    /// Who has it.
-    pub only_on: Side,
-    /// The row as a record's text.
-    pub row: String,
+    /// Its primary key as text; `None` in a table without one.
+    pub key: Option<String>,
+    /// Who has it; `None` where both have a row of that key.
+    pub only_on: Option<Side>,
+    /// The columns that differ; all of them in a row that only one side has.
+    pub columns: Vec<ColumnDifference>,
+}
+
+/// A column's two values, NULL as `None`. Long values are cut, with a hash of the whole.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct ColumnDifference {
+    /// Its name.
+    pub column: String,
+    /// On the primary.
+    pub primary: Option<String>,
+    /// On the replica.
+    pub replica: Option<String>,
 }
 
 /// Why nothing could be compared.
@@ -97,6 +157,25 @@ pub enum VerifyError {
     /// A server refused.
     #[error(transparent)]
     Database(#[from] DatabaseError),
+    /// No snapshot could be taken.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// A table went away or changed its columns while it was read.
+    #[error("{table} changed while it was read: {source}")]
+    Disturbed {
+        /// The table.
+        table: String,
+        /// What the server said.
+        source: DatabaseError,
+    },
+    /// A server's answer does not read as it should.
+    #[error("a sum over {table} reads {text:?}")]
+    Unreadable {
+        /// The table.
+        table: String,
+        /// What was answered.
+        text: String,
+    },
     /// `pg_dump` could not be run.
     #[error("cannot run {program}: {source}")]
     Program {
@@ -124,16 +203,34 @@ pub enum VerifyError {
 /// # Errors
 /// [`VerifyError`] where they cannot be compared; differences are no errors.
 pub async fn verify(
-    primary: &Dsn,
-    replica: &Dsn,
-    installation: &Installation,
-    publication: &str,
+    primary: &Exported,
+    replica: &Exported,
+    options: &VerifyOptions,
+    progress: &watch::Sender<VerifyProgress>,
 ) -> Result<VerifyReport, VerifyError> {
-    let on_primary = schema::entries(&schema::dump(primary, installation).await?, publication);
-    let on_replica = schema::entries(&schema::dump(replica, installation).await?, publication);
-    let schema = schema::differences(&on_primary, &on_replica);
-    let tables = contents::compare(primary, replica).await?;
-    Ok(VerifyReport { schema, tables })
+    progress.send_modify(|progress| "comparing the schema".clone_into(&mut progress.step));
+    let schema = schema::compare(primary, replica, options).await?;
+    let publication = &options.publication;
+    let listed = [tables::list(primary, publication).await?, tables::list(replica, publication).await?];
+    let plan::Planned { plans, left_out } = plan::of_two(listed);
+    let digests = read::digests(&[primary, replica], &plans, options.jobs, progress).await?;
+    let mut reports = Vec::with_capacity(plans.len());
+    for (plan, digest) in plans.iter().zip(&digests) {
+        let first_differences = if digest.differing.is_empty() {
+            Vec::new()
+        } else {
+            rows::first_differences([primary, replica], plan, &digest.differing).await?
+        };
+        reports.push(TableReport {
+            table: plan.shown(),
+            primary_rows: digest.rows[0],
+            replica_rows: digest.rows[1],
+            same_rows: digest.same,
+            first_differences,
+        });
+    }
+    let disturbed = tables::disturbed(primary, &plans).await?;
+    Ok(VerifyReport { schema, tables: reports, left_out, disturbed })
 }
 
 /// The name of a table as reports show it.

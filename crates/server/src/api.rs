@@ -17,6 +17,7 @@ mod query;
 mod sessions;
 mod status;
 mod transactions;
+mod verifications;
 mod wal_logs;
 
 use std::sync::Arc;
@@ -78,7 +79,9 @@ fn routes() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(status::dsn))
         .routes(routes!(status::doctor))
         .routes(routes!(status::doctor_fix))
-        .routes(routes!(status::verify))
+        .routes(routes!(verifications::verify))
+        .routes(routes!(verifications::list))
+        .routes(routes!(verifications::show, verifications::cancel))
         .routes(routes!(status::teardown))
         .routes(routes!(status::shutdown))
         .routes(routes!(sessions::create, sessions::list))

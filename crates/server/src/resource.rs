@@ -15,6 +15,7 @@ pub mod position;
 pub mod session;
 pub mod status;
 pub mod transaction;
+pub mod verification;
 
 /// The longest page that a list gives.
 pub const LONGEST_PAGE: usize = 1000;

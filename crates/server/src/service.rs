@@ -55,6 +55,7 @@ pub use moves::Direction;
 pub use navigate::Moved;
 pub use roles::Role;
 pub use running::Running;
+pub use verify::Verification;
 
 pub(crate) use capturing::Captured;
 pub(crate) use history::blocking;
@@ -65,6 +66,7 @@ pub(crate) use snapshots::TiedSnapshot;
 use embedded::{Embedded, Ends, Start};
 use moves::Moves;
 use running::RunningFile;
+use verify::Verifications;
 
 use crate::{
     backups::Backups,
@@ -93,6 +95,7 @@ pub struct Service {
     catalog: Catalog,
     captured: RwLock<BTreeMap<String, Arc<Captured>>>,
     moves: Moves,
+    verifications: Verifications,
     pub(crate) backups: Backups,
     events: broadcast::Sender<Event>,
     shutdown: CancellationToken,
@@ -144,6 +147,7 @@ impl Service {
             catalog,
             captured: RwLock::default(),
             moves: Moves::default(),
+            verifications: Verifications::default(),
             events: broadcast::Sender::new(EVENT_BACKLOG),
             shutdown: CancellationToken::new(),
             tasks: TaskTracker::new(),

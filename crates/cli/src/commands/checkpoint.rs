@@ -20,7 +20,7 @@ use crate::{
 pub enum Checkpoint {
     /// Name a position: now, exactly, unless --at says otherwise
     #[command(
-        after_help = "Examples:\n  postgres-test-replay checkpoint create before-migration -m 'schema 41'\n  postgres-test-replay checkpoint create at-noon --at 2026-05-01T12:00:00Z"
+        after_help = "Examples:\n  postgres-test-replay checkpoint create before-migration -m 'schema 41'\n  postgres-test-replay checkpoint create at-noon --at 2026-05-01T12:00:00Z\n  postgres-test-replay checkpoint create released --hash"
     )]
     Create(Create),
     /// All checkpoints, in log order
@@ -72,6 +72,9 @@ pub struct Create {
     /// The position to name, instead of now
     #[arg(long, value_name = "POS")]
     at: Option<String>,
+    /// Keep hashes of the primary's contents and schema, for `verify --at NAME`
+    #[arg(long)]
+    hash: bool,
     /// The session that it belongs to
     #[arg(long, value_name = "SESSION")]
     session: Option<String>,
@@ -129,6 +132,7 @@ impl Create {
             name: self.name,
             description: self.message,
             at: self.at,
+            hash: self.hash,
             session_id: self.session,
             database,
             ..CreateCheckpoint::default()
@@ -142,7 +146,13 @@ async fn one(context: &Context, call: Call, done: &str) -> Result<(), Failure> {
     context.result(&one, || {
         let text =
             if one.description.is_empty() { String::new() } else { format!("\n  {}", one.description) };
-        format!("{done}{} at {} (entry {}){text}", one.name, one.lsn, one.entry_index)
+        let hash = one.hash.as_ref().map_or(String::new(), |hash| {
+            format!(
+                "\n  hashes of {} tables, {} rows; `verify --at {}` compares with them",
+                hash.tables, hash.rows, one.name
+            )
+        });
+        format!("{done}{} at {} (entry {}){text}{hash}", one.name, one.lsn, one.entry_index)
     })
 }
 

@@ -25,6 +25,12 @@ pub fn old_name(database: &str) -> String {
     with_suffix(database, "__old")
 }
 
+/// Where a comparison makes a database of its own at a position.
+#[must_use]
+pub fn verification_name(database: &str) -> String {
+    with_suffix(database, "__verify")
+}
+
 /// The name with the suffix, the name cut at a character's end if both together are too long.
 fn with_suffix(name: &str, suffix: &str) -> String {
     let mut end = name.len().min(MAX_NAME - suffix.len());

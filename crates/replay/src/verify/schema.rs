@@ -3,22 +3,37 @@
 use std::collections::BTreeMap;
 
 use ptr_model::OUR_SCHEMA;
-use ptr_postgres::{Dsn, Installation};
 
-use super::{SchemaDifference, Side, VerifyError};
+use super::{SchemaDifference, Side, VerifyError, VerifyOptions};
+use crate::snapshot::Exported;
 
 /// An entry: its heading, and the SQL under it.
 type Entry = (String, String);
 
+/// Compares the schemas of two databases.
+pub(super) async fn compare(
+    primary: &Exported,
+    replica: &Exported,
+    options: &VerifyOptions,
+) -> Result<Vec<SchemaDifference>, VerifyError> {
+    Ok(differences(&read(primary, options).await?, &read(replica, options).await?))
+}
+
+/// The entries of a database's schema in a snapshot, what is ours left out.
+pub(super) async fn read(database: &Exported, options: &VerifyOptions) -> Result<Vec<Entry>, VerifyError> {
+    Ok(entries(&dump(database, options).await?, &options.publication))
+}
+
 /// Runs `pg_dump --schema-only`.
-pub(super) async fn dump(dsn: &Dsn, installation: &Installation) -> Result<String, VerifyError> {
-    let program = installation.program("pg_dump");
+async fn dump(database: &Exported, options: &VerifyOptions) -> Result<String, VerifyError> {
+    let (program, dsn) = (options.installation.program("pg_dump"), database.dsn());
     let mut command = std::process::Command::new(&program);
     // The password goes by the environment.
     dsn.apply_to(&mut command);
     command
         .args(["--schema-only", "--no-password", "--no-subscriptions"])
         .arg(format!("--exclude-schema={OUR_SCHEMA}"))
+        .arg(format!("--snapshot={}", database.id()))
         .env("LC_ALL", "C");
     let output = tokio::process::Command::from(command)
         .kill_on_drop(true)
@@ -37,7 +52,7 @@ pub(super) async fn dump(dsn: &Dsn, installation: &Installation) -> Result<Strin
 }
 
 /// The entries of a dump, what is ours left out. Each begins with a comment `-- Name: ...; Type: ...`.
-pub(super) fn entries(dump: &str, publication: &str) -> Vec<Entry> {
+fn entries(dump: &str, publication: &str) -> Vec<Entry> {
     dump.split("\n--\n-- Name: ")
         .skip(1)
         .filter_map(|part| part.split_once('\n'))
@@ -71,8 +86,8 @@ fn essential(sql: &str) -> String {
     sql.lines().filter(|line| !is_left_out(line)).collect::<Vec<_>>().join("\n")
 }
 
-/// Entries that one side has more often than the other.
-pub(super) fn differences(primary: &[Entry], replica: &[Entry]) -> Vec<SchemaDifference> {
+/// Entries that one side has more often than the other, or has in another form.
+fn differences(primary: &[Entry], replica: &[Entry]) -> Vec<SchemaDifference> {
     let mut counts: BTreeMap<&Entry, i64> = BTreeMap::new();
     for entry in primary {
         *counts.entry(entry).or_default() += 1;
@@ -80,14 +95,21 @@ pub(super) fn differences(primary: &[Entry], replica: &[Entry]) -> Vec<SchemaDif
     for entry in replica {
         *counts.entry(entry).or_default() -= 1;
     }
-    let differing = counts.into_iter().filter(|(_, count)| *count != 0);
-    differing
-        .map(|((heading, sql), count)| SchemaDifference {
-            only_on: if count > 0 { Side::Primary } else { Side::Replica },
-            entry: heading.clone(),
-            sql: sql.clone(),
-        })
-        .collect()
+    let mut found: BTreeMap<&str, [Vec<&str>; 2]> = BTreeMap::new();
+    for ((heading, sql), count) in counts.into_iter().filter(|(_, count)| *count != 0) {
+        found.entry(heading).or_default()[usize::from(count < 0)].push(sql);
+    }
+    let difference = |(heading, [here, there]): (&str, [Vec<&str>; 2])| {
+        let joined = |sql: &[&str]| (!sql.is_empty()).then(|| sql.join("\n"));
+        let (primary, replica) = (joined(&here), joined(&there));
+        let only_on = match (&primary, &replica) {
+            (Some(_), Some(_)) => None,
+            (Some(_), None) => Some(Side::Primary),
+            (None, _) => Some(Side::Replica),
+        };
+        SchemaDifference { only_on, entry: heading.to_owned(), primary, replica }
+    };
+    found.into_iter().map(difference).collect()
 }
 
 #[cfg(test)]
@@ -109,6 +131,10 @@ mod tests {
         let primary = entries(&format!("{a}{b}{ours}{trigger}"), "mine");
         assert_eq!(differences(&primary, &entries(&format!("{b}{plain}"), "mine")), vec![]);
         let found = differences(&primary, &entries(&b, "mine"));
-        assert_eq!((found.len(), found[0].only_on), (1, Side::Primary));
+        assert_eq!((found.len(), found[0].only_on), (1, Some(Side::Primary)));
+        let other = a.replace("CREATE TABLE a ()", "CREATE TABLE a (x int)");
+        let found = differences(&primary, &entries(&format!("{other}{b}"), "mine"));
+        assert_eq!((found.len(), found[0].only_on), (1, None));
+        assert!(found[0].replica.as_deref().is_some_and(|sql| sql.contains("x int")));
     }
 }

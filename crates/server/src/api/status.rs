@@ -6,7 +6,7 @@ use super::{Answer, Shared, body::Body, guard::Caller, query::Query};
 use crate::{
     configuration::ConfigurationReport,
     problem::{Code, Problem},
-    resource::status::{Doctor, DsnAnswer, DsnQuery, Health, Status, Teardown, TornDown, Verified, Verify},
+    resource::status::{Doctor, DsnAnswer, DsnQuery, Health, Status, Teardown, TornDown},
     service::End,
 };
 
@@ -56,13 +56,6 @@ pub(super) async fn doctor(State(service): Shared) -> Answer<Doctor> {
 #[utoipa::path(post, path = "/api/doctor/fix", responses((status = 200, body = Doctor)))]
 pub(super) async fn doctor_fix(State(service): Shared) -> Answer<Doctor> {
     Ok(Json(service.doctor_fix().await?))
-}
-
-/// Compares a session's database with the primary.
-#[utoipa::path(post, path = "/api/verify", request_body = Verify,
-    responses((status = 200, body = Verified), (status = 409, body = Problem)))]
-pub(super) async fn verify(State(service): Shared, Body(request): Body<Verify>) -> Answer<Verified> {
-    Ok(Json(service.verify(request).await?))
 }
 
 /// Removes everything that we put on the primary.

@@ -22,6 +22,10 @@ pub struct CreateCheckpoint {
     /// An entry in the log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entry_index: Option<u64>,
+    /// Keep hashes of the primary's contents and schema as they are there, for `POST /api/verify` with `at`; only
+    /// of now. Where others write meanwhile the position is the one that the hashes are of.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hash: bool,
     /// The session that it is listed with, by id or name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_id: Option<String>,
@@ -55,6 +59,20 @@ pub struct CheckpointAnswer {
     pub pinned: bool,
     /// When it was made, RFC 3339.
     pub created_at: String,
+    /// Of what hashes are kept; absent where it was made without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<CheckpointHash>,
+}
+
+/// What is kept of the primary at a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CheckpointHash {
+    /// Tables with a hash of their contents each.
+    pub tables: u64,
+    /// Their rows.
+    pub rows: u64,
+    /// One hash over the whole schema.
+    pub catalog_fingerprint: String,
 }
 
 /// Whether people made a checkpoint.

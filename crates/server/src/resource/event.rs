@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use super::{
     backup::BackupAnswer, checkpoint::CheckpointAnswer, navigation::MoveAnswer, position::PositionAnswer,
-    session::SessionAnswer, status::ListenerStatus,
+    session::SessionAnswer, status::ListenerStatus, verification::VerificationAnswer,
 };
 
 /// Something happened. The `event` field of the stream is `kind`, its `data` is the whole as JSON.
@@ -46,6 +46,11 @@ pub enum Event {
         /// The backup.
         backup: BackupAnswer,
     },
+    /// A verification ended.
+    Verification {
+        /// The verification.
+        verification: VerificationAnswer,
+    },
     /// Something was deleted; lists should be fetched again.
     Deleted {
         /// `session`, `checkpoint` or `backup`.
@@ -71,6 +76,7 @@ impl Event {
             Self::Session { .. } => "session",
             Self::Checkpoint { .. } => "checkpoint",
             Self::Backup { .. } => "backup",
+            Self::Verification { .. } => "verification",
             Self::Deleted { .. } => "deleted",
             Self::Missed { .. } => "missed",
         }

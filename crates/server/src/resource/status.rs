@@ -1,4 +1,4 @@
-//! How everything stands: health, status, DSNs, findings, verification, teardown.
+//! How everything stands: health, status, DSNs, findings, teardown.
 
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -184,34 +184,6 @@ pub struct FindingAnswer {
     pub fix: String,
     /// Whether `doctor --fix` does it.
     pub fixable: bool,
-}
-
-/// `POST /api/verify`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Verify {
-    /// The session, by id or name; the active one when left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub session_id: Option<String>,
-}
-
-/// What a verification found.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct Verified {
-    /// Whether the two are equal.
-    pub equal: bool,
-    /// The session.
-    pub session_id: String,
-    /// The position at which they were compared.
-    pub position: PositionAnswer,
-    /// Tables compared.
-    pub tables: u64,
-    /// Rows compared.
-    pub rows: u64,
-    /// Each difference, for people.
-    pub differences: Vec<String>,
-    /// How long it took.
-    pub elapsed_ms: u64,
 }
 
 /// `POST /api/teardown`.

@@ -7,11 +7,15 @@ use std::sync::Arc;
 
 use ptr_log::{Catalog, Checkpoint, CheckpointKind, Log, NewCheckpoint};
 use ptr_model::{CheckpointId, LsnParseError, Position, PositionExpression, check_checkpoint_name};
+use ptr_replay::verify::KeptHashes;
 use uuid::Uuid;
 
 use super::{Captured, Service, ServiceError, blocking};
 use crate::resource::{
-    checkpoint::{CheckpointAnswer, CheckpointKind as Kind, CheckpointQuery, CreateCheckpoint, PinMigration},
+    checkpoint::{
+        CheckpointAnswer, CheckpointHash, CheckpointKind as Kind, CheckpointQuery, CreateCheckpoint,
+        PinMigration,
+    },
     event::Event,
     session::Deleted,
 };
@@ -36,14 +40,21 @@ impl Service {
         let database = request.database.clone().or(session.as_ref().map(|session| session.database.clone()));
         let captured = self.captured_or_active(database.as_deref()).await?;
         self.refuse_taken_name(&captured, &request.name).await?;
-        let position = self.position_for(&captured, &request).await?;
+        let (position, hash) = match request.hash {
+            true => {
+                refuse_hashes_of_the_past(&request)?;
+                let (position, hashes) = self.hash_primary(&captured).await?;
+                (position, Some(hashes.to_text()))
+            }
+            false => (self.position_for(&captured, &request).await?, None),
+        };
         let new = NewCheckpoint {
             name: request.name,
             database: captured.database.clone(),
             description: request.description.unwrap_or_default(),
             position,
             session_id: session.map(|session| session.id),
-            hash: None,
+            hash,
         };
         let catalog = self.catalog.clone();
         let checkpoint = blocking(move || catalog.create_checkpoint(&new)).await??;
@@ -176,7 +187,7 @@ impl Service {
         self.find_in(&captured, name).await?.ok_or_else(missing)
     }
 
-    async fn find_in(
+    pub(super) async fn find_in(
         &self,
         captured: &Arc<Captured>,
         name: &str,
@@ -255,6 +266,20 @@ impl Service {
     }
 }
 
+/// Only what the primary holds now can be hashed.
+fn refuse_hashes_of_the_past(request: &CreateCheckpoint) -> Result<(), ServiceError> {
+    if request.at.is_none()
+        && request.lsn.as_deref().is_none_or(str::is_empty)
+        && request.entry_index.is_none()
+    {
+        return Ok(());
+    }
+    Err(ServiceError::precondition(
+        "hashes can be kept of now only: the primary no longer has what it held at a position before",
+        "leave out the position, or make the checkpoint without hashes",
+    ))
+}
+
 /// All checkpoints of a log, the fixed two first, then by position.
 fn all(log: &Log, catalog: &Catalog, database: &str) -> Result<Vec<Checkpoint>, ServiceError> {
     catalog.ensure_fixed_checkpoints(database, log.creation(), log.identity().created_at)?;
@@ -312,5 +337,10 @@ fn answer(checkpoint: &Checkpoint) -> CheckpointAnswer {
         session_id: checkpoint.session_id.map(|session| session.to_string()),
         pinned: checkpoint.pinned,
         created_at: checkpoint.created_at.to_string(),
+        hash: checkpoint.hash.as_deref().and_then(KeptHashes::parse).map(|kept| CheckpointHash {
+            tables: u64::try_from(kept.tables.len()).unwrap_or(u64::MAX),
+            rows: kept.rows(),
+            catalog_fingerprint: kept.catalog_fingerprint(),
+        }),
     }
 }

@@ -179,9 +179,9 @@ impl ServiceError {
             Self::Listen(_) => Problem::new(Code::Precondition, detail)
                 .with_hint("run postgres-test-replay doctor, which looks for what stands in the way"),
             Self::Base(error) => base_problem(error, detail),
-            Self::Verify(VerifyError::Connect(error)) | Self::Snapshot(SnapshotError::Connect(error)) => {
-                connect_problem(error, detail)
-            }
+            Self::Verify(VerifyError::Snapshot(SnapshotError::Connect(error)))
+            | Self::Verify(VerifyError::Connect(error))
+            | Self::Snapshot(SnapshotError::Connect(error)) => connect_problem(error, detail),
             Self::Verify(VerifyError::Database(error)) | Self::Snapshot(SnapshotError::Database(error)) => {
                 with_state(server_problem(&error.source, detail), error.sqlstate())
             }

@@ -161,18 +161,28 @@ impl Service {
         limit: usize,
     ) -> Result<Journey, ServiceError> {
         let captured = self.captured(Some(&session.database))?;
+        let request = self.request_to(&session, &captured, to).await?;
+        Ok(Journey { session, captured, request, follow: false, step: MoveStep::Navigate, limit })
+    }
+
+    /// What replay needs to know to take a session's database to a position.
+    pub(super) async fn request_to(
+        &self,
+        session: &Session,
+        captured: &Arc<Captured>,
+        to: Position,
+    ) -> Result<NavigateRequest, ServiceError> {
         let (catalog, database) = (self.catalog.clone(), session.database.clone());
         let sequences = blocking(move || catalog.sequences_at(&database, to)).await??;
-        let request = NavigateRequest {
+        Ok(NavigateRequest {
             log: captured.log.clone(),
-            session: self.session_database(&session)?,
-            template: self.template_of(&session)?,
+            session: self.session_database(session)?,
+            template: self.template_of(session)?,
             to,
             locally_written: session.open,
             sequences,
             limits: Limits::default(),
-        };
-        Ok(Journey { session, captured, request, follow: false, step: MoveStep::Navigate, limit })
+        })
     }
 
     async fn plan_only(&self, journey: Journey) -> Result<Moved, ServiceError> {

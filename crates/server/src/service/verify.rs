@@ -1,57 +1,162 @@
-//! Proving that a session's database equals the primary.
+//! Proving that a session's history equals the primary, busy or not, or what was kept of it at a checkpoint.
+//!
+//! A snapshot of the primary that is tied to a position ([`super::snapshots`]) -> a database at that position
+//! ([`place`]) -> the comparison -> what was found ([`report`]). A comparison that the primary's DDL got in the
+//! way of is made again in another snapshot. [`job`] tells how far it is.
 
-use std::time::Instant;
+mod hashes;
+mod job;
+mod place;
+mod report;
 
+use std::{sync::Arc, time::Instant};
+
+use ptr_capture::sequences::sample_sequences;
+use ptr_log::{Session, TransactionQuery};
+use ptr_model::{Operation, Position, SequenceState};
 use ptr_postgres::{Dsn, Installation, SessionSettings, connect};
-use ptr_replay::verify::{Side, TableReport, VerifyReport, verify};
-
-use super::{APPLICATION_NAME, Service, ServiceError};
-use crate::{
-    backups::server_version,
-    resource::status::{Verified, Verify},
+use ptr_replay::{
+    snapshot::Exported,
+    verify::{
+        VerifyError, VerifyOptions, VerifyReport,
+        sequences::{SequenceDifference, sequence_differences},
+        verify,
+    },
 };
 
+use super::{APPLICATION_NAME, Captured, Service, ServiceError, TiedSnapshot, blocking};
+use crate::{
+    backups::server_version,
+    resource::verification::{Difference, Verified, Verify},
+};
+
+pub use job::Verification;
+pub(super) use job::{Job, Verifications};
+use place::Place;
+
+/// How often a comparison is made again that the primary's DDL got in the way of.
+const ATTEMPTS: usize = 3;
+
+/// Connections to each side.
+const JOBS: usize = 2;
+
+/// What one comparison came to.
+struct Compared {
+    report: VerifyReport,
+    sequences: Vec<SequenceDifference>,
+    sequences_compared: usize,
+}
+
 impl Service {
-    /// `POST /api/verify`.
-    ///
-    /// # Errors
-    /// The session is not where the primary is, or the primary changed while it was read.
-    pub async fn verify(&self, request: Verify) -> Result<Verified, ServiceError> {
+    async fn compare_with_primary(
+        &self,
+        session: &Session,
+        request: &Verify,
+        job: &Job,
+    ) -> Result<Verified, ServiceError> {
         let started = Instant::now();
-        let session = self.session_named(request.session_id.as_deref()).await?;
         let captured = self.captured(Some(&session.database))?;
-        let _lock = self.moves.take(session.id, &self.configuration.data.run()).await?;
-        let before = self.marker_position(&captured).await?;
-        let cursor = self.cursor_of(&session).await?;
-        if cursor.is_none_or(|cursor| cursor.position != before) {
-            let at = cursor.map_or("nowhere".to_owned(), |cursor| cursor.position.to_string());
-            return Err(ServiceError::precondition(
-                format!(
-                    "session {:?} is at {at}, the primary at {before}: they differ by what lies between",
-                    session.name
-                ),
-                "navigate head, then verify",
-            ));
+        let mut why = String::new();
+        for _ in 0..ATTEMPTS {
+            job.step("taking a snapshot of the primary");
+            let lock = self.hold_session(session).await?;
+            let tied = self.tied_snapshot(&captured).await?;
+            let position = tied.position;
+            let place = self.place_at(session, &captured, position, lock, job).await?;
+            let compared = tokio::select! {
+                compared = self.compare(&captured, session, &tied, &place, request, job) => compared,
+                () = job.cancel.cancelled() => Err(stopped()),
+            };
+            let (scratch, database) = (place.is_scratch(), place.dsn.database().to_owned());
+            place.leave().await?;
+            tied.exported.close().await;
+            match compared {
+                Ok(Ok(compared)) => {
+                    let mut verified =
+                        answer(session, position, &compared, "primary".into(), "the primary", started);
+                    (verified.scratch, verified.compared_database) = (scratch, database);
+                    return Ok(verified);
+                }
+                Ok(Err(disturbed)) => why = disturbed,
+                Err(error) => return Err(error),
+            }
         }
-        let primary = self.input()?.with_database(&session.database);
-        let replica = self.output()?.with_database(&session.target_database);
-        let installation = self.installation_for("pg_dump", &[&primary, &replica]).await?;
-        let report = verify(&primary, &replica, &installation, &self.configuration.publication).await?;
-        let after = self.marker_position(&captured).await?;
-        if !report.is_equal() && after != before {
-            return Err(ServiceError::precondition(
-                format!("the primary went on from {before} to {after} while it was compared"),
-                "pause the writers, navigate head, then verify",
-            ));
+        Err(ServiceError::precondition(
+            format!("the primary's schema changed during each of {ATTEMPTS} comparisons: {why}"),
+            "verify again when the migration is over",
+        ))
+    }
+
+    /// The inner `Err` says what the primary did that makes the comparison void.
+    async fn compare(
+        &self,
+        captured: &Arc<Captured>,
+        session: &Session,
+        tied: &TiedSnapshot,
+        place: &Place,
+        request: &Verify,
+        job: &Job,
+    ) -> Result<Result<Compared, String>, ServiceError> {
+        let options = self.verify_options(&[tied.exported.dsn(), &place.dsn], request).await?;
+        let replica = Exported::open(&place.dsn).await?;
+        let outcome = job.told(verify(&tied.exported, &replica, &options, &job.compared)).await;
+        let report = match outcome {
+            Ok(report) => report,
+            Err(VerifyError::Disturbed { table, source }) => return Ok(Err(format!("{table}: {source}"))),
+            Err(error) => return Err(error.into()),
+        };
+        let (after, primary) = self.marker_and_sequences(captured).await?;
+        if !report.disturbed.is_empty() {
+            return Ok(Err(format!("{} was truncated, rewritten or dropped", report.disturbed.join(", "))));
         }
-        Ok(Verified {
-            equal: report.is_equal(),
-            session_id: session.id.to_string(),
-            position: before.into(),
-            tables: u64::try_from(report.tables.len()).unwrap_or(u64::MAX),
-            rows: report.tables.iter().filter_map(|table| table.primary_rows).sum(),
-            differences: differences(&report),
-            elapsed_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        if !report.schema.is_empty() && self.has_ddl(captured, tied.position, after).await? {
+            return Ok(Err(format!("DDL was captured between {} and {after}", tied.position)));
+        }
+        let (sequences, sequences_compared) =
+            self.compare_sequences(session, &replica, tied.position, Some(&primary)).await?;
+        replica.close().await;
+        Ok(Ok(Compared { report, sequences, sequences_compared }))
+    }
+
+    async fn has_ddl(
+        &self,
+        captured: &Arc<Captured>,
+        from: Position,
+        to: Position,
+    ) -> Result<bool, ServiceError> {
+        let query = TransactionQuery {
+            since: Some(from.ordinal),
+            until: Some(to.ordinal),
+            operations: vec![Operation::Ddl],
+            limit: 1,
+            ..TransactionQuery::default()
+        };
+        Ok(!captured.read(move |log| log.transactions(&query)).await?.is_empty())
+    }
+
+    async fn compare_sequences(
+        &self,
+        session: &Session,
+        replica: &Exported,
+        position: Position,
+        primary: Option<&[SequenceState]>,
+    ) -> Result<(Vec<SequenceDifference>, usize), ServiceError> {
+        let (catalog, database) = (self.catalog.clone(), session.database.clone());
+        let sample = blocking(move || catalog.sequences_at(&database, position)).await??;
+        let found = sample_sequences(replica.connection()).await?;
+        let differences = sequence_differences(replica, &found, sample.as_ref(), position, primary).await?;
+        Ok((differences, found.len()))
+    }
+
+    async fn verify_options(
+        &self,
+        servers: &[&Dsn],
+        request: &Verify,
+    ) -> Result<VerifyOptions, ServiceError> {
+        Ok(VerifyOptions {
+            installation: self.installation_for("pg_dump", servers).await?,
+            publication: self.configuration.publication.clone(),
+            jobs: request.jobs.unwrap_or(JOBS),
         })
     }
 
@@ -73,27 +178,42 @@ impl Service {
     }
 }
 
-/// Each difference as one line.
-fn differences(report: &VerifyReport) -> Vec<String> {
-    let side = |side: Side| match side {
-        Side::Primary => "the primary",
-        Side::Replica => "the replica",
-    };
-    let schema = report.schema.iter().map(|one| format!("only {} has {}", side(one.only_on), one.entry));
-    let tables = report.tables.iter().filter(|table| !table.is_equal()).flat_map(|table| {
-        let rows = table.first_differences.iter();
-        let rows = rows.map(|row| format!("{}: only {} has {}", table.table, side(row.only_on), row.row));
-        std::iter::once(counted(table)).chain(rows)
-    });
-    schema.chain(tables).collect()
+fn left_out(report: &VerifyReport) -> Vec<String> {
+    if report.left_out.is_empty() {
+        return Vec::new();
+    }
+    vec![format!("the rows of {} are not captured, so not compared", report.left_out.join(", "))]
 }
 
-fn counted(table: &TableReport) -> String {
-    match (table.primary_rows, table.replica_rows) {
-        (Some(primary), Some(replica)) => {
-            format!("table {} has {primary} rows on the primary, {replica} on the replica", table.table)
-        }
-        (Some(_), None) => format!("table {} is missing on the replica", table.table),
-        (None, _) => format!("table {} is missing on the primary", table.table),
+fn stopped() -> ServiceError {
+    ServiceError::precondition("the verification was stopped", "begin it again")
+}
+
+/// `first` is what the side that is compared with is called in sentences.
+fn answer(
+    session: &Session,
+    position: Position,
+    compared: &Compared,
+    against: String,
+    first: &str,
+    started: Instant,
+) -> Verified {
+    let Compared { report, sequences, sequences_compared } = compared;
+    let details = report::details(report, sequences);
+    let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+    Verified {
+        equal: details.is_empty(),
+        session_id: session.id.to_string(),
+        position: position.into(),
+        against,
+        compared_database: String::new(),
+        scratch: false,
+        tables: count(report.tables.len()),
+        rows: report.tables.iter().filter_map(|table| table.primary_rows).sum(),
+        sequences: count(*sequences_compared),
+        differences: details.iter().map(|one: &Difference| report::line(one, first)).collect(),
+        details,
+        notes: left_out(report),
+        elapsed_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
     }
 }

@@ -1,0 +1,232 @@
+//! `verify` on real servers: while others write, against checkpoints, and with a replica that was tampered with.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail anywhere")]
+
+mod support;
+
+use std::time::Duration;
+
+use axum::http::{Method, StatusCode};
+use ptr_server::Role;
+use ptr_testkit::{ClusterRole, ServerVersion, TestServer, TestServerOptions, wait_until};
+use serde_json::{Value, json};
+use support::{Api, configuration};
+use tempfile::TempDir;
+
+const DATABASE: &str = "shop";
+const REPLICA: &str = "replica";
+
+struct World {
+    primary: TestServer,
+    replica: TestServer,
+    api: Api,
+    _folder: TempDir,
+}
+
+impl World {
+    async fn start(version: ServerVersion, schema: &str) -> Self {
+        let primary = TestServer::start(version, TestServerOptions::default()).await;
+        let options = TestServerOptions { role: ClusterRole::Replica, ..TestServerOptions::default() };
+        let replica = TestServer::start(version, options).await;
+        primary.database(DATABASE).await;
+        primary.psql(DATABASE, schema).await;
+        if schema.is_empty() {
+            primary.pgbench(DATABASE, &["-i", "-s", "1", "-q"]).await;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let input = primary.dsn(DATABASE).to_uri_with_password();
+        let output = replica.dsn(REPLICA).to_uri_with_password();
+        let programs = primary.cluster().installation().bin_dir.display().to_string();
+        let variables =
+            [("INPUT_DSN", input.as_str()), ("OUTPUT_DSN", output.as_str()), ("PG_BIN", programs.as_str())];
+        let configuration = configuration(folder.path(), &variables);
+        let api = Api::open(configuration, Role::Up).await;
+        wait_until("the listener streams", Duration::from_secs(60), async || {
+            api.get("/api/status").await["databases"][0]["listener"]["state"] == "streaming"
+        })
+        .await;
+        Self { primary, replica, api, _folder: folder }
+    }
+
+    async fn verify(&self, request: Value) -> Value {
+        self.api.post("/api/verify", &request.to_string()).await
+    }
+
+    async fn go(&self, position: &str) -> Value {
+        self.api.post("/api/navigate", &json!({"position": position}).to_string()).await
+    }
+
+    async fn tamper(&self, sql: &str) {
+        self.replica.psql(REPLICA, &format!("SET default_transaction_read_only = off; {sql}")).await;
+    }
+
+    async fn close(self) {
+        self.api.service.close().await.unwrap();
+    }
+}
+
+fn differences(report: &Value) -> Vec<&str> {
+    report["differences"].as_array().unwrap().iter().map(|one| one.as_str().unwrap()).collect()
+}
+
+async fn equal_while_four_clients_write(version: ServerVersion) {
+    let world = World::start(version, "").await;
+    world
+        .primary
+        .psql(DATABASE, "CREATE TABLE s (id serial PRIMARY KEY, x int); INSERT INTO s (x) VALUES (1)")
+        .await;
+    world.go("head").await;
+    let at = world.api.get("/api/sessions/default").await["position"].clone();
+    let (server, api) = (&world.primary, &world.api);
+    let load = async {
+        // Few enough transactions that the last scratch database is still made quickly.
+        server.pgbench(DATABASE, &["-n", "-c", "4", "-R", "200", "-T", "15"]).await;
+    };
+    let verifying = async {
+        let mut positions = Vec::new();
+        for _ in 0..3 {
+            let report = world.verify(json!({})).await;
+            assert_eq!(report["equal"], true, "{report:#}");
+            assert_eq!((&report["scratch"], &report["against"]), (&json!(true), &json!("primary")));
+            positions.push(report["position"]["lsn"].as_str().unwrap().to_owned());
+        }
+        let hashed = api.post("/api/checkpoints", &json!({"name": "busy", "hash": true}).to_string()).await;
+        assert!(hashed["hash"]["rows"].as_u64().unwrap() > 100_000, "{hashed:#}");
+        positions
+    };
+    let ((), positions) = tokio::join!(load, verifying);
+    assert!(positions[0] != positions[2], "the primary was busy: {positions:?}");
+    assert_eq!(world.api.get("/api/sessions/default").await["position"], at, "the session was left alone");
+    let kept = world.verify(json!({"at": "busy"})).await;
+    assert_eq!((&kept["equal"], &kept["against"]), (&json!(true), &json!("checkpoint busy")), "{kept:#}");
+    world.go("head").await;
+    let quiet = world.verify(json!({"jobs": 4})).await;
+    assert_eq!((&quiet["equal"], &quiet["scratch"]), (&json!(true), &json!(false)), "{quiet:#}");
+    let left = "SELECT count(*) FROM pg_database WHERE datname LIKE '%verify%'";
+    assert_eq!(world.replica.psql("postgres", left).await.trim(), "0");
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn equal_while_four_clients_write_on_15() {
+    equal_while_four_clients_write(ServerVersion::Debian15).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn equal_while_four_clients_write_on_18() {
+    equal_while_four_clients_write(ServerVersion::Pypi18).await;
+}
+
+const SHOP: &str =
+    "CREATE TABLE t (id serial PRIMARY KEY, v text); INSERT INTO t (v) VALUES ('a'), ('b'), ('c');
+    CREATE TABLE bag (x int); INSERT INTO bag VALUES (1), (1); CREATE INDEX by_v ON t (v);
+    CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE SEQUENCE free";
+
+async fn what_was_tampered_with_is_named(version: ServerVersion) {
+    let world = World::start(version, SHOP).await;
+    world
+        .primary
+        .psql(DATABASE, "UPDATE t SET v = 'B' WHERE id = 2; SELECT nextval('free'), nextval('free')")
+        .await;
+    world.api.post("/api/checkpoints", &json!({"name": "here", "hash": true}).to_string()).await;
+    world.go("here").await;
+    let equal = world.verify(json!({})).await;
+    assert_eq!((&equal["equal"], &equal["scratch"]), (&json!(true), &json!(false)), "{equal:#}");
+    assert_eq!((&equal["sequences"], &equal["rows"]), (&json!(2), &json!(5)));
+    world
+        .tamper(
+            "UPDATE t SET v = 'tampered' WHERE id = 2; DELETE FROM t WHERE id = 3; INSERT INTO bag VALUES (1);
+             SELECT setval('free', 7); DROP INDEX by_v;
+             CREATE OR REPLACE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 2'",
+        )
+        .await;
+    let report = world.verify(json!({})).await;
+    assert_eq!(report["equal"], false);
+    let owner = world.primary.dsn(DATABASE).user().to_owned();
+    let expected = [
+        format!("only the primary has by_v; Type: INDEX; Schema: public; Owner: {owner}"),
+        format!("f(); Type: FUNCTION; Schema: public; Owner: {owner} is defined differently"),
+        "table \"public\".\"bag\" has 2 rows on the primary, 3 on the replica".into(),
+        "\"public\".\"bag\": only the replica has (x='1')".into(),
+        "table \"public\".\"t\" has 3 rows on the primary, 2 on the replica".into(),
+        "\"public\".\"t\": id=2: v is 'B' on the primary, 'tampered' on the replica".into(),
+        "\"public\".\"t\": only the primary has id=3 (id='3', v='c')".into(),
+        "sequence \"public\".\"free\" is at 7 on the replica, expected 2".into(),
+    ];
+    assert_eq!(differences(&report), expected);
+    assert_eq!(
+        report["details"][5]["columns"][0],
+        json!({"column": "v", "primary": "B", "replica": "tampered"})
+    );
+    let kept = world.verify(json!({"at": "here"})).await;
+    let text = differences(&kept).join("; ");
+    for part in ["by_v", "f()", "\"t\" has 3 rows on checkpoint here, 2", "bag", "free"] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+    assert!(kept["notes"][0].as_str().unwrap().contains("rows cannot be named"), "{kept:#}");
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_tampered_with_is_named_on_15() {
+    what_was_tampered_with_is_named(ServerVersion::Debian15).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_tampered_with_is_named_on_18() {
+    what_was_tampered_with_is_named(ServerVersion::Pypi18).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hashes_of_a_checkpoint_prove_it_later() {
+    let world = World::start(ServerVersion::Debian15, SHOP).await;
+    let made =
+        world.api.post("/api/checkpoints", &json!({"name": "released", "hash": true}).to_string()).await;
+    assert_eq!((&made["hash"]["tables"], &made["hash"]["rows"]), (&json!(2), &json!(5)), "{made:#}");
+    assert_eq!(world.api.get("/api/checkpoints/released").await["hash"], made["hash"]);
+    world
+        .primary
+        .psql(
+            DATABASE,
+            "INSERT INTO t (v) VALUES ('d'); DROP INDEX by_v; DELETE FROM bag; SELECT nextval('free')",
+        )
+        .await;
+    world.api.post("/api/checkpoints", &json!({"name": "after"}).to_string()).await;
+    world.go("after").await;
+    // The session is elsewhere: a scratch database, and the session stays.
+    let elsewhere = world.verify(json!({"at": "released"})).await;
+    assert_eq!((&elsewhere["equal"], &elsewhere["scratch"]), (&json!(true), &json!(true)), "{elsewhere:#}");
+    world.go("released").await;
+    let there = world.verify(json!({"at": "released"})).await;
+    assert_eq!((&there["equal"], &there["scratch"]), (&json!(true), &json!(false)), "{there:#}");
+    world.tamper("UPDATE t SET v = 'x' WHERE id = 1").await;
+    let report = world.verify(json!({"at": "released"})).await;
+    let told = ["table \"public\".\"t\" has 3 rows on both sides, with other contents"];
+    assert_eq!(differences(&report), told);
+    for (body, path, code) in [
+        (json!({"at": "after"}), "/api/verify", "precondition"),
+        (json!({"at": "nowhere"}), "/api/verify", "not_found"),
+        (json!({"jobs": 0}), "/api/verify", "usage"),
+        (json!({"name": "past", "hash": true, "at": "CREATION"}), "/api/checkpoints", "precondition"),
+    ] {
+        let (status, problem) = world.api.send(Method::POST, path, &body.to_string()).await;
+        assert_eq!((status.is_success(), &problem["code"]), (false, &json!(code)), "{body}: {problem:#}");
+    }
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_verification_can_be_watched_and_is_remembered() {
+    let world = World::start(ServerVersion::Debian15, SHOP).await;
+    world.go("head").await;
+    let (status, begun) = world.api.send(Method::POST, "/api/verify", r#"{"background": true}"#).await;
+    assert_eq!((status, &begun["state"]), (StatusCode::ACCEPTED, &json!("running")));
+    let path = format!("/api/verifications/{}", begun["id"].as_str().unwrap());
+    wait_until("the verification is done", Duration::from_secs(60), async || {
+        world.api.get(&path).await["state"] == "done"
+    })
+    .await;
+    let all = world.api.get("/api/verifications").await;
+    assert_eq!((&all[0]["id"], &all[0]["result"]["equal"]), (&begun["id"], &json!(true)));
+    world.close().await;
+}

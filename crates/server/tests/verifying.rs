@@ -83,6 +83,10 @@ async fn equal_while_four_clients_write(version: ServerVersion) {
         server.pgbench(DATABASE, &["-n", "-c", "4", "-R", "200", "-T", "15"]).await;
     };
     let verifying = async {
+        wait_until("the load has begun", Duration::from_secs(60), async || {
+            api.get("/api/status").await["databases"][0]["head"] != at
+        })
+        .await;
         let mut positions = Vec::new();
         for _ in 0..3 {
             let report = world.verify(json!({})).await;

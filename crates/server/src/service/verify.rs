@@ -103,6 +103,14 @@ impl Service {
         let report = match outcome {
             Ok(report) => report,
             Err(VerifyError::Disturbed { table, source }) => return Ok(Err(format!("{table}: {source}"))),
+            // pg_dump fails on what is dropped while it reads.
+            Err(error @ VerifyError::Dump { .. }) => {
+                let (after, _) = self.marker_and_sequences(captured).await?;
+                return match self.has_ddl(captured, tied.position, after).await? {
+                    true => Ok(Err(error.to_string())),
+                    false => Err(error.into()),
+                };
+            }
             Err(error) => return Err(error.into()),
         };
         let (after, primary) = self.marker_and_sequences(captured).await?;

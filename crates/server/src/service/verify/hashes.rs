@@ -45,6 +45,11 @@ impl Service {
                     self.keep_sequences(&captured.database, sample).await?;
                     return Ok((tied.position, hashes));
                 }
+                Err(error @ VerifyError::Dump { .. })
+                    if self.has_ddl(captured, tied.position, after).await? =>
+                {
+                    why = error.to_string();
+                }
                 Err(VerifyError::Disturbed { table, source }) => why = format!("{table}: {source}"),
                 Err(error) => return Err(error.into()),
             }

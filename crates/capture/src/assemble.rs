@@ -8,6 +8,7 @@
 //! gives only [`Step::Passed`]. One assembler serves one connection: the server announces every relation again
 //! on the next.
 
+mod inferred;
 mod relations;
 mod type_names;
 
@@ -21,7 +22,7 @@ use ptr_model::{
 
 use crate::{
     ddl::{Reading, SchemaEvents, Secret, SignatureError},
-    decode::PgOutput,
+    decode::{PgOutput, RelationMessage},
 };
 use relations::Relations;
 
@@ -88,6 +89,8 @@ pub struct Assembler {
     state: State,
     skip_before: Lsn,
     ignored: IgnoredMessages,
+    /// Whether no event triggers tell schema changes, so that announcements have to.
+    infers: bool,
 }
 
 /// Messages with our prefix that were not believed.
@@ -118,6 +121,7 @@ impl Assembler {
     pub fn new(log_end: Lsn, secret: Option<Secret>) -> Self {
         Self {
             relations: Relations::default(),
+            infers: secret.is_none(),
             schema_events: SchemaEvents::new(secret),
             state: State::Idle,
             skip_before: log_end,
@@ -165,7 +169,7 @@ impl Assembler {
             PgOutput::Commit { end_lsn, .. } => self.commit(end_lsn, steps),
             PgOutput::Origin { commit_lsn, name } => self.origin(commit_lsn, name),
             PgOutput::Relation(relation) => {
-                self.relations.announce(relation);
+                self.announced(relation, steps);
                 Ok(())
             }
             PgOutput::Type { oid, schema, name } => {
@@ -176,6 +180,24 @@ impl Assembler {
                 self.message(LogicalMessage { transactional, lsn, prefix, content }, sent_at, steps)
             }
             row => self.row(row, steps),
+        }
+    }
+
+    /// What was known of relations before this connection, the newest of each: what is announced is compared with it
+    /// where no event triggers tell schema changes.
+    pub fn recall(&mut self, relations: impl IntoIterator<Item = Arc<Relation>>) {
+        self.relations.recall(relations);
+    }
+
+    /// What is known of relations, for the next connection.
+    pub fn known_relations(&self) -> impl Iterator<Item = Arc<Relation>> + '_ {
+        self.relations.known()
+    }
+
+    fn announced(&mut self, message: RelationMessage, steps: &mut Vec<Step>) {
+        let Some((old, new)) = self.relations.announce(message) else { return };
+        if self.infers {
+            inferred::between(&old, &new).into_iter().for_each(|change| self.push(change, steps));
         }
     }
 

@@ -16,10 +16,10 @@ mod receive;
 mod state;
 mod writer;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use ptr_log::LogError;
-use ptr_model::Lsn;
+use ptr_model::{Lsn, Relation};
 use ptr_postgres::Dsn;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -51,6 +51,8 @@ pub struct ListenerOptions {
     pub publication: String,
     /// The secret of the event triggers; `None` where there are none.
     pub secret: Option<Secret>,
+    /// The tables of the log as they were last, where there are no event triggers; else none are needed.
+    pub known: Vec<Arc<Relation>>,
     /// Bytes of changes that may wait for the writer; [`QUEUE_BYTES`] unless a test says otherwise.
     pub queue_bytes: usize,
 }
@@ -105,6 +107,7 @@ async fn run<L: TransactionLog>(
         backoff: Backoff::default(),
         slot_patience: SlotPatience::default(),
         refusals: 0,
+        known: options.known.clone(),
     };
     let outcome = listener.keep_listening().await;
     let finished = listener.writer.finish().await;
@@ -124,6 +127,8 @@ struct Listener<'a> {
     slot_patience: SlotPatience,
     /// Logins refused in a row.
     refusals: u32,
+    /// What is known of tables.
+    known: Vec<Arc<Relation>>,
 }
 
 impl Listener<'_> {
@@ -162,9 +167,11 @@ impl Listener<'_> {
     }
 
     async fn receive(&mut self, stream: Stream) -> Result<Ended, ListenError> {
-        let assembler = Assembler::new(self.received, self.options.secret.clone());
+        let mut assembler = Assembler::new(self.received, self.options.secret.clone());
+        assembler.recall(std::mem::take(&mut self.known));
         let mut receiver = Receiver::new(stream, assembler, &mut self.writer, self.status);
         let ended = receiver.run(self.options, self.shutdown, &mut self.backoff).await;
+        self.known = receiver.known_relations();
         self.received = receiver.leave(matches!(ended, Ok(Ended::Shutdown))).await;
         ended
     }

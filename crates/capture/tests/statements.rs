@@ -26,6 +26,7 @@ async fn captured(version: ServerVersion, strings: &[&str]) -> Vec<Change> {
         slot: primary.options.slot.clone(),
         publication: primary.options.publication.clone(),
         secret: prepared.secret,
+        known: Vec::new(),
         queue_bytes: QUEUE_BYTES,
     };
     let (sender, status) = watch::channel(ListenerStatus::default());

@@ -142,3 +142,71 @@ async fn what_passes_by_the_log_is_said_once_on_15() {
 async fn what_passes_by_the_log_is_said_once_on_18() {
     what_passes_by_the_log_is_said_once(ServerVersion::Pypi18).await;
 }
+
+async fn without_a_superuser_names_are_followed_and_other_changes_stop_replay(version: ServerVersion) {
+    let primary = TestServer::start(version, TestServerOptions::default()).await;
+    let options = TestServerOptions { role: ClusterRole::Replica, ..TestServerOptions::default() };
+    let replica = TestServer::start(version, options).await;
+    primary.database("shop").await;
+    let dsn = primary.dsn("shop");
+    let password = dsn.password().unwrap().reveal().to_owned();
+    let role = format!(
+        "CREATE ROLE app LOGIN REPLICATION PASSWORD '{password}'; GRANT CREATE ON DATABASE shop TO app;
+         GRANT CREATE ON SCHEMA public TO app; SET ROLE app;
+         CREATE TABLE t (id int PRIMARY KEY, v varchar(10)); CREATE TABLE u (id int PRIMARY KEY)"
+    );
+    primary.psql("shop", &role).await;
+    let folder = tempfile::tempdir().unwrap();
+    let input = dsn.with_user("app", dsn.password().cloned()).to_uri_with_password();
+    let output = replica.dsn("replica").to_uri_with_password();
+    let programs = primary.cluster().installation().bin_dir.display().to_string();
+    let variables = [("INPUT_DSN", input.as_str()), ("OUTPUT_DSN", &output), ("PG_BIN", &programs)];
+    let configuration = configuration(folder.path(), &variables);
+    let mut api = streaming(configuration.clone()).await;
+    let told = api.get("/api/status").await["databases"][0]["schema_changes"].clone();
+    assert!(told.as_str().unwrap().starts_with("schema changes are inferred only"), "{told}");
+
+    primary.psql("shop", "INSERT INTO t VALUES (1, 'x'); INSERT INTO u VALUES (1)").await;
+    api.post("/api/checkpoints", r#"{"name": "before"}"#).await;
+    primary
+        .psql("shop", "ALTER TABLE t RENAME TO renamed; ALTER TABLE renamed ALTER v TYPE varchar(20)")
+        .await;
+    primary.psql("shop", "INSERT INTO renamed VALUES (2, repeat('y', 20))").await;
+    api.post("/api/checkpoints", r#"{"name": "followed"}"#).await;
+    api.post("/api/navigate", r#"{"position": "followed"}"#).await;
+    let rows = "SELECT string_agg(concat(id, v), ' ' ORDER BY id) FROM renamed";
+    assert_eq!(replica.psql("replica", rows).await.trim(), "1x 2yyyyyyyyyyyyyyyyyyyy");
+
+    // While nobody listens, and so that what was known has to come from the log.
+    api.service.close().await.unwrap();
+    drop(api);
+    primary.psql("shop", "ALTER TABLE u ADD COLUMN w int DEFAULT 7; INSERT INTO u VALUES (2, 8)").await;
+    api = streaming(configuration).await;
+    api.post("/api/checkpoints", r#"{"name": "after"}"#).await;
+    let (status, problem) =
+        api.send(axum::http::Method::POST, "/api/navigate", r#"{"position": "after"}"#).await;
+    assert!(!status.is_success(), "{problem:#}");
+    let detail = problem.to_string();
+    assert!(detail.contains("there is no telling how") && detail.contains("set up again"), "{problem:#}");
+    assert_eq!(replica.psql("replica", rows).await.trim(), "1x 2yyyyyyyyyyyyyyyyyyyy");
+    api.service.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_superuser_names_are_followed_and_other_changes_stop_replay_on_15() {
+    without_a_superuser_names_are_followed_and_other_changes_stop_replay(ServerVersion::Debian15).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_superuser_names_are_followed_and_other_changes_stop_replay_on_18() {
+    without_a_superuser_names_are_followed_and_other_changes_stop_replay(ServerVersion::Pypi18).await;
+}
+
+async fn streaming(configuration: ptr_server::Configuration) -> Api {
+    let api = Api::open(configuration, Role::Up).await;
+    wait_until("the listener streams", Duration::from_secs(30), async || {
+        api.get("/api/status").await["databases"][0]["listener"]["state"] == "streaming"
+    })
+    .await;
+    api
+}

@@ -14,6 +14,8 @@ use crate::decode::RelationMessage;
 #[derive(Debug, Default)]
 pub(super) struct Relations {
     relations: HashMap<Oid, Arc<Relation>>,
+    /// What earlier connections knew of relations that this one has not announced.
+    earlier: HashMap<Oid, Arc<Relation>>,
     types: HashMap<Oid, String>,
 }
 
@@ -26,13 +28,25 @@ impl Relations {
         self.types.insert(oid, type_names::announced(schema, name));
     }
 
-    /// Keeps the relation; one that is announced again unchanged keeps its memory.
-    pub(super) fn announce(&mut self, message: RelationMessage) {
+    /// Keeps the relation; one that is announced again unchanged keeps its memory. Answers with what was known of
+    /// it before, where there is something.
+    pub(super) fn announce(&mut self, message: RelationMessage) -> Option<(Arc<Relation>, Arc<Relation>)> {
         let relation = self.relation(message);
-        let known = self.relations.get(&relation.oid).is_some_and(|known| **known == relation);
-        if !known {
-            self.relations.insert(relation.oid, Arc::new(relation));
+        let known = self.relations.get(&relation.oid);
+        if known.is_some_and(|known| **known == relation) {
+            return None;
         }
+        let relation = Arc::new(relation);
+        let before = self.relations.insert(relation.oid, Arc::clone(&relation));
+        before.or_else(|| self.earlier.remove(&relation.oid)).map(|before| (before, relation))
+    }
+
+    pub(super) fn recall(&mut self, relations: impl IntoIterator<Item = Arc<Relation>>) {
+        self.earlier.extend(relations.into_iter().map(|relation| (relation.oid, relation)));
+    }
+
+    pub(super) fn known(&self) -> impl Iterator<Item = Arc<Relation>> + '_ {
+        self.earlier.values().chain(self.relations.values()).map(Arc::clone)
     }
 
     fn relation(&self, message: RelationMessage) -> Relation {

@@ -4,10 +4,10 @@
 //! for the writer alone, so the server hears from us in time whatever the writer does; when the queue is full it
 //! stops reading, and the server waits in turn.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use ptr_model::{Lsn, MarkerToken, Timestamp};
+use ptr_model::{Lsn, MarkerToken, Relation, Timestamp};
 use ptr_postgres::SqlState;
 use tokio::{
     sync::{oneshot, watch},
@@ -326,6 +326,11 @@ impl<'a> Receiver<'a> {
 
     fn meaning(&self, error: TransportError, options: &ListenerOptions) -> ListenError {
         while_streaming(error, &options.publication, self.assembler.log_end())
+    }
+
+    /// What is known of tables, for the next connection.
+    pub(super) fn known_relations(&self) -> Vec<Arc<Relation>> {
+        self.assembler.known_relations().collect()
     }
 
     /// Hands on what is left and takes back a transaction that did not end; after a shutdown also has all of it

@@ -75,6 +75,8 @@ fn logged(setting: &Setting) -> Vec<Sent> {
                 let header = &summary.header;
                 transactions.push((header.xid.0, header.commit_lsn.0, header.end_lsn.0, Vec::new()));
             }
+            // Not sent, but inferred: there are no event triggers here.
+            Item::Change(Change::Gap(_)) => {}
             Item::Change(change) => transactions.last_mut().unwrap().3.push(encoded(&change)),
             Item::Commit => {}
         }

@@ -66,6 +66,7 @@ impl Setting {
             slot: "app".to_owned(),
             publication: "app".to_owned(),
             secret: None,
+            known: Vec::new(),
             queue_bytes: QUEUE_BYTES,
         }
     }

@@ -76,9 +76,10 @@ fn database(output: &Output, one: &DatabaseStatus) -> Result<(), Failure> {
     };
     let pid = listener.pid.map_or_else(String::new, |pid| format!(", pid {pid}"));
     output.line(format_args!(
-        "capture   {}: {}{pid}",
+        "capture   {}: {}{pid}{}",
         one.database,
-        output.paint(colour, &listener.state)
+        output.paint(colour, &listener.state),
+        one.schema_changes.as_ref().map_or_else(String::new, |told| format!("; {told}"))
     ))?;
     if let Some(error) = listener.details.get("error").and_then(|error| error.as_str()) {
         output.line(format_args!("          {}", output.paint(Paint::Red, error)))?;

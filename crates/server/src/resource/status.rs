@@ -67,6 +67,9 @@ pub struct DatabaseStatus {
     pub creation: Option<PositionAnswer>,
     /// Where the log ends.
     pub head: Option<PositionAnswer>,
+    /// What becomes of schema changes where they are not captured; absent where they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema_changes: Option<String>,
     /// What the listener does.
     pub listener: ListenerStatus,
     /// What the slot says.

@@ -10,8 +10,8 @@ use ptr_capture::{
     sequences::sample_sequences,
     source::{SourceRecord, emit_marker},
 };
-use ptr_log::{Log, LogError, SequenceSample};
-use ptr_model::{MarkerToken, Position, SequenceState};
+use ptr_log::{Direction, EntryQuery, Log, LogError, SequenceSample};
+use ptr_model::{MarkerToken, Position, Relation, SequenceState};
 use ptr_postgres::{Connection, SessionSettings, connect};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -104,12 +104,18 @@ impl Service {
         let data = &self.configuration.data;
         let record = SourceRecord::load(&data.source_record(database))?;
         let secret = record.and_then(|record| record.secret());
+        let directory = data.log_of(database);
+        let known = match &secret {
+            Some(_) => Vec::new(),
+            None => blocking(move || last_known_tables(&Log::open(&directory)?)).await??,
+        };
         let dsn = self.input()?.with_database(database);
         let options = ListenerOptions {
             dsn,
             slot: self.slot_of(database),
             publication: self.configuration.publication.clone(),
             secret,
+            known,
             queue_bytes: QUEUE_BYTES,
         };
         let (state, watched) = watch::channel(Listening::default());
@@ -244,6 +250,24 @@ impl Service {
         }
         heads
     }
+}
+
+/// Each table of the log as its last entry shows it.
+fn last_known_tables(log: &Log) -> Result<Vec<Arc<Relation>>, LogError> {
+    let mut known = Vec::new();
+    for (table, _) in log.statistics()?.tables {
+        let page = log.entries(&EntryQuery {
+            table: Some(table),
+            operations: Vec::new(),
+            since: log.creation(),
+            until: log.head()?,
+            after: None,
+            limit: 1,
+            direction: Direction::Backward,
+        })?;
+        known.extend(page.entries.iter().flat_map(|entry| entry.change.relations()).cloned());
+    }
+    Ok(known)
 }
 
 async fn send_marker(connection: &Connection) -> Result<MarkerToken, ServiceError> {

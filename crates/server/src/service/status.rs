@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ptr_capture::source::{SchemaCapture, SourceRecord};
 use ptr_model::Position;
 use ptr_postgres::{Connection, Dsn, SessionSettings, connect};
 
@@ -49,6 +50,17 @@ impl Service {
         }
     }
 
+    /// Said with every status, as long as set-up could make no event triggers.
+    fn without_schema_changes(&self, database: &str) -> Option<String> {
+        let record = SourceRecord::load(&self.configuration.data.source_record(database)).ok()??;
+        match record.schema_capture {
+            SchemaCapture::On => None,
+            SchemaCapture::Off { reason } => Some(format!(
+                "schema changes are inferred only: new names of tables and wider varchar; any other stops replay ({reason})"
+            )),
+        }
+    }
+
     async fn database_status(&self, database: &str, primary: Option<&Connection>) -> DatabaseStatus {
         let slot = match primary {
             Some(primary) => slot_status(primary, &self.slot_of(database)).await,
@@ -59,6 +71,7 @@ impl Service {
             captured: false,
             creation: None,
             head: None,
+            schema_changes: self.without_schema_changes(database),
             listener: listener_elsewhere(&self.configuration.data.listener_file(database)),
             slot,
             log: None,

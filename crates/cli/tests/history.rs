@@ -91,12 +91,95 @@ async fn every_step_of_a_django_application_comes_back() {
     }
 }
 
+/// How many steps forward `django/evolve.py` knows.
+const EVOLUTION: usize = 7;
+
+async fn migrations_of_a_django_application(version: ServerVersion) {
+    let pair = Pair::capturing(version, async |_| {}).await;
+    let folder = pair.product.folder.path().to_str().expect("UTF-8 path").to_owned();
+    let evolve = |action: &str, number: usize| {
+        django(&pair.primary, &["evolve.py", &folder, action, &number.to_string()]);
+    };
+    let mut kept = vec![pair.keep_creation().await];
+    for step in 1..=EVOLUTION {
+        evolve("forward", step);
+        kept.push(pair.keep(&format!("forward to {step}")).await);
+    }
+    for step in (0..EVOLUTION).rev() {
+        evolve("to", step);
+        kept.push(pair.keep(&format!("back to {step}")).await);
+    }
+    for step in [2, EVOLUTION] {
+        evolve("to", step);
+        kept.push(pair.keep(&format!("again to {step}")).await);
+    }
+    pair.assert_all_come_back(&kept, &mut Chance::seeded()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn migrations_of_a_django_application_back_and_forth_come_back_on_15() {
+    migrations_of_a_django_application(ServerVersion::Debian15).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn migrations_of_a_django_application_back_and_forth_come_back_on_18() {
+    migrations_of_a_django_application(ServerVersion::Pypi18).await;
+}
+
+/// Steps of graphile-worker's own migrations.
+const WORKER_MIGRATIONS: usize = 18;
+
+async fn migrations_of_a_job_queue(version: ServerVersion) {
+    let pair = Pair::capturing(version, async |_| {}).await;
+    let mut kept = vec![pair.keep_creation().await];
+    for step in 1..=WORKER_MIGRATIONS {
+        worker(&pair.primary, step);
+        kept.push(pair.keep(&format!("migration {step}")).await);
+    }
+    worker(&pair.primary, WORKER_MIGRATIONS);
+    kept.push(pair.keep("used again").await);
+    pair.assert_all_come_back(&kept, &mut Chance::seeded()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn migrations_of_graphile_worker_come_back_on_15() {
+    migrations_of_a_job_queue(ServerVersion::Debian15).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn migrations_of_graphile_worker_come_back_on_18() {
+    migrations_of_a_job_queue(ServerVersion::Pypi18).await;
+}
+
+/// Where script/install-test-applications puts them.
+fn applications() -> std::path::PathBuf {
+    let folder = std::env::var_os("PTR_TEST_APPLICATIONS").map(std::path::PathBuf::from);
+    folder.unwrap_or_else(|| {
+        let user = rustix::process::geteuid().as_raw();
+        format!("/var/tmp/postgres-test-replay-applications-{user}").into()
+    })
+}
+
+/// Takes graphile-worker's schema to a step, and uses it.
+fn worker(primary: &TestServer, step: usize) {
+    let folder = applications().join("worker");
+    assert!(
+        folder.join("installed").exists(),
+        "graphile-worker for tests is missing; run script/install-test-applications"
+    );
+    let output = std::process::Command::new("node")
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/worker/step.js"))
+        .arg(folder)
+        .arg(step.to_string())
+        .envs(primary.dsn("shop").libpq_environment())
+        .output()
+        .expect("node starts");
+    assert!(output.status.success(), "step {step}: {}", support::both(&output));
+}
+
 /// Runs Python with Django on the primary's database, in the folder of the test's Django project.
 fn django(primary: &TestServer, arguments: &[&str]) {
-    let applications = std::env::var("PTR_TEST_APPLICATIONS").unwrap_or_else(|_| {
-        format!("/var/tmp/postgres-test-replay-applications-{}", rustix::process::geteuid().as_raw())
-    });
-    let python = std::path::Path::new(&applications).join("django/bin/python");
+    let python = applications().join("django/bin/python");
     assert!(python.exists(), "Django for tests is missing; run script/install-test-applications");
     let project = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/django");
     let output = std::process::Command::new(python)

@@ -2,6 +2,7 @@
 #![allow(missing_docs)]
 
 mod large;
+mod statements;
 #[path = "../support/mod.rs"]
 mod support;
 mod types;

@@ -12,6 +12,8 @@ INSTALLED_APPS = [
     "django.contrib.flatpages",
     "django.contrib.redirects",
 ]
+# One of its own, whose models change from step to step.
+INSTALLED_APPS += filter(None, [os.environ.get("EVOLVING_APPLICATION")])
 DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.postgresql",

@@ -20,10 +20,12 @@ async function main() {
     const pgPool = new Pool({ max: 3 });
     pgPool.on("error", () => {});
     await runMigrations({ pgPool, logger });
-    // The function's other parameters come and go from step to step.
     for (const number of [1, 2, 3]) {
         const payload = JSON.stringify({ step, number, text: "é 🐘 \"quoted\"" });
-        await pgPool.query("SELECT graphile_worker.add_job($1, $2::json)", [number == 3 ? "fails" : "works", payload]);
+        const task = number == 3 ? "fails" : "works";
+        // In the first steps a queue's name has to be given.
+        const queue = step < 4 ? ", queue_name := 'a queue'" : "";
+        await pgPool.query(`SELECT graphile_worker.add_job($1, payload := $2::json${queue})`, [task, payload]);
     }
     if (step >= names.length) {
         await quickAddJob({ pgPool, logger }, "works", { again: true }, { jobKey: "one", queueName: "a queue", priority: 3 });

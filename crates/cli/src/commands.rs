@@ -4,6 +4,7 @@ pub mod backup;
 pub mod checkpoint;
 pub mod completions;
 pub mod config;
+pub mod decision;
 pub mod diff;
 pub mod doctor;
 pub mod down;

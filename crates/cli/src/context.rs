@@ -152,19 +152,37 @@ impl Context {
         if self.global.yes {
             return Ok(());
         }
-        if self.global.no_input || !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        if self.global.no_input || !someone_is_there() {
             return Err(Failure::new(Kind::Precondition, format!("not done without consent: {question}"))
                 .hint("say yes beforehand with --yes"));
         }
-        eprint!("{question} [y/N] ");
-        io::stderr().flush()?;
-        let mut answer = String::new();
-        io::stdin().lock().read_line(&mut answer)?;
-        if matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes") {
-            return Ok(());
-        }
-        Err(Failure::new(Kind::Interrupted, "not done"))
+        ask(question)
     }
+
+    /// Says what is about to happen, and asks where somebody can answer: something that a script may do without
+    /// being asked, unless it says `--no-input` and not `--yes`.
+    pub fn consent(&self, what: &str, question: &str) -> Result<(), Failure> {
+        if !self.global.yes && (self.global.no_input || someone_is_there()) {
+            return self.confirm(&format!("{what} {question}"));
+        }
+        self.output.prose(what);
+        Ok(())
+    }
+}
+
+fn someone_is_there() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
+fn ask(question: &str) -> Result<(), Failure> {
+    eprint!("{question} [y/N] ");
+    io::stderr().flush()?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer)?;
+    if matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes") {
+        return Ok(());
+    }
+    Err(Failure::new(Kind::Interrupted, "not done"))
 }
 
 /// How often it is asked how far something is.

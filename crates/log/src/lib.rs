@@ -17,11 +17,13 @@ mod lock;
 mod log;
 mod recovery;
 mod segment;
+mod table_name;
 mod writer;
 
 pub use catalog::{
-    Catalog, CatalogError, Checkpoint, CheckpointKind, DEFAULT_SESSION, Move, MoveId, MoveOutcome, MoveStep,
-    NewCheckpoint, NewMove, NewSession, SequenceSample, Session,
+    Catalog, CatalogError, Checkpoint, CheckpointKind, Condition, DEFAULT_SESSION, Decision, DecisionId,
+    DecisionKind, Move, MoveId, MoveOutcome, MoveStep, NewCheckpoint, NewMove, NewSession, SequenceSample,
+    Session,
 };
 pub use disk::{Disk, DiskFile, SystemDisk, create_private_folder};
 pub use error::{Damage, LogError};
@@ -32,4 +34,5 @@ pub use log::{
     TransactionQuery,
 };
 pub use recovery::Recovery;
+pub use table_name::{TableName, TableNameError};
 pub use writer::{Begun, Committed, Writer, WriterOptions};

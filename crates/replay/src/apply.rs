@@ -33,10 +33,11 @@ use crate::{
     catalog::{Catalog, TableFacts},
     cursor::{self, Cursor, CursorState},
     database::{self, Doing},
-    error::{Mismatch, ReplayError, Stop},
+    error::{Mismatch, ReplayError},
     fold::{Fold, Membership, Pushed, TableEffect, table_name},
     sequences::{self, SequenceWatch},
     sql,
+    stop::Stop,
 };
 use bracket::Bracket;
 use guard::Guard;
@@ -80,6 +81,13 @@ pub enum Notice {
         /// The statement.
         statement: String,
     },
+    /// What the session leaves out by a decision of its user's.
+    LeftOut {
+        /// Names the decision.
+        decision: i64,
+        /// What.
+        what: String,
+    },
     /// A statement that must not run on a replica: it would connect to other servers.
     Skipped {
         /// The statement.
@@ -107,6 +115,7 @@ impl std::fmt::Display for Notice {
                 let beginning = beginning(statement);
                 write!(f, "ran with more rights than role {role:?} has on the output server: {beginning}")
             }
+            Self::LeftOut { decision, what } => write!(f, "left out by decision {decision}: {what}"),
             Self::Skipped { statement, reason } => {
                 write!(f, "not run on the replica, because {reason}: {}", beginning(statement))
             }
@@ -153,6 +162,8 @@ pub struct Applier {
     bracket: Bracket,
     sequences: SequenceWatch,
     applied: Applied,
+    /// Notices about what is committed.
+    noted: usize,
     /// What the last commit wrote.
     committed: Cursor,
     /// The end of the last transaction that went in whole.
@@ -202,6 +213,7 @@ impl Applier {
             bracket: Bracket::default(),
             sequences: SequenceWatch::default(),
             applied: Applied::default(),
+            noted: 0,
             reached: committed.position,
             committed,
             current: None,
@@ -234,6 +246,43 @@ impl Applier {
         self.committed.session_id = Some(session_id);
     }
 
+    /// Takes back what is not committed and goes on from there with other limits.
+    pub(crate) async fn start_again(&mut self, limits: Limits) -> Result<(), ReplayError> {
+        self.limits = limits;
+        if self.abandon().await.is_ok() {
+            return Ok(());
+        }
+        // As in `give_up`: another connection can.
+        let fresh = Self::open(self.client.dsn(), self.committed.log_id, limits).await?;
+        let (applied, noted) = (std::mem::take(&mut self.applied), self.noted);
+        let session_id = self.committed.session_id;
+        *self = Self { applied, noted, ..fresh };
+        self.committed.session_id = session_id;
+        Ok(())
+    }
+
+    /// A change of the transaction that began is not applied, by a decision of the user's.
+    pub(crate) fn leave_out(&mut self, change: &Change, notice: Notice) {
+        match change {
+            Change::Schema(change) if change.event == "ddl_command_end" => {
+                self.bracket.close(&change.tag);
+                if bracket::is_table_as(&change.tag) {
+                    self.bracket.was_made_ahead();
+                }
+            }
+            Change::Rows(rows) => self.bracket.rows_arrived(&rows.relation),
+            _ => {}
+        }
+        if !self.applied.notices.contains(&notice) {
+            self.applied.notices.push(notice);
+        }
+    }
+
+    /// Rows of such tables are left out when they come, so nothing is missing without them.
+    pub(crate) fn await_no_rows_of(&mut self, is_left_out: impl Fn(&str) -> bool) {
+        self.bracket.await_none_of(is_left_out);
+    }
+
     /// A transaction of the log begins.
     pub async fn begin(&mut self, summary: &TransactionSummary) -> Result<(), ReplayError> {
         if summary.ordinal != self.reached.ordinal {
@@ -258,8 +307,9 @@ impl Applier {
         self.bracket.needs_ends(change)
     }
 
-    /// Says which CREATE TABLE AS end in the rest of the transaction that began, in order ([`ends_of_table_as`]).
-    pub fn foresee(&mut self, ends: Vec<SchemaChange>) {
+    /// Says which CREATE TABLE AS end in the rest of the transaction that began, in order ([`ends_of_table_as`]);
+    /// `None` for those that are left out.
+    pub fn foresee(&mut self, ends: Vec<Option<SchemaChange>>) {
         self.bracket.foresee(ends);
     }
 
@@ -267,7 +317,7 @@ impl Applier {
     pub async fn change(&mut self, change: Change) -> Result<(), ReplayError> {
         let stops = matches!(&change, Change::Gap(gap) if gap.relation.is_none());
         if !stops && !matches!(change, Change::Rows(_)) {
-            self.bracket.no_rows_awaited().map_err(|reason| self.stop(reason))?;
+            self.no_rows_awaited()?;
         }
         match change {
             Change::Insert { .. } | Change::Update { .. } | Change::Delete { .. } => self.row(change).await,
@@ -294,7 +344,7 @@ impl Applier {
 
     /// The transaction that began ends.
     pub async fn end(&mut self) -> Result<(), ReplayError> {
-        self.bracket.no_rows_awaited().map_err(|reason| self.stop(reason))?;
+        self.no_rows_awaited()?;
         self.bracket.close_all();
         if let Some(gap) = self.bracket.take_missed() {
             return Err(self.stop_at(gap));
@@ -325,6 +375,7 @@ impl Applier {
         self.applied.transactions += self.reached.ordinal.saturating_sub(self.committed.position.ordinal);
         self.applied.entries += self.reached.entry_index.saturating_sub(self.committed.position.entry_index);
         self.committed = settled;
+        self.noted = self.applied.notices.len();
         self.open = false;
         self.uncommitted = 0;
         Ok(())
@@ -337,6 +388,7 @@ impl Applier {
         self.bracket = Bracket::default();
         self.sequences.forget();
         self.catalog.forget();
+        self.applied.notices.truncate(self.noted);
         self.current = None;
         self.reached = self.committed.position;
         self.uncommitted = 0;
@@ -467,9 +519,21 @@ impl Applier {
 
     fn stop_at(&self, gap: Gap) -> ReplayError {
         let mut stop = Stop::new(self.position(), gap.reason);
-        stop.statement = gap.statement.as_deref().map(ptr_model::redacted);
+        stop.statement = gap.statement.as_deref().map(crate::stop::shown);
         stop.sqlstate = gap.sqlstate;
-        stop.into()
+        match gap.relation {
+            Some(relation) => stop.about_rows_of(&relation).into(),
+            None => stop.into(),
+        }
+    }
+
+    fn no_rows_awaited(&self) -> Result<(), ReplayError> {
+        let Some(relation) = self.bracket.awaited() else { return Ok(()) };
+        let reason = format!(
+            "{relation} was rewritten or filled from a query, and the log does not hold the rows that it had \
+             afterwards; computing them again could give others"
+        );
+        Err(Stop::new(self.position(), reason).about_rows_of(relation).into())
     }
 
     fn stop(&self, reason: impl Into<String>) -> ReplayError {

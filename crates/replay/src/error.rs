@@ -9,6 +9,7 @@ use crate::{
     database::DatabaseError,
     fold::{FoldError, NotReversible},
     sql::SqlError,
+    stop::Stop,
 };
 
 /// Why a replica could not be taken to a position. Wherever this is returned, the session's database is at
@@ -41,72 +42,13 @@ pub enum ReplayError {
     },
 }
 
-/// Where and why replay cannot go on.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error(
-    "replay stops at {position}, before {}: {reason}{}",
-    .statement.as_deref().map_or_else(|| "the next transaction".to_owned(), |text| format!("\"{}\"", shortened(text))),
-    .sqlstate.as_deref().map(|state| format!(" [SQLSTATE {state}]")).unwrap_or_default()
-)]
-pub struct Stop {
-    /// The position before the transaction that cannot be replayed: where the session is.
-    pub position: Position,
-    /// The statement, where it is one.
-    pub statement: Option<String>,
-    /// What the server answered, where it refused.
-    pub sqlstate: Option<String>,
-    /// Why.
-    pub reason: String,
-    /// What can be done.
-    pub choices: Vec<String>,
-}
-
-/// A statement is shown up to this many characters; the whole is in [`Stop::statement`].
-const SHOWN: usize = 200;
-
-fn shortened(text: &str) -> String {
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    match line.char_indices().nth(SHOWN) {
-        Some((end, _)) => format!("{}...", &line[..end]),
-        None => line,
-    }
-}
-
-impl Stop {
-    pub(crate) fn new(position: Position, reason: impl Into<String>) -> Self {
-        Self {
-            position,
-            statement: None,
-            sqlstate: None,
-            reason: reason.into(),
-            choices: vec![
-                format!("stay at {position}, the last position that can be reached"),
-                "run `teardown`, then `up`: a new base image begins another history, and this one stays readable"
-                    .to_owned(),
-            ],
-        }
-    }
-
-    pub(crate) fn at_statement(mut self, statement: &str) -> Self {
-        self.statement = Some(statement.to_owned());
-        self
-    }
-}
-
-impl From<Stop> for ReplayError {
-    fn from(stop: Stop) -> Self {
-        Self::Stopped(Box::new(stop))
-    }
-}
-
 /// How log and replica disagree.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Mismatch {
     /// A statement affected another number of rows than the log says.
     #[error(
-        "{action} on table {table} changed {found} rows where the log has {expected}, on the way from {position}: \
-         the session's database was changed by somebody else; delete the session and create it again, \
-         or navigate by keyframe"
+        "{action} on table {table} changed {found} rows where the log has {expected}: the session's database was \
+         changed by somebody else, or what the rows need was left out"
     )]
     Rows {
         /// The table.
@@ -122,8 +64,8 @@ pub enum Mismatch {
     },
     /// The server refused a row that the primary held.
     #[error(
-        "{action} on table {table} failed on the way from {position}: {message} [SQLSTATE {sqlstate}]; the \
-         session's database was changed by somebody else, or its schema differs from the primary's"
+        "{action} on table {table} failed: {message}; the session's database was changed by somebody else, or \
+         its schema differs from the primary's"
     )]
     Refused {
         /// The table.
@@ -138,7 +80,7 @@ pub enum Mismatch {
         position: Position,
     },
     /// The changes contradict each other.
-    #[error("the log contradicts itself after {position}: {error}")]
+    #[error("the log contradicts itself: {error}")]
     Fold {
         /// What the fold says.
         error: FoldError,
@@ -146,7 +88,7 @@ pub enum Mismatch {
         position: Position,
     },
     /// The changes do not fit the table.
-    #[error("{error}, on the way from {position}")]
+    #[error("{error}")]
     Table {
         /// What building SQL says.
         error: SqlError,
@@ -154,7 +96,7 @@ pub enum Mismatch {
         position: Position,
     },
     /// The replica has no such table.
-    #[error("the replica has no table {table}, but the log has changes of it after {position}")]
+    #[error("the replica has no table {table}, but the log has changes of it")]
     NoTable {
         /// The table.
         table: QualifiedName,

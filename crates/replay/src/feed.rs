@@ -7,7 +7,7 @@ use ptr_log::{Item, Log, LogError};
 use ptr_model::SchemaChange;
 use tokio::sync::mpsc;
 
-use crate::apply;
+use crate::{apply, stop::Place};
 
 /// Items of the log in one portion.
 const PORTION: usize = 2_000;
@@ -40,18 +40,27 @@ impl Feed {
     }
 }
 
-/// The ends of the CREATE TABLE AS of one transaction, read before its rows are applied.
-pub(crate) async fn ends_of_table_as(log: &Log, ordinal: u64) -> Result<Vec<SchemaChange>, LogError> {
+/// The ends of the CREATE TABLE AS of one transaction, read before its rows are applied, and where they are.
+pub(crate) async fn ends_of_table_as(
+    log: &Log,
+    ordinal: u64,
+) -> Result<Vec<(Place, SchemaChange)>, LogError> {
     let log = log.clone();
     let read = move || {
-        let items = log.read(ordinal, ordinal + 1)?;
-        items
-            .filter_map(|item| match item {
-                Ok(Item::Change(change)) => apply::ends_of_table_as(change).map(Ok),
-                Ok(_) => None,
-                Err(error) => Some(Err(error)),
-            })
-            .collect()
+        let (mut ends, mut number, mut entry) = (Vec::new(), 0, 0);
+        for item in log.read(ordinal, ordinal + 1)? {
+            match item? {
+                Item::Begin(summary) => entry = summary.first_entry,
+                Item::Change(change) => {
+                    let place = Place::of(&change, number, entry);
+                    number += 1;
+                    entry += u64::from(place.entry.is_some());
+                    ends.extend(apply::ends_of_table_as(change).map(|end| (place, end)));
+                }
+                Item::Commit => {}
+            }
+        }
+        Ok(ends)
     };
     tokio::task::spawn_blocking(read).await.expect("reading the log does not panic")
 }

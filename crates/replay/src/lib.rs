@@ -12,6 +12,7 @@ pub mod base;
 pub mod catalog;
 pub mod cursor;
 pub mod database;
+pub mod decisions;
 pub mod error;
 mod feed;
 pub mod fold;
@@ -21,16 +22,19 @@ mod sequences;
 pub mod session;
 pub mod snapshot;
 pub mod sql;
+pub mod stop;
 pub mod verify;
 
 pub use apply::{Applier, Limits, Notice};
 pub use base::{BaseError, BaseOptions, BaseProgress, InstalledBase, Manifest, install_base};
 pub use cursor::{Cursor, CursorState};
-pub use error::{Mismatch, ReplayError, Stop};
+pub use decisions::Decisions;
+pub use error::{Mismatch, ReplayError};
 pub use navigate::{
     NavigateError, NavigateOutcome, NavigateProgress, NavigateRequest, follow, navigate, plan_for,
     whereabouts,
 };
 pub use plan::{Plan, PlanFacts, Strategy};
 pub use session::{Access, Consent, SessionDatabase, SessionError, TargetState};
+pub use stop::{Choice, Stop};
 pub use verify::{VerifyError, VerifyReport, verify};

@@ -4,11 +4,12 @@
 //! move within the database commits at positions; a move by keyframe builds another database first.
 
 mod facts;
+mod forward;
 mod undo;
 
 use std::time::{Duration, Instant};
 
-use ptr_log::{Item, Log, SequenceSample, TransactionQuery};
+use ptr_log::{Log, SequenceSample, TransactionQuery};
 use ptr_model::{Position, TransactionSummary};
 use serde::Serialize;
 use tokio::sync::watch;
@@ -17,8 +18,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     apply::{Applier, Limits, Notice},
     cursor::CursorState,
+    decisions::Decisions,
     error::{Mismatch, ReplayError},
-    feed::{self, Feed},
     plan::{Contents, Here, NoWay, Plan, PlanStep, Strategy, plan},
     session::{SessionDatabase, SessionError, TargetState, next_name},
 };
@@ -36,6 +37,10 @@ pub struct NavigateRequest {
     pub to: Position,
     /// Whether the session was opened for local writes since its last move by keyframe.
     pub locally_written: bool,
+    /// Whether its database was made under other decisions, or is to be made anew for another reason.
+    pub outdated: bool,
+    /// What the session leaves out.
+    pub decisions: Decisions,
     /// What the primary's sequences held at that position, or at the last one before it that was sampled.
     pub sequences: Option<SequenceSample>,
     /// Memory and transaction sizes.
@@ -53,6 +58,8 @@ pub struct NavigateProgress {
     pub done: u64,
     /// Transactions to do.
     pub total: u64,
+    /// What the user should know, also where the move does not arrive.
+    pub notices: Vec<Notice>,
 }
 
 /// What a move did.
@@ -103,6 +110,7 @@ pub async fn whereabouts(request: &NavigateRequest) -> Result<Option<Here>, Navi
             let contents = match (cursor.state, request.locally_written) {
                 (CursorState::Moving, _) => Contents::Unsettled,
                 (CursorState::Settled, true) => Contents::LocallyWritten,
+                (CursorState::Settled, false) if request.outdated => Contents::Outdated,
                 (CursorState::Settled, false) => Contents::FromLog,
             };
             Ok(Some(Here { position: cursor.position, contents }))
@@ -177,6 +185,10 @@ fn is_only_this_way_barred(error: &ReplayError) -> bool {
     matches!(mismatch.as_ref(), Mismatch::NotReversible(_) | Mismatch::Refused { .. } | Mismatch::Fold { .. })
 }
 
+fn is_stopped(outcome: &Result<(), NavigateError>) -> bool {
+    matches!(outcome, Err(NavigateError::Replay(ReplayError::Stopped(_))))
+}
+
 /// The summaries of transactions from `from` up to and without `to`, at most `limit` of them.
 fn transactions(log: &Log, from: u64, to: u64, limit: usize) -> Result<Vec<TransactionSummary>, ReplayError> {
     let query = TransactionQuery { since: Some(from), until: Some(to), limit, ..TransactionQuery::default() };
@@ -212,7 +224,14 @@ impl Travel<'_> {
                     let server = session.server().await.map_err(SessionError::from)?;
                     session.clone_to(&server, keyframe, &database).await?;
                 }
-                PlanStep::Redo { from, to } => self.redo(&database, *from, *to).await?,
+                PlanStep::Redo { from, to } => {
+                    let outcome = self.redo(&database, *from, *to).await;
+                    if is_stopped(&outcome) && database != session.name {
+                        // What can be reached takes the session's place: it is where the stop says.
+                        self.outcome.connections_ended += session.swap_in(&database).await?;
+                    }
+                    outcome?;
+                }
                 PlanStep::Undo { from, to } => self.undo(&database, *from, *to).await?,
                 PlanStep::Swap => self.outcome.connections_ended += session.swap_in(&database).await?,
             }
@@ -245,57 +264,6 @@ impl Travel<'_> {
         self.redo_and_count(&mut applier, to).await
     }
 
-    async fn redo_and_count(&mut self, applier: &mut Applier, to: Position) -> Result<(), NavigateError> {
-        let outcome = self.redo_with(applier, to).await;
-        self.count(applier);
-        if outcome.is_err() {
-            applier.give_up().await;
-        }
-        Ok(outcome?)
-    }
-
-    async fn redo_with(&self, applier: &mut Applier, to: Position) -> Result<(), ReplayError> {
-        let from = applier.position();
-        self.progress.send_modify(|progress| progress.total = to.ordinal.saturating_sub(from.ordinal));
-        let mut feed = Feed::start(&self.request.log, from.ordinal, to.ordinal);
-        while let Some(portion) = feed.next().await {
-            for item in portion? {
-                match item {
-                    Item::Begin(summary) => applier.begin(&summary).await?,
-                    Item::Change(change) => {
-                        if applier.needs_ends(&change) {
-                            let ordinal = applier.reached().ordinal;
-                            applier.foresee(feed::ends_of_table_as(&self.request.log, ordinal).await?);
-                        }
-                        applier.change(change).await?;
-                    }
-                    Item::Commit => {
-                        applier.end().await?;
-                        if self.cancel.is_cancelled() {
-                            applier.commit().await?;
-                            return Err(ReplayError::Cancelled { at: applier.position() });
-                        }
-                    }
-                }
-            }
-            self.report(applier, from);
-        }
-        applier.commit().await?;
-        if applier.position() == to {
-            return self.restore_sequences(applier, to).await;
-        }
-        let problem = format!("arrived at {} instead of {to}: the log ends there", applier.position());
-        Err(Mismatch::Cursor { database: self.request.session.name.clone(), problem }.into())
-    }
-
-    fn report(&self, applier: &Applier, from: Position) {
-        let at = applier.reached();
-        self.progress.send_modify(|progress| {
-            progress.at = Some(at);
-            progress.done = at.ordinal.abs_diff(from.ordinal);
-        });
-    }
-
     fn expect(&self, applier: &Applier, position: Position) -> Result<(), ReplayError> {
         if applier.position() == position {
             return Ok(());
@@ -309,6 +277,8 @@ impl Travel<'_> {
         self.outcome.transactions += applied.transactions;
         self.outcome.entries += applied.entries;
         self.outcome.notices.extend(applied.notices.iter().cloned());
+        let notices = self.outcome.notices.clone();
+        self.progress.send_modify(|progress| progress.notices = notices);
     }
 }
 
@@ -319,14 +289,14 @@ impl Travel<'_> {
 /// [`NavigateError`]; the session is at a position all the same.
 pub async fn follow(
     request: &NavigateRequest,
+    progress: &watch::Sender<NavigateProgress>,
     cancel: &CancellationToken,
 ) -> Result<Option<NavigateOutcome>, NavigateError> {
     let started = Instant::now();
-    let (progress, _) = watch::channel(NavigateProgress::default());
-    let mut travel = Travel { request, progress: &progress, cancel, outcome: Travelled::default() };
+    let mut travel = Travel { request, progress, cancel, outcome: Travelled::default() };
     let mut applier = travel.open(&request.session.name).await?;
     let from = applier.position();
-    if from >= request.to || request.locally_written {
+    if from >= request.to || request.locally_written || request.outdated {
         return Ok(None);
     }
     travel.redo_and_count(&mut applier, request.to).await?;

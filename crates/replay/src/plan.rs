@@ -86,6 +86,8 @@ pub enum Contents {
     FromLog,
     /// It was opened for local writes and may hold anything.
     LocallyWritten,
+    /// It was made under other decisions about what is left out.
+    Outdated,
     /// A move of it was interrupted.
     Unsettled,
 }
@@ -110,6 +112,8 @@ pub enum Irreversible {
     Truncate,
     /// Something in it was not captured.
     Gap,
+    /// A table got the primary's rows in it, and the rows that it had before are not known.
+    Resync,
     /// One of its transactions is larger than what is folded in memory.
     TooLarge,
 }
@@ -120,6 +124,7 @@ impl Irreversible {
             Self::SchemaChange => "schema changes on the way cannot be taken back",
             Self::Truncate => "a TRUNCATE on the way cannot be taken back",
             Self::Gap => "a gap on the way cannot be taken back",
+            Self::Resync => "a table that was resynchronised on the way cannot be taken back",
             Self::TooLarge => "a transaction on the way is too large to be taken back in memory",
         }
     }
@@ -198,6 +203,9 @@ fn within(here: Here, to: Position, between: &RangeFacts) -> Result<Plan, String
         Contents::FromLog => {}
         Contents::LocallyWritten => {
             return Err("the session was opened for local writes, which are left behind".to_owned());
+        }
+        Contents::Outdated => {
+            return Err("the session's database is to be made anew from the log".to_owned());
         }
         Contents::Unsettled => return Err("an earlier move was interrupted".to_owned()),
     }

@@ -249,6 +249,23 @@ impl SessionDatabase {
         outcome
     }
 
+    /// Who is connected to the session's database, beside us: what a move by keyframe would end.
+    ///
+    /// # Errors
+    /// [`SessionError`] where the server cannot be asked.
+    pub async fn clients(&self) -> Result<Vec<String>, SessionError> {
+        let server = self.server().await?;
+        let sql = "SELECT format('%s as %s (pid %s)', coalesce(nullif(application_name, ''), 'a client'),
+                          usename, pid)
+                   FROM pg_stat_activity WHERE datname = $1 AND pid <> pg_backend_pid()
+                     AND backend_type = 'client backend' AND application_name <> $2 ORDER BY backend_start";
+        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 2] =
+            [&self.name, &database::APPLICATION_NAME];
+        let rows =
+            server.query(sql, &parameters).await.doing_with(|| format!("look who uses {}", self.name))?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
+    }
+
     /// Opens the session's database to local writes, or closes it.
     ///
     /// # Errors

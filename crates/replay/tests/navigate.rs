@@ -186,7 +186,8 @@ async fn a_row_that_somebody_changed_in_the_session_is_noticed() {
     world.go(first).await;
     world.server.psql("session", "SET default_transaction_read_only = off; DELETE FROM a").await;
     let error = world.try_go(second).await.expect_err("the row is gone");
-    assert!(matches!(error, NavigateError::Replay(ReplayError::Mismatch(_))), "{error}");
+    let NavigateError::Replay(ReplayError::Stopped(stop)) = error else { panic!("{error}") };
+    assert!(stop.mismatch, "{stop}");
     assert_eq!(world.cursor().await, first);
 }
 

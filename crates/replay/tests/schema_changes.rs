@@ -37,7 +37,7 @@ impl Hand {
         let ends: Vec<_> = changes.iter().cloned().filter_map(ends_of_table_as).collect();
         for change in changes {
             if self.applier.needs_ends(&change) {
-                self.applier.foresee(ends.clone());
+                self.applier.foresee(ends.iter().cloned().map(Some).collect());
             }
             self.applier.change(change).await?;
         }

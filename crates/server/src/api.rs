@@ -6,6 +6,7 @@
 mod backups;
 mod body;
 mod checkpoints;
+mod decisions;
 mod diff;
 mod events;
 mod guard;
@@ -91,6 +92,8 @@ fn routes() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(checkpoints::create, checkpoints::list))
         .routes(routes!(checkpoints::pin_migration))
         .routes(routes!(checkpoints::show, checkpoints::rename, checkpoints::delete))
+        .routes(routes!(decisions::decide, decisions::list))
+        .routes(routes!(decisions::undecide))
         .routes(routes!(navigation::navigate))
         .routes(routes!(navigation::replay))
         .routes(routes!(navigation::undo))

@@ -7,6 +7,7 @@
 
 pub mod backup;
 pub mod checkpoint;
+pub mod decision;
 pub mod diff;
 pub mod entry;
 pub mod event;

@@ -11,6 +11,7 @@
 mod announce;
 mod capturing;
 mod checkpoints;
+mod decisions;
 mod diff;
 mod doctor;
 mod dsn;

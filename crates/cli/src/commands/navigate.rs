@@ -27,6 +27,9 @@ pub struct Navigate {
     /// Only tell the way and what it would do
     #[arg(long)]
     dry_run: bool,
+    /// Build the session's database anew from a keyframe, whatever it holds
+    #[arg(long)]
+    rebuild: bool,
     /// Keep the session at head from then on, until its next move
     #[arg(long)]
     follow: bool,
@@ -40,10 +43,32 @@ impl Navigate {
             session_id: self.session,
             dry_run: self.dry_run,
             follow: self.follow,
+            rebuild: self.rebuild,
             ..Request::default()
         };
+        if !request.dry_run {
+            tell_connections(context, request.clone()).await?;
+        }
         go(context, &Call::post("/api/navigate", &request)).await
     }
+}
+
+/// Says whose connections a move to a position would end, before it does, and asks where somebody can answer.
+pub async fn tell_connections(context: &Context, request: Request) -> Result<(), Failure> {
+    let request = Request { dry_run: true, limit: Some(1), ..request };
+    tell_planned(context, &Call::post("/api/navigate", &request)).await
+}
+
+/// The same of a planned move of any kind.
+pub async fn tell_planned(context: &Context, planned: &Call) -> Result<(), Failure> {
+    let plan: Navigated = context.ask(planned).await?;
+    let ended = &plan.connections_to_end;
+    if ended.is_empty() {
+        return Ok(());
+    }
+    let count = counted(ended.len() as u64, "connection");
+    let what = format!("This move ends {count} to the session's database: {}.", ended.join(", "));
+    context.consent(&what, "Go on?")
 }
 
 /// Makes a move, or only plans it, and tells what it did.
@@ -54,7 +79,12 @@ pub async fn go(context: &Context, call: &Call) -> Result<(), Failure> {
     let (strategy, between) = (&done.strategy, counted(done.transactions, "transaction"));
     if done.status == "planned" {
         return context.result(&done, || {
-            format!("would go from {from} to {to} by {strategy}: {}\n  {between} between", done.reason)
+            let mut text =
+                format!("would go from {from} to {to} by {strategy}: {}\n  {between} between", done.reason);
+            for connection in &done.connections_to_end {
+                text.push_str(&format!("\n  would end the connection of {connection}"));
+            }
+            text
         });
     }
     context.result(&done, || {

@@ -1,8 +1,9 @@
 //! `replay`: takes a session to a checkpoint, as the API's `/api/replay`.
 
 use clap::Args;
-use ptr_server::resource::navigation::{Navigated, Replay as Request};
+use ptr_server::resource::navigation::{Navigate, Navigated, Replay as Request};
 
+use super::navigate::tell_connections;
 use crate::{client::Call, context::Context, entry_line::place, failure::Failure};
 
 /// Take a session to a position and tell what was applied
@@ -20,6 +21,12 @@ pub struct Replay {
 impl Replay {
     /// Runs it.
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
+        let planned = Navigate {
+            session_id: self.session.clone(),
+            position: Some(self.to.clone()),
+            ..Navigate::default()
+        };
+        tell_connections(context, planned).await?;
         let request = Request { session_id: self.session, position: Some(self.to), checkpoint_id: None };
         let done: Navigated = context.ask_for_move(&Call::post("/api/replay", &request)).await?;
         context.result(&done, || {

@@ -1,14 +1,22 @@
 //! `session`: replay databases, each with a position of its own.
 
 use clap::{Args, Subcommand};
-use ptr_server::resource::session::{
-    CreateSession, Deleted, OpenSession, SessionAnswer, SessionQuery, SessionState, SwitchSession,
+use ptr_server::resource::{
+    navigation::Navigate,
+    session::{
+        CreateSession, Deleted, OpenSession, SessionAnswer, SessionQuery, SessionState, SwitchSession,
+    },
+};
+
+use super::{
+    decision::{Decisions, Skip, Undecide},
+    navigate::tell_connections,
 };
 
 use crate::{
     client::{Call, encode},
     context::Context,
-    entry_line::place,
+    entry_line::{one_line, place},
     failure::Failure,
 };
 
@@ -44,6 +52,9 @@ pub enum Session {
         #[arg(long)]
         close: bool,
     },
+    Skip(Skip),
+    Decisions(Decisions),
+    Undecide(Undecide),
     /// Drop a session and its database
     #[command(
         visible_alias = "rm",
@@ -90,7 +101,14 @@ impl Session {
                 let call = Call::post("/api/sessions/switch", &SwitchSession { session_id: session });
                 one(context, call, "active: ").await
             }
+            Self::Skip(skip) => skip.run(context).await,
+            Self::Decisions(decisions) => decisions.run(context).await,
+            Self::Undecide(undecide) => undecide.run(context).await,
             Self::Open { session, close } => {
+                if close {
+                    let back = Navigate { position: Some("@".into()), ..Navigate::default() };
+                    tell_connections(context, Navigate { session_id: Some(session.clone()), ..back }).await?;
+                }
                 let call = Call::post(format!("{}/open", path(&session)), &OpenSession { open: !close });
                 one(context, call, if close { "read-only: " } else { "open for writing: " }).await
             }
@@ -121,7 +139,10 @@ async fn one(context: &Context, call: Call, done: &str) -> Result<(), Failure> {
     context.result(&one, || {
         let text =
             if one.description.is_empty() { String::new() } else { format!("\n  {}", one.description) };
-        format!("{done}{}: database {} at {}{text}", one.name, one.target_database, position(&one))
+        let mut text =
+            format!("{done}{}: database {} at {}{text}", one.name, one.target_database, position(&one));
+        remarks(&one).iter().for_each(|remark| text.push_str(&format!("\n  {remark}")));
+        text
     })
 }
 
@@ -141,6 +162,23 @@ pub fn position(session: &SessionAnswer) -> String {
     session.position.as_ref().map_or("no position".to_owned(), place)
 }
 
+/// What there is to say about a session, for people: where it stopped, in what it differs, what its moves did.
+pub fn remarks(session: &SessionAnswer) -> Vec<String> {
+    let mut remarks = Vec::new();
+    if let Some(stop) = &session.stop {
+        let state = stop.sqlstate.as_ref().map_or_else(String::new, |state| format!(" [SQLSTATE {state}]"));
+        remarks.push(format!("stopped at {}{state}: {}", place(&stop.position), stop.reason));
+        remarks.extend(stop.statement.as_deref().map(|statement| format!("  {}", one_line(statement))));
+        for choice in stop.choices.iter() {
+            let command = choice.command.as_deref().unwrap_or_default();
+            remarks.push(format!("  {command}{}{}", if command.is_empty() { "" } else { "  " }, choice.does));
+        }
+    }
+    remarks.extend(session.differs.iter().cloned());
+    remarks.extend(session.notices.iter().map(|notice| format!("note: {notice}")));
+    remarks
+}
+
 /// What is special about a session, for people; empty where nothing is.
 pub fn states(session: &SessionAnswer) -> String {
     let mut states = Vec::new();
@@ -151,6 +189,7 @@ pub fn states(session: &SessionAnswer) -> String {
         SessionState::Unreachable => Some("unreachable"),
     });
     states.extend(session.follow.then_some("follows head"));
+    states.extend(session.stop.is_some().then_some("stopped"));
     states.extend(session.open.then_some("open for writing"));
     states.join(", ")
 }

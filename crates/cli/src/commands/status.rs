@@ -3,7 +3,7 @@
 use clap::Args;
 use ptr_server::resource::status::{DatabaseStatus, ServerStatus, Status as Answer};
 
-use super::session::{position, states};
+use super::session::{position, remarks, states};
 use crate::{
     client::Call,
     context::Context,
@@ -46,6 +46,7 @@ fn show(output: &Output, status: &Answer) -> Result<(), Failure> {
             session.name,
             position(session)
         ))?;
+        remarks(session).iter().try_for_each(|remark| output.line(format_args!("          {remark}")))?;
     }
     for earlier in &status.earlier {
         output.line(format_args!("earlier   {earlier} (log --database '{earlier}')"))?;

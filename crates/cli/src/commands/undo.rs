@@ -4,7 +4,7 @@ use clap::Args;
 
 use ptr_server::resource::navigation::Step;
 
-use super::navigate::go;
+use super::navigate::{go, tell_planned};
 use crate::{client::Call, context::Context, failure::Failure};
 
 /// Take back the session's last move
@@ -34,15 +34,20 @@ pub struct Redo {
 impl Undo {
     /// Runs it.
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
-        let step = Step { session_id: self.session, dry_run: self.dry_run };
-        go(context, &Call::post("/api/undo", &step)).await
+        step(context, "/api/undo", Step { session_id: self.session, dry_run: self.dry_run }).await
     }
 }
 
 impl Redo {
     /// Runs it.
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
-        let step = Step { session_id: self.session, dry_run: self.dry_run };
-        go(context, &Call::post("/api/redo", &step)).await
+        step(context, "/api/redo", Step { session_id: self.session, dry_run: self.dry_run }).await
     }
+}
+
+async fn step(context: &Context, path: &str, step: Step) -> Result<(), Failure> {
+    if !step.dry_run {
+        tell_planned(context, &Call::post(path, &Step { dry_run: true, ..step.clone() })).await?;
+    }
+    go(context, &Call::post(path, &step)).await
 }

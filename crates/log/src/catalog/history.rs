@@ -7,14 +7,21 @@ use super::{Catalog, CatalogError, checkpoint::CheckpointKind};
 impl Catalog {
     /// Gives all that belongs to the history of a captured database, checkpoints with their names and samples of
     /// sequences, to `aside`; the name is free for another history then. Sessions stay with the name, and their
-    /// moves can no longer be taken back: they led to positions of the history that goes. May be called again
+    /// moves can no longer be taken back, nor do their decisions hold: both are about the history that goes. May be called again
     /// after a crash.
     ///
     /// # Errors
     /// [`CatalogError::NameTaken`] where both histories have a checkpoint of one name.
     pub fn set_history_aside(&self, database: &str, aside: &str) -> Result<(), CatalogError> {
         let manual = CheckpointKind::Manual.name();
+        let theirs = "session_id IN (SELECT id FROM session WHERE database = ?1)";
         self.change(|transaction| {
+            if database != aside {
+                for table in ["decision", "condition"] {
+                    let sql = format!("DELETE FROM {table} WHERE {theirs}");
+                    transaction.execute(&sql, params![database]).map_err(self.failed())?;
+                }
+            }
             // Whoever looked at the log since an interrupted try made the fixed two anew.
             let made_anew = "DELETE FROM checkpoint WHERE database = ?1 AND kind <> ?3 AND EXISTS (
                 SELECT 1 FROM checkpoint other WHERE other.database = ?2 AND other.kind = checkpoint.kind)";

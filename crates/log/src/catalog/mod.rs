@@ -4,6 +4,8 @@
 //! Several processes use it at once; each change is one SQLite transaction.
 
 mod checkpoint;
+mod condition;
+mod decision;
 mod error;
 mod history;
 mod moves;
@@ -26,6 +28,8 @@ use uuid::Uuid;
 
 pub use self::{
     checkpoint::{Checkpoint, CheckpointKind, NewCheckpoint},
+    condition::Condition,
+    decision::{Decision, DecisionId, DecisionKind},
     error::CatalogError,
     moves::{Move, MoveId, MoveOutcome, MoveStep, NewMove},
     sequences::SequenceSample,

@@ -7,7 +7,7 @@ use rusqlite::Transaction;
 use super::CatalogError;
 
 /// What leads from version N to version N + 1, at place N. A step that was released is never altered.
-const STEPS: [&str; 2] = ["
+const STEPS: [&str; 3] = ["
     CREATE TABLE session (
         number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, name TEXT NOT NULL UNIQUE,
         description TEXT NOT NULL, database TEXT NOT NULL, target_database TEXT NOT NULL UNIQUE,
@@ -33,6 +33,15 @@ const STEPS: [&str; 2] = ["
     CREATE TABLE sequence_sample (
         database TEXT NOT NULL, ordinal INTEGER NOT NULL, lsn INTEGER NOT NULL, entry_index INTEGER NOT NULL,
         states TEXT NOT NULL, PRIMARY KEY (database, ordinal)) WITHOUT ROWID;
+", "
+    CREATE TABLE decision (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, session_id TEXT NOT NULL REFERENCES session (id) ON DELETE CASCADE,
+        ordinal INTEGER NOT NULL, lsn INTEGER NOT NULL, entry_index INTEGER NOT NULL,
+        kind TEXT NOT NULL, what TEXT NOT NULL, decided_at INTEGER NOT NULL);
+    CREATE INDEX decision_session ON decision (session_id, id);
+    CREATE TABLE condition (
+        session_id TEXT PRIMARY KEY REFERENCES session (id) ON DELETE CASCADE,
+        stop TEXT, notices TEXT NOT NULL, outdated INTEGER NOT NULL) WITHOUT ROWID;
 "];
 
 /// Takes the catalog to the version of this program.

@@ -14,7 +14,7 @@ pub(super) struct Bracket {
     /// Open CREATE and ALTER EXTENSION.
     extensions: u32,
     /// Ends of CREATE TABLE AS that the transaction still holds, in order; `None` where not looked for yet, an
-    /// element `None` where it was run ahead.
+    /// element `None` where it was run ahead, or is left out.
     ends: Option<VecDeque<Option<SchemaChange>>>,
     /// Tables that were rewritten and views that were filled, whose rows have to come next.
     awaited: BTreeSet<String>,
@@ -61,8 +61,8 @@ impl Bracket {
         self.ends.is_none() && change.event == "ddl_command_start" && is_table_as(&change.tag)
     }
 
-    pub(super) fn foresee(&mut self, ends: Vec<SchemaChange>) {
-        self.ends = Some(ends.into_iter().map(Some).collect());
+    pub(super) fn foresee(&mut self, ends: Vec<Option<SchemaChange>>) {
+        self.ends = Some(ends.into());
     }
 
     /// The end of the open CREATE TABLE AS that makes `table`, to be run now.
@@ -101,13 +101,14 @@ impl Bracket {
         std::mem::take(&mut self.missed).into_values().next()
     }
 
-    pub(super) fn no_rows_awaited(&self) -> Result<(), String> {
-        self.awaited.first().map_or(Ok(()), |relation| {
-            Err(format!(
-                "{relation} was rewritten or filled from a query, and the log does not hold the rows that it had \
-                 afterwards; computing them again could give others"
-            ))
-        })
+    /// A table whose rows have to come next.
+    pub(super) fn awaited(&self) -> Option<&str> {
+        self.awaited.first().map(String::as_str)
+    }
+
+    pub(super) fn await_none_of(&mut self, is_left_out: impl Fn(&str) -> bool) {
+        self.awaited.retain(|relation| !is_left_out(relation));
+        self.missed.retain(|relation, _| !is_left_out(relation));
     }
 
     /// The transaction ends.

@@ -10,7 +10,8 @@ use tokio_postgres::error::SqlState;
 use super::{Applier, Notice, bracket, captured_table, detach, environment, roles, tablespaces, text};
 use crate::{
     database::{self, DatabaseError, Doing},
-    error::{ReplayError, Stop},
+    error::ReplayError,
+    stop::Stop,
 };
 
 /// Reasons of a rewrite (`AT_REWRITE_*` in PostgreSQL's `event_trigger.h`) that compute values: a default, a

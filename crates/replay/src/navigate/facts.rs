@@ -30,6 +30,8 @@ pub(super) async fn gather(
     };
     let server = request.session.server().await.map_err(SessionError::from)?;
     let bytes = template_bytes(&server, &request.template).await?;
+    let untouched = |at: Position| request.decisions.first_ordinal().is_none_or(|first| at.ordinal <= first);
+    let bytes = bytes.filter(|_| untouched(creation));
     let keyframe = bytes.map(|bytes| KeyframeFacts {
         database: request.template.clone(),
         position: creation,
@@ -55,6 +57,7 @@ const PAGE: usize = 1_000;
 /// Looks at the transactions on the way back until one is found that bars it.
 async fn backwards(request: &NavigateRequest, from: Position) -> Result<RangeFacts, NavigateError> {
     let (log, to, largest) = (request.log.clone(), request.to, request.limits.window_bytes as u64);
+    let resync = request.decisions.resync_between(to, from).then_some(Irreversible::Resync);
     let read = tokio::task::spawn_blocking(move || {
         let mut facts =
             RangeFacts { entries: from.entry_index.saturating_sub(to.entry_index), ..RangeFacts::default() };
@@ -64,7 +67,7 @@ async fn backwards(request: &NavigateRequest, from: Position) -> Result<RangeFac
             let Some(last) = page.last() else { break };
             next = last.ordinal + 1;
             facts.bytes += page.iter().map(|one| one.bytes).sum::<u64>();
-            facts.irreversible = page.iter().find_map(|one| obstacle(one, largest));
+            facts.irreversible = resync.or_else(|| page.iter().find_map(|one| obstacle(one, largest)));
             if facts.irreversible.is_some() {
                 break;
             }

@@ -6,6 +6,7 @@ use ptr_model::{Change, Position, TransactionSummary};
 use super::{NavigateError, Travel, transactions};
 use crate::{
     apply::Applier,
+    decisions::Ruling,
     error::{Mismatch, ReplayError},
     feed::Feed,
     fold::{Fold, Membership, NotReversible, Pushed, TableEffect, table_name},
@@ -87,10 +88,19 @@ impl Travel<'_> {
     ) -> Result<Vec<TableEffect>, ReplayError> {
         let mut fold = Fold::default();
         let mut feed = Feed::start(&self.request.log, begin, end);
+        let (mut ordinal, mut number) = (begin, 0);
         while let Some(portion) = feed.next().await {
             for item in portion? {
-                if let Item::Change(change) = item {
-                    push(applier, &mut fold, change).await?;
+                match item {
+                    Item::Begin(summary) => (ordinal, number) = (summary.ordinal, 0),
+                    Item::Change(change) => {
+                        // What was left out on the way there is nothing to take back.
+                        if let Ruling::Apply(change) = self.request.decisions.rule(ordinal, number, change) {
+                            push(applier, &mut fold, change).await?;
+                        }
+                        number += 1;
+                    }
+                    Item::Commit => {}
                 }
             }
         }

@@ -19,8 +19,8 @@ use ptr_log::{Log, LogIdentity, Writer, WriterOptions};
 use ptr_model::{Change, Environment, Lsn, Oid, Position, SchemaChange, SessionId, Statement, Timestamp};
 use ptr_postgres::{Connection, Dsn, SessionSettings, connect, programs::Installations};
 use ptr_replay::{
-    BaseOptions, Limits, NavigateError, NavigateOutcome, NavigateProgress, NavigateRequest, SessionDatabase,
-    base::DatabaseProperties, install_base, navigate,
+    BaseOptions, Decisions, Limits, NavigateError, NavigateOutcome, NavigateProgress, NavigateRequest,
+    SessionDatabase, base::DatabaseProperties, install_base, navigate,
 };
 use ptr_testkit::{DatabaseState, ServerVersion, TestServer, TestServerOptions, assert_equal_states};
 use tokio::sync::watch;
@@ -38,6 +38,7 @@ pub struct World {
     pub session: SessionDatabase,
     pub template: String,
     pub limits: Limits,
+    pub decisions: Decisions,
     writer: Writer,
     canonical: Connection,
     slot: String,
@@ -134,6 +135,7 @@ impl World {
             session,
             template: installed.template,
             limits: Limits::default(),
+            decisions: Decisions::default(),
             writer,
             canonical,
             slot: slot.to_owned(),
@@ -186,6 +188,8 @@ impl World {
             template: self.template.clone(),
             to,
             locally_written: false,
+            outdated: false,
+            decisions: self.decisions.clone(),
             sequences: None,
             limits: self.limits,
         }

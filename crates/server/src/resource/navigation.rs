@@ -22,6 +22,9 @@ pub struct Navigate {
     /// Only plan.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
+    /// Build the session's database anew from a keyframe, whatever it holds.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rebuild: bool,
     /// Keep the session at head until its next move; only with `position: "head"`, or without a position.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub follow: bool,
@@ -99,6 +102,9 @@ pub struct Navigated {
     /// Connections of others to the session's database that had to be ended.
     #[serde(default)]
     pub connections_ended: u64,
+    /// With `dry_run`: whose connections the move would end now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub connections_to_end: Vec<String>,
     /// What was done otherwise than on the primary, for people: statements not run, roles made.
     #[serde(default)]
     pub notices: Vec<String>,

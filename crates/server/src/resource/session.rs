@@ -3,7 +3,10 @@
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::position::PositionAnswer;
+use super::{
+    decision::{DecisionAnswer, StopAnswer},
+    position::PositionAnswer,
+};
 
 /// `POST /api/sessions`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -51,6 +54,18 @@ pub struct SessionAnswer {
     pub open: bool,
     /// Whether commands mean it where none is named.
     pub active: bool,
+    /// Where replay stopped, until a move gets past it or a decision is made about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop: Option<StopAnswer>,
+    /// What it leaves out, each time it passes there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub decisions: Vec<DecisionAnswer>,
+    /// In what its database differs from the primary for it, where it is now, for people.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub differs: Vec<String>,
+    /// What its last move, and what followed it, did otherwise than on the primary, for people.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<String>,
     /// RFC 3339.
     pub created_at: String,
 }

@@ -13,7 +13,8 @@ use ptr_replay::{
 
 use crate::{
     problem::{Code, Problem},
-    resource::{position::PositionAnswer, status::FindingAnswer},
+    resource::{decision::StopAnswer, position::PositionAnswer, status::FindingAnswer},
+    service::decisions::commands,
 };
 
 /// Why an operation did not happen.
@@ -78,6 +79,18 @@ pub enum ServiceError {
     /// Replay.
     #[error(transparent)]
     Navigate(#[from] NavigateError),
+    /// Replay of a session that cannot go on.
+    #[error("{detail}")]
+    Stopped {
+        /// What is wrong, and where.
+        detail: String,
+        /// Whether log and replica do not agree.
+        mismatch: bool,
+        /// The session.
+        session: String,
+        /// The same, field by field, with what can be done.
+        answer: Box<StopAnswer>,
+    },
     /// Capture that cannot go on.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -172,6 +185,9 @@ impl ServiceError {
             Self::Programs(_) => Problem::new(Code::Precondition, detail),
             Self::Source(error) => source_problem(error, detail),
             Self::Navigate(NavigateError::Replay(error)) => replay_problem(error, detail),
+            Self::Stopped { mismatch, session, answer, .. } => {
+                stop_problem(*mismatch, session, answer, detail)
+            }
             Self::Navigate(NavigateError::Session(error)) | Self::Session(error) => {
                 session_problem(error, detail)
             }
@@ -302,7 +318,7 @@ fn replay_problem(error: &ReplayError, detail: String) -> Problem {
         ReplayError::Log(error) => log_problem(error, detail),
         ReplayError::Mismatch(_) => Problem::new(Code::Integrity, detail),
         ReplayError::Stopped(stop) => {
-            let problem = Problem::new(Code::Precondition, detail).with_hint(stop.choices.join("; or "));
+            let problem = Problem::new(Code::Precondition, detail);
             problem.with("position", serde_json::json!(PositionAnswer::from(stop.position)))
         }
         ReplayError::Cancelled { at } => {
@@ -312,6 +328,15 @@ fn replay_problem(error: &ReplayError, detail: String) -> Problem {
         _ => Problem::new(Code::Failed, detail),
     };
     with_state(problem, error.sqlstate())
+}
+
+/// A mismatch is what was stored being other than what was written; else the log holds what cannot be replayed.
+fn stop_problem(mismatch: bool, session: &str, answer: &StopAnswer, detail: String) -> Problem {
+    let code = if mismatch { Code::Integrity } else { Code::Precondition };
+    let problem = Problem::new(code, detail).with_hint(commands(answer)).with("session", session);
+    let fields = serde_json::to_value(answer).unwrap_or_default();
+    let fields = fields.as_object().cloned().unwrap_or_default();
+    fields.into_iter().fold(problem, |problem, (name, value)| problem.with(&name, value))
 }
 
 fn session_problem(error: &SessionError, detail: String) -> Problem {

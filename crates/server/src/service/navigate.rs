@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Captured, Direction, Service, ServiceError, blocking,
+    decisions::{moved_on, refused},
     entries::{Wanted, cursor, page_length},
     moves::SessionLock,
 };
@@ -58,6 +59,8 @@ struct Arrival {
     reached: Position,
     /// The way that was taken last: an undo that is refused goes on by keyframe. `None` where none was begun.
     used: Option<Strategy>,
+    /// What the user should know.
+    notices: Vec<String>,
 }
 
 impl Service {
@@ -89,13 +92,15 @@ impl Service {
         let session = self.session_named(request.session_id.as_deref()).await?;
         let limit = page_length(request.limit)?;
         if request.dry_run {
-            let journey = self.journey(session, expression, limit).await?;
+            let mut journey = self.journey(session, expression, limit).await?;
+            journey.request.outdated |= request.rebuild;
             return self.plan_only(journey).await;
         }
         // The lock first: what @ means may change while another move ends.
         let lock = self.moves.take(session.id, &self.configuration.data.run()).await?;
         let mut journey = self.journey(session, expression, limit).await?;
         journey.follow = request.follow;
+        journey.request.outdated |= request.rebuild;
         self.set_out(journey, lock, request.background).await
     }
 
@@ -174,7 +179,10 @@ impl Service {
     ) -> Result<NavigateRequest, ServiceError> {
         let (catalog, database) = (self.catalog.clone(), session.database.clone());
         let sequences = blocking(move || catalog.sequences_at(&database, to)).await??;
+        let (decisions, outdated) = self.left_out(session.id).await?;
         Ok(NavigateRequest {
+            outdated,
+            decisions,
             log: captured.log.clone(),
             session: self.session_database(session)?,
             template: self.template_of(session)?,
@@ -199,8 +207,13 @@ impl Service {
             connections_ended: 0,
             notices: Vec::new(),
         };
+        let connections_to_end = match outcome.strategy {
+            Strategy::Keyframe => journey.request.session.clients().await?,
+            _ => Vec::new(),
+        };
         let navigated = answer(&journey, &outcome, None).await?;
-        Ok(Moved::Arrived(Box::new(Navigated { status: "planned".into(), ..navigated })))
+        let status = "planned".into();
+        Ok(Moved::Arrived(Box::new(Navigated { status, connections_to_end, ..navigated })))
     }
 
     /// Starts the move as a task of its own and waits for it, unless it is to go on in the background.
@@ -268,13 +281,16 @@ impl Service {
         };
         let last = watched.borrow().plan.as_ref().map(|plan| plan.strategy);
         let used = outcome.as_ref().map_or(last, |outcome| Some(outcome.strategy));
-        let finished = self.finish(journey, moved, &outcome, Arrival { reached, used }).await?;
+        let notices = watched.borrow().notices.iter().map(ToString::to_string).collect();
+        let arrival = Arrival { reached, used, notices };
+        let finished = self.finish(journey, moved, &outcome, arrival).await?;
         let shown = super::moves::answer(&finished);
         let id = shown.id.clone();
         told.send_replace(shown.clone());
         self.tell(Event::Move { r#move: shown });
         self.told_session(&journey.session).await?;
-        answer(journey, &outcome?, Some(id)).await
+        let outcome = outcome.map_err(|error| refused(error, &journey.session))?;
+        answer(journey, &outcome, Some(id)).await
     }
 
     /// Tells how far a move is, until it is dropped.
@@ -310,17 +326,23 @@ impl Service {
         journey: &Journey,
         moved: &Move,
         outcome: &Result<NavigateOutcome, NavigateError>,
-        Arrival { reached, used }: Arrival,
+        Arrival { reached, used, notices }: Arrival,
     ) -> Result<Move, ServiceError> {
         let catalog = self.catalog.clone();
         let (session, moved, follow) = (journey.session.id, moved.id, journey.follow);
         // A keyframe holds exactly what the log says, whatever was written into the database before.
-        let closed = matches!(outcome, Ok(outcome) if outcome.strategy == Strategy::Keyframe);
+        let stopped = matches!(outcome, Err(NavigateError::Replay(ReplayError::Stopped(_))));
+        let closed = used == Some(Strategy::Keyframe) && (outcome.is_ok() || stopped);
         let written = written(outcome);
+        let mut after = self.condition_of(session).await?;
+        after.notices.clear();
+        after.outdated &= !closed;
+        moved_on(&mut after, &outcome.as_ref().map(|outcome| Some(outcome.to)), notices);
         let finished = blocking(move || {
             if closed {
                 catalog.set_session_open(session, false)?;
             }
+            catalog.set_condition(session, |condition| *condition = after)?;
             catalog.set_session_follow(session, follow)?;
             if let Some(used) = used {
                 catalog.set_move_strategy(moved, name(used))?;
@@ -362,9 +384,30 @@ impl Service {
         let session = self.session_named(Some(&session.id.to_string())).await?;
         if session.follow {
             let journey = self.journey_to(session, head, 1).await?;
-            follow(&journey.request, &self.shutdown).await?;
+            let (progress, watched) = watch::channel(NavigateProgress::default());
+            let outcome = follow(&journey.request, &progress, &self.shutdown).await;
+            let notices = watched.borrow().notices.iter().map(ToString::to_string).collect();
+            self.followed(&journey.session, outcome, notices).await?;
         }
         Ok(())
+    }
+
+    /// Notes what came of following.
+    async fn followed(
+        &self,
+        session: &Session,
+        outcome: Result<Option<NavigateOutcome>, NavigateError>,
+        notices: Vec<String>,
+    ) -> Result<(), ServiceError> {
+        let before = self.condition_of(session.id).await?;
+        let mut after = before.clone();
+        let reached = outcome.as_ref().map(|outcome| outcome.as_ref().map(|outcome| outcome.to));
+        moved_on(&mut after, &reached, notices);
+        if after != before {
+            let (catalog, id) = (self.catalog.clone(), session.id);
+            blocking(move || catalog.set_condition(id, |condition| *condition = after)).await??;
+        }
+        outcome.map(drop).map_err(|error| refused(error, session))
     }
 }
 
@@ -409,6 +452,7 @@ async fn answer(
         next_cursor: next.map(|next| next.to_string()),
         elapsed_ms: u64::try_from(outcome.elapsed.as_millis()).unwrap_or(u64::MAX),
         connections_ended: outcome.connections_ended,
+        connections_to_end: Vec::new(),
         notices: outcome.notices.iter().map(ToString::to_string).collect(),
         move_id,
     })

@@ -278,7 +278,13 @@ impl Service {
             Ok(None) => (None, SessionState::Missing),
             Err(_) => (None, SessionState::Unreachable),
         };
+        // A catalog that cannot be read is told by whatever else asks it.
+        let remarks = self.remarks(session, position).await.unwrap_or_default();
         SessionAnswer {
+            stop: remarks.stop,
+            decisions: remarks.decisions,
+            differs: remarks.differs,
+            notices: remarks.notices,
             id: session.id.to_string(),
             name: session.name.clone(),
             description: session.description.clone(),

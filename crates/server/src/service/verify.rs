@@ -75,6 +75,7 @@ impl Service {
                     let mut verified =
                         answer(session, position, &compared, "primary".into(), "the primary", started);
                     (verified.scratch, verified.compared_database) = (scratch, database);
+                    verified.notes.extend(self.decided_at(session, position).await?);
                     return Ok(verified);
                 }
                 Ok(Err(disturbed)) => why = disturbed,

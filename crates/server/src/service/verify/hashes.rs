@@ -93,6 +93,7 @@ impl Service {
         let mut verified = answer(session, position, &compared, first.clone(), &first, started);
         (verified.scratch, verified.compared_database) = (scratch, database);
         verified.notes.extend(notes);
+        verified.notes.extend(self.decided_at(session, position).await?);
         if compared.report.tables.iter().any(|table| !table.is_equal()) {
             let note = "rows cannot be named: only hashes of whole tables are kept at a checkpoint";
             verified.notes.push(note.into());

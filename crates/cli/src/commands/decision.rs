@@ -1,0 +1,108 @@
+//! `session skip`, `session decisions`, `session undecide`: what a session leaves out where replay could not go on.
+
+use clap::Args;
+use ptr_server::resource::decision::{Decide, DecisionAnswer, DecisionQuery};
+
+use crate::{client::Call, context::Context, entry_line::place, failure::Failure};
+
+/// Leave out what replay stopped at, each time the session passes there
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  postgres-test-replay session skip
+  postgres-test-replay session skip 42
+  postgres-test-replay session skip --table public.audit")]
+pub struct Skip {
+    /// The entry to leave out, as `log` numbers it [default: what the session stopped at]
+    #[arg(value_parser = entry, conflicts_with = "table")]
+    entry: Option<u64>,
+    /// Leave all changes of this table out, from the stop on, or from where the session is
+    #[arg(long, value_name = "SCHEMA.TABLE")]
+    table: Option<String>,
+    /// The session, instead of the active one
+    #[arg(long, value_name = "SESSION")]
+    session: Option<String>,
+}
+
+/// What a session leaves out
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  postgres-test-replay session decisions")]
+pub struct Decisions {
+    /// The session, instead of the active one
+    #[arg(long, value_name = "SESSION")]
+    session: Option<String>,
+}
+
+/// Take a decision back: what it left out is replayed again
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  postgres-test-replay session undecide 3")]
+pub struct Undecide {
+    /// The decision, as `session decisions` numbers it
+    decision: i64,
+}
+
+fn entry(text: &str) -> Result<u64, String> {
+    let digits = text.strip_prefix("entry:").or_else(|| text.strip_prefix('#')).unwrap_or(text);
+    digits.parse().map_err(|_| "an entry is a number, as `log` shows it, such as 42".to_owned())
+}
+
+impl Skip {
+    /// Runs it.
+    pub async fn run(self, context: &Context) -> Result<(), Failure> {
+        let of = self.session.as_ref().map_or_else(String::new, |name| format!(" --session {name}"));
+        let request = Decide { session_id: self.session, entry: self.entry, table: self.table };
+        let made: DecisionAnswer = context.ask(&Call::post("/api/decisions", &request)).await?;
+        context.result(&made, || {
+            format!("decision {}: {} from {} on", made.id, verb(&made), place(&made.from))
+        })?;
+        tell_rebuild(context, &made);
+        context
+            .output
+            .prose(format_args!("navigate{of} goes on; session undecide {} takes it back", made.id));
+        Ok(())
+    }
+}
+
+impl Decisions {
+    /// Runs it.
+    pub async fn run(self, context: &Context) -> Result<(), Failure> {
+        let query = DecisionQuery { session_id: self.session };
+        let all: Vec<DecisionAnswer> = context.ask(&Call::get("/api/decisions").query(&query)).await?;
+        context.list(&["decision", "from", "leaves out", "decided"], &all, |one| {
+            vec![one.id.to_string(), place(&one.from), what(one), one.decided_at.clone()]
+        })
+    }
+}
+
+impl Undecide {
+    /// Runs it.
+    pub async fn run(self, context: &Context) -> Result<(), Failure> {
+        let path = format!("/api/decisions/{}", self.decision);
+        let gone: DecisionAnswer = context.ask(&Call::delete(path)).await?;
+        context.result(&gone, || format!("taken back: {}", what(&gone)))?;
+        tell_rebuild(context, &gone);
+        Ok(())
+    }
+}
+
+fn tell_rebuild(context: &Context, decision: &DecisionAnswer) {
+    if decision.rebuilds {
+        context.output.prose(
+            "the session is beyond that: its next move builds its database anew, and it no longer follows head",
+        );
+    }
+}
+
+fn verb(decision: &DecisionAnswer) -> String {
+    match decision.kind.as_str() {
+        "skip" => format!("skips {}", decision.what),
+        _ => format!("leaves out {}", decision.what),
+    }
+}
+
+/// What a decision leaves out, for people.
+pub fn what(decision: &DecisionAnswer) -> String {
+    match &decision.until {
+        Some(until) => format!("{} until {}", decision.what, place(until)),
+        None => decision.what.clone(),
+    }
+}

@@ -1,0 +1,200 @@
+//! What a session leaves out, as far as replay is concerned. Pure: decisions and a place in the log in, whether a
+//! change is applied out.
+
+use std::sync::Arc;
+
+use ptr_log::{Decision, DecisionKind, TableName};
+use ptr_model::{Change, Oid, Position, Relation};
+
+/// A session's decisions.
+#[derive(Clone, Debug, Default)]
+pub struct Decisions(Vec<Decision>);
+
+/// What becomes of a change.
+#[derive(Debug)]
+pub(crate) enum Ruling<'a> {
+    /// It is applied; of a TRUNCATE, what is left of it.
+    Apply(Change),
+    /// It is left out, by that decision.
+    LeaveOut(Change, &'a Decision),
+}
+
+impl Decisions {
+    /// Of one session.
+    #[must_use]
+    pub fn new(decisions: Vec<Decision>) -> Self {
+        Self(decisions)
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Transactions before the first one that a decision is about: images up to there are those of any session.
+    #[must_use]
+    pub fn first_ordinal(&self) -> Option<u64> {
+        self.0.iter().map(|decision| decision.from.ordinal).min()
+    }
+
+    /// Whether that change is skipped by itself.
+    pub(crate) fn skips(&self, ordinal: u64, number: u64) -> bool {
+        self.skip_of(ordinal, number).is_some()
+    }
+
+    fn skip_of(&self, ordinal: u64, number: u64) -> Option<&Decision> {
+        let is_meant =
+            |kind: &DecisionKind| matches!(kind, DecisionKind::Skip { change, .. } if *change == number);
+        self.0.iter().find(|decision| decision.from.ordinal == ordinal && is_meant(&decision.kind))
+    }
+
+    /// What becomes of the change number `number` of the transaction number `ordinal`.
+    pub(crate) fn rule(&self, ordinal: u64, number: u64, change: Change) -> Ruling<'_> {
+        if let Some(decision) = self.skip_of(ordinal, number) {
+            return Ruling::LeaveOut(change, decision);
+        }
+        match &change {
+            Change::Insert { relation, .. }
+            | Change::Update { relation, .. }
+            | Change::Delete { relation, .. } => match self.leaving_out(ordinal, relation) {
+                Some(decision) => Ruling::LeaveOut(change, decision),
+                None => Ruling::Apply(change),
+            },
+            Change::Truncate { relations, options } => {
+                let stays = |relation: &&Arc<Relation>| self.leaving_out(ordinal, relation).is_none();
+                let left: Vec<_> = relations.iter().filter(stays).cloned().collect();
+                match relations.first().and_then(|relation| self.leaving_out(ordinal, relation)) {
+                    Some(decision) if left.is_empty() => Ruling::LeaveOut(change, decision),
+                    _ => Ruling::Apply(Change::Truncate { relations: left, options: *options }),
+                }
+            }
+            Change::Rows(rows) => match self.leaving_out_named(ordinal, &rows.relation) {
+                Some(decision) => Ruling::LeaveOut(change, decision),
+                None => Ruling::Apply(change),
+            },
+            Change::Schema(_) | Change::Gap(_) | Change::Message(_) => Ruling::Apply(change),
+        }
+    }
+
+    /// The decision by which rows of a table, by its quoted name, are left out of a transaction.
+    pub(crate) fn leaving_out_named(&self, ordinal: u64, written: &str) -> Option<&Decision> {
+        let name: TableName = written.parse().ok()?;
+        self.of_tables(ordinal).find(|(_, table, _)| **table == name).map(|(decision, ..)| decision)
+    }
+
+    fn leaving_out(&self, ordinal: u64, relation: &Relation) -> Option<&Decision> {
+        let meant = |table: &TableName, oid: Option<Oid>| match oid {
+            Some(oid) => oid == relation.oid,
+            None => table.schema == relation.schema && table.name == relation.name,
+        };
+        self.of_tables(ordinal).find(|(_, table, oid)| meant(table, *oid)).map(|(decision, ..)| decision)
+    }
+
+    fn of_tables(&self, ordinal: u64) -> impl Iterator<Item = (&Decision, &TableName, Option<Oid>)> {
+        self.0.iter().filter(move |decision| decision.from.ordinal <= ordinal).filter_map(move |decision| {
+            match &decision.kind {
+                DecisionKind::LeaveOut { table, oid } => Some((decision, table, *oid)),
+                DecisionKind::Resync { table, oid, until } if ordinal < until.ordinal => {
+                    Some((decision, table, *oid))
+                }
+                DecisionKind::Resync { .. } | DecisionKind::Skip { .. } => None,
+            }
+        })
+    }
+
+    /// Whether a table got the primary's rows between two positions: what it held before is not known there.
+    pub(crate) fn resync_between(&self, earlier: Position, later: Position) -> bool {
+        let range = earlier.ordinal + 1..=later.ordinal;
+        self.0.iter().any(|decision| {
+            matches!(&decision.kind, DecisionKind::Resync { until, .. } if range.contains(&until.ordinal))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ptr_log::{
+        DecisionId,
+        DecisionKind::{LeaveOut, Resync, Skip},
+    };
+    use ptr_model::{Lsn, Message, ReplicaIdentity, SessionId, Timestamp, TruncateOptions, Tuple};
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn at(ordinal: u64) -> Position {
+        Position { ordinal, lsn: Lsn(ordinal), entry_index: ordinal }
+    }
+
+    fn decisions(all: Vec<(u64, DecisionKind)>) -> Decisions {
+        let decision = |(number, (ordinal, kind)): (usize, (u64, DecisionKind))| Decision {
+            id: DecisionId(i64::try_from(number).unwrap()),
+            session_id: SessionId(Uuid::nil()),
+            from: at(ordinal),
+            kind,
+            what: String::new(),
+            decided_at: Timestamp(0),
+        };
+        Decisions::new(all.into_iter().enumerate().map(decision).collect())
+    }
+
+    fn relation(oid: u32, name: &str) -> Arc<Relation> {
+        Arc::new(Relation {
+            oid: Oid(oid),
+            schema: "s".into(),
+            name: name.into(),
+            replica_identity: ReplicaIdentity::Full,
+            columns: vec![],
+        })
+    }
+
+    fn insert(oid: u32, name: &str) -> Change {
+        Change::Insert { relation: relation(oid, name), new: Tuple(vec![]) }
+    }
+
+    fn applies(decisions: &Decisions, ordinal: u64, number: u64, change: Change) -> bool {
+        matches!(decisions.rule(ordinal, number, change), Ruling::Apply(_))
+    }
+
+    #[test]
+    fn one_change_of_one_transaction_is_skipped() {
+        let decisions = decisions(vec![(3, Skip { change: 1, entry: None })]);
+        assert!(!applies(&decisions, 3, 1, insert(1, "t")));
+        assert!(applies(&decisions, 3, 0, insert(1, "t")));
+        assert!(applies(&decisions, 4, 1, insert(1, "t")));
+    }
+
+    #[test]
+    fn a_table_is_left_out_from_there_on_whatever_it_is_called_then() {
+        let table = TableName::new("s", "t");
+        let decisions = decisions(vec![(3, LeaveOut { table, oid: Some(Oid(1)) })]);
+        assert!(applies(&decisions, 2, 0, insert(1, "t")));
+        assert!(!applies(&decisions, 3, 0, insert(1, "t")));
+        assert!(!applies(&decisions, 9, 0, insert(1, "renamed")));
+        assert!(applies(&decisions, 9, 0, insert(2, "t")), "another table of that name");
+    }
+
+    #[test]
+    fn a_table_that_is_taken_from_the_primary_is_replayed_from_there_on() {
+        let table = TableName::new("s", "t");
+        let decisions = decisions(vec![(3, Resync { table, oid: None, until: at(5) })]);
+        assert!(!applies(&decisions, 4, 0, insert(1, "t")));
+        assert!(applies(&decisions, 5, 0, insert(1, "t")));
+        assert!(decisions.resync_between(at(4), at(5)) && !decisions.resync_between(at(5), at(9)));
+    }
+
+    #[test]
+    fn of_a_truncate_the_other_tables_are_emptied() {
+        let decisions = decisions(vec![(0, LeaveOut { table: TableName::new("s", "t"), oid: None })]);
+        let truncate = |relations| Change::Truncate { relations, options: TruncateOptions::default() };
+        let both = truncate(vec![relation(1, "t"), relation(2, "u")]);
+        match decisions.rule(0, 0, both) {
+            Ruling::Apply(Change::Truncate { relations, .. }) => assert_eq!(relations, [relation(2, "u")]),
+            other => panic!("{other:?}"),
+        }
+        assert!(!applies(&decisions, 0, 0, truncate(vec![relation(1, "t")])));
+        let message = Message { prefix: String::new(), content: bytes::Bytes::new(), transactional: true };
+        assert!(applies(&decisions, 0, 0, Change::Message(message)));
+    }
+}

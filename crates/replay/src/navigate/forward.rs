@@ -1,0 +1,207 @@
+//! Forwards: the log from here to there, without what the session leaves out, and exactly where it cannot go on.
+//!
+//! Changes are folded over many transactions, so a fold that does not fit says neither which transaction nor which
+//! change it was. Then the way from the last commit is gone again in smaller steps, in the end change by change.
+
+use ptr_log::{Item, LogError};
+use ptr_model::{Change, Position, SchemaChange, TransactionSummary};
+
+use super::{NavigateError, Travel};
+use crate::{
+    apply::{Applier, Limits, Notice},
+    decisions::Ruling,
+    error::{Mismatch, ReplayError},
+    feed::{self, Feed},
+    stop::{Place, located},
+};
+
+/// By how much the steps become smaller.
+const FINER: u64 = 64;
+
+/// Why a part of the way was not gone, and at which change.
+struct Halt {
+    error: ReplayError,
+    place: Option<Place>,
+}
+
+/// Where in the log the way is.
+struct Course {
+    ordinal: u64,
+    next_change: u64,
+    next_entry: u64,
+    /// Where CREATE TABLE AS end in the transaction; their tables are made before that, with their first row.
+    ends: Vec<Place>,
+}
+
+impl Course {
+    fn begin(&mut self, summary: &TransactionSummary) {
+        let (ordinal, next_entry) = (summary.ordinal, summary.first_entry);
+        *self = Self { ordinal, next_change: 0, next_entry, ends: Vec::new() };
+    }
+
+    fn pass(&mut self, change: &Change) -> Place {
+        let place = Place::of(change, self.next_change, self.next_entry);
+        self.next_change += 1;
+        self.next_entry += u64::from(place.entry.is_some());
+        place
+    }
+
+    /// A change that failed: the CREATE TABLE AS that was to be run for it, or itself.
+    fn halt(&self, error: ReplayError, place: Place) -> Halt {
+        let ahead = match &error {
+            ReplayError::Stopped(stop) if place.statement.is_none() && stop.statement.is_some() => {
+                self.ends.iter().find(|end| end.statement == stop.statement).cloned()
+            }
+            _ => None,
+        };
+        Halt { error, place: Some(ahead.unwrap_or(place)) }
+    }
+}
+
+impl Travel<'_> {
+    pub(super) async fn redo_and_count(
+        &mut self,
+        applier: &mut Applier,
+        to: Position,
+    ) -> Result<(), NavigateError> {
+        let outcome = self.redo_with(applier, to).await;
+        if outcome.is_err() {
+            applier.give_up().await;
+        }
+        self.count(applier);
+        Ok(outcome?)
+    }
+
+    async fn redo_with(&self, applier: &mut Applier, to: Position) -> Result<(), ReplayError> {
+        let from = applier.position();
+        self.progress.send_modify(|progress| progress.total = to.ordinal.saturating_sub(from.ordinal));
+        let mut limits = self.request.limits;
+        loop {
+            let Err(halt) = self.redo_part(applier, from, to).await else { break };
+            // What stopped took whole transactions with it that were not committed yet.
+            let too_far =
+                matches!(halt.error, ReplayError::Stopped(_)) && applier.reached() != applier.position();
+            match finer(limits).filter(|_| too_far || is_of_a_fold(&halt.error)) {
+                Some(finer) => limits = finer,
+                None => return Err(located(halt.error, halt.place, applier.position())),
+            }
+            applier.start_again(limits).await?;
+        }
+        self.restore_sequences(applier, to).await
+    }
+
+    /// Goes as far as it can.
+    async fn redo_part(&self, applier: &mut Applier, from: Position, to: Position) -> Result<(), Halt> {
+        let somewhere = |error: ReplayError| Halt { error, place: None };
+        let begin = applier.position().ordinal;
+        let mut feed = Feed::start(&self.request.log, begin, to.ordinal);
+        let mut course = Course { ordinal: begin, next_change: 0, next_entry: 0, ends: Vec::new() };
+        while let Some(portion) = feed.next().await {
+            for item in portion.map_err(|error| somewhere(error.into()))? {
+                match item {
+                    Item::Begin(summary) => {
+                        course.begin(&summary);
+                        applier.begin(&summary).await.map_err(somewhere)?;
+                    }
+                    Item::Change(change) => self.pass(applier, &mut course, change).await?,
+                    Item::Commit => self.end(applier).await.map_err(somewhere)?,
+                }
+            }
+            self.report(applier, from);
+        }
+        applier.commit().await.map_err(somewhere)?;
+        if applier.position() == to {
+            return Ok(());
+        }
+        let problem = format!("arrived at {} instead of {to}: the log ends there", applier.position());
+        Err(somewhere(Mismatch::Cursor { database: self.request.session.name.clone(), problem }.into()))
+    }
+
+    async fn end(&self, applier: &mut Applier) -> Result<(), ReplayError> {
+        applier.end().await?;
+        if self.cancel.is_cancelled() {
+            applier.commit().await?;
+            return Err(ReplayError::Cancelled { at: applier.position() });
+        }
+        Ok(())
+    }
+
+    /// Applies a change, or leaves it out.
+    async fn pass(&self, applier: &mut Applier, course: &mut Course, change: Change) -> Result<(), Halt> {
+        let place = course.pass(&change);
+        let decisions = &self.request.decisions;
+        if applier.needs_ends(&change) {
+            let foreseen = self.foresee(applier, course).await;
+            foreseen.map_err(|error| Halt { error: error.into(), place: None })?;
+        }
+        if decisions.is_empty() {
+            return applier.change(change).await.map_err(|error| course.halt(error, place));
+        }
+        match decisions.rule(course.ordinal, place.change, change) {
+            Ruling::Apply(change) => {
+                let applied = applier.change(change).await;
+                applied.map_err(|error| course.halt(error, place))?;
+                applier
+                    .await_no_rows_of(|table| decisions.leaving_out_named(course.ordinal, table).is_some());
+            }
+            Ruling::LeaveOut(change, decision) => {
+                let what = if decision.what.is_empty() { place.named() } else { decision.what.clone() };
+                applier.leave_out(&change, Notice::LeftOut { decision: decision.id.0, what });
+            }
+        }
+        Ok(())
+    }
+
+    /// Rows of a CREATE TABLE AS come before its end: looks where that is.
+    async fn foresee(&self, applier: &mut Applier, course: &mut Course) -> Result<(), LogError> {
+        let ends = feed::ends_of_table_as(&self.request.log, course.ordinal).await?;
+        course.ends = ends.iter().map(|(place, _)| place.clone()).collect();
+        let stays = |(place, end): (Place, SchemaChange)| {
+            (!self.request.decisions.skips(course.ordinal, place.change)).then_some(end)
+        };
+        applier.foresee(ends.into_iter().map(stays).collect());
+        Ok(())
+    }
+
+    fn report(&self, applier: &Applier, from: Position) {
+        let at = applier.reached();
+        self.progress.send_modify(|progress| {
+            progress.at = Some(at);
+            progress.done = at.ordinal.abs_diff(from.ordinal);
+        });
+    }
+}
+
+/// Whether it may have been any of the changes that were folded.
+fn is_of_a_fold(error: &ReplayError) -> bool {
+    match error {
+        ReplayError::Mismatch(mismatch) => !matches!(**mismatch, Mismatch::Cursor { .. }),
+        ReplayError::Database(error) => error.sqlstate().is_some(),
+        _ => false,
+    }
+}
+
+/// Smaller steps; `None` where they cannot be smaller.
+fn finer(limits: Limits) -> Option<Limits> {
+    match limits {
+        Limits { commit_changes: 1, window_changes: 1, .. } => None,
+        Limits { commit_changes: 1, .. } => Some(Limits { window_changes: 1, ..limits }),
+        _ => Some(Limits { commit_changes: (limits.commit_changes / FINER).max(1), ..limits }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_become_smaller_until_they_are_single_changes() {
+        let steps: Vec<_> = std::iter::successors(Some(Limits::default()), |limits| finer(*limits))
+            .map(|limits| (limits.commit_changes, limits.window_changes))
+            .collect();
+        assert_eq!(
+            steps,
+            [(2_000_000, 200_000), (31_250, 200_000), (488, 200_000), (7, 200_000), (1, 200_000), (1, 1)]
+        );
+    }
+}

@@ -1,0 +1,197 @@
+//! A replay that cannot go on, for real: an extension of the primary that the output server does not have.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail anywhere")]
+
+mod support;
+
+use std::time::Duration;
+
+use axum::http::{Method, StatusCode};
+use ptr_server::Role;
+use ptr_testkit::{
+    ClusterRole, DatabaseState, ServerVersion, TestServer, TestServerOptions, assert_equal_states, wait_until,
+};
+use serde_json::{Value, json};
+use support::{Api, configuration};
+use tempfile::TempDir;
+
+const DATABASE: &str = "shop";
+const REPLICA: &str = "replica";
+
+/// A primary with contrib, captured into a replica without.
+struct World {
+    primary: TestServer,
+    replica: TestServer,
+    api: Api,
+    _folder: TempDir,
+}
+
+impl World {
+    async fn start(schema: &str) -> Self {
+        let primary = TestServer::start(ServerVersion::Debian15, TestServerOptions::default()).await;
+        let options = TestServerOptions { role: ClusterRole::Replica, ..TestServerOptions::default() };
+        let replica = TestServer::start(ServerVersion::Pypi18, options).await;
+        primary.database(DATABASE).await;
+        primary.psql(DATABASE, schema).await;
+        let folder = tempfile::tempdir().unwrap();
+        let input = primary.dsn(DATABASE).to_uri_with_password();
+        let output = replica.dsn(REPLICA).to_uri_with_password();
+        let configuration = configuration(folder.path(), &[("INPUT_DSN", &input), ("OUTPUT_DSN", &output)]);
+        let api = Api::open(configuration, Role::Up).await;
+        wait_until("the listener streams", Duration::from_secs(30), async || {
+            api.get("/api/status").await["databases"][0]["listener"]["state"] == "streaming"
+        })
+        .await;
+        Self { primary, replica, api, _folder: folder }
+    }
+
+    async fn sql(&self, sql: &str) {
+        self.primary.psql(DATABASE, sql).await;
+    }
+
+    async fn checkpoint(&self, name: &str) -> Value {
+        self.api.post("/api/checkpoints", &json!({"name": name}).to_string()).await
+    }
+
+    async fn try_go(&self, position: &str) -> (StatusCode, Value) {
+        self.api.send(Method::POST, "/api/navigate", &json!({"position": position}).to_string()).await
+    }
+
+    async fn go(&self, position: &str) -> Value {
+        let (status, answer) = self.try_go(position).await;
+        assert!(status.is_success(), "to {position}: {answer:#}");
+        answer
+    }
+
+    async fn session(&self) -> Value {
+        self.api.get("/api/sessions/default").await
+    }
+
+    async fn state(&self) -> DatabaseState {
+        DatabaseState::capture(&self.replica.dsn(REPLICA)).await
+    }
+
+    async fn rows(&self) -> String {
+        let sql = "SELECT string_agg(id::text, ',' ORDER BY id) FROM t";
+        self.replica.psql(REPLICA, sql).await.trim().to_owned()
+    }
+}
+
+const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_extension_stops_replay_and_can_be_left_out_for_good() {
+    let world = World::start(TABLE).await;
+    world.sql("INSERT INTO t VALUES (2)").await;
+    let one = world.checkpoint("one").await;
+    world.go("one").await;
+    let before = world.state().await;
+    world
+        .sql("BEGIN; INSERT INTO t VALUES (3); CREATE EXTENSION hstore; INSERT INTO t VALUES (4); COMMIT")
+        .await;
+    world.sql("CREATE TABLE h (id int PRIMARY KEY, bag hstore)").await;
+    world.sql("INSERT INTO h VALUES (1, 'a=>1'); INSERT INTO t VALUES (5)").await;
+    world.checkpoint("two").await;
+
+    let (status, problem) = world.try_go("two").await;
+    assert_eq!((status, &problem["code"]), (StatusCode::CONFLICT, &json!("precondition")), "{problem:#}");
+    assert_eq!(problem["position"]["lsn"], one["lsn"]);
+    assert_eq!(
+        (&problem["sqlstate"], &problem["statement"]),
+        (&json!("0A000"), &json!("CREATE EXTENSION hstore"))
+    );
+    assert!(problem["reason"].as_str().unwrap().contains("hstore"), "{problem:#}");
+    assert_eq!(problem["choices"][0]["command"], "postgres-test-replay session skip");
+    assert!(problem["hint"].as_str().unwrap().contains("postgres-test-replay session skip"));
+    assert_equal_states(&before, &world.state().await);
+    let session = world.session().await;
+    assert_eq!(session["stop"]["statement"], "CREATE EXTENSION hstore", "{session:#}");
+    assert_eq!(world.api.get("/api/status").await["session"]["stop"], session["stop"]);
+
+    // Left out; the statement that needs it stops next, then the rows of what that did not make.
+    let first = world.api.post("/api/decisions", "{}").await;
+    assert_eq!((&first["kind"], &first["entry"]), (&json!("skip"), &problem["entry"]));
+    assert_eq!(world.session().await["stop"], Value::Null);
+    let (_, problem) = world.try_go("two").await;
+    assert!(problem["statement"].as_str().unwrap().starts_with("CREATE TABLE h"), "{problem:#}");
+    world.api.post("/api/decisions", &json!({"entry": problem["entry"]}).to_string()).await;
+    let (_, problem) = world.try_go("two").await;
+    assert_eq!((&problem["table"], &problem["operation"]), (&json!("public.h"), &json!("INSERT")));
+    world.api.post("/api/decisions", r#"{"table": "public.h"}"#).await;
+    let there = world.go("two").await;
+    assert!(there["notices"][0].as_str().unwrap().contains("left out by decision"), "{there:#}");
+    assert_eq!(world.rows().await, "1,2,3,4,5");
+    let session = world.session().await;
+    assert_eq!(session["differs"].as_array().unwrap().len(), 3, "{session:#}");
+    assert!(!session["notices"].as_array().unwrap().is_empty());
+
+    // Each time it passes.
+    world.go("one").await;
+    assert_equal_states(&before, &world.state().await);
+    assert_eq!(world.session().await["differs"], Value::Null);
+    world.go("two").await;
+    assert_eq!(world.rows().await, "1,2,3,4,5");
+
+    // Taken back, it stops again, though the session was beyond it.
+    let path = format!("/api/decisions/{}", first["id"]);
+    let (_, gone) = world.api.send(Method::DELETE, &path, "").await;
+    assert_eq!(gone["rebuilds"], true, "{gone:#}");
+    let (_, problem) = world.try_go("two").await;
+    assert_eq!(problem["statement"], "CREATE EXTENSION hstore", "{problem:#}");
+    assert_equal_states(&before, &world.state().await);
+    world.api.service.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_stops_keeps_its_stop_visible() {
+    let world = World::start(TABLE).await;
+    world.api.post("/api/navigate", r#"{"follow": true}"#).await;
+    world.sql("INSERT INTO t VALUES (2)").await;
+    world.sql("CREATE EXTENSION hstore").await;
+    wait_until("the follower stops", Duration::from_secs(30), async || {
+        let session = world.session().await;
+        session["stop"]["sqlstate"] == "0A000" && session["follow"] == false
+    })
+    .await;
+    assert_eq!(world.rows().await, "1,2");
+    world.api.post("/api/decisions", "{}").await;
+    world.sql("INSERT INTO t VALUES (3)").await;
+    world.checkpoint("three").await;
+    world.go("three").await;
+    assert_eq!(world.rows().await, "1,2,3");
+    assert_eq!(world.session().await["stop"], Value::Null);
+    world.api.service.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_says_whose_connections_it_would_end_and_a_rebuild_drops_what_others_wrote() {
+    let world = World::start(TABLE).await;
+    world.sql("UPDATE t SET id = 2").await;
+    let client = world.replica.client(REPLICA).await;
+    client
+        .batch_execute("SET application_name = 'my app'; SET default_transaction_read_only = off")
+        .await
+        .unwrap();
+    client.batch_execute("DELETE FROM t").await.unwrap();
+    world.checkpoint("two").await;
+    let (_, problem) = world.try_go("two").await;
+    assert_eq!(
+        (&problem["code"], &problem["operation"]),
+        (&json!("integrity"), &json!("UPDATE")),
+        "{problem:#}"
+    );
+    assert_eq!(problem["choices"][0]["command"], "postgres-test-replay navigate head --rebuild");
+
+    let rebuild = json!({"position": "head", "rebuild": true, "dry_run": true});
+    let plan = world.api.post("/api/navigate", &rebuild.to_string()).await;
+    let ended = plan["connections_to_end"].as_array().unwrap();
+    assert_eq!(ended.len(), 1, "{plan:#}");
+    assert!(ended[0].as_str().unwrap().starts_with("my app as "), "{plan:#}");
+    assert!(client.query_one("SELECT 1", &[]).await.is_ok(), "a plan ends nothing");
+
+    let moved = world.api.post("/api/navigate", r#"{"position": "head", "rebuild": true}"#).await;
+    assert_eq!((&moved["strategy"], &moved["connections_ended"]), (&json!("keyframe"), &json!(1)));
+    assert_eq!(world.rows().await, "2");
+    assert_eq!(world.session().await["stop"], Value::Null);
+    world.api.service.close().await.unwrap();
+}

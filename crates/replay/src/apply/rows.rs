@@ -55,9 +55,9 @@ impl Applier {
         if rows.rows.is_empty() {
             return Ok(());
         }
-        let checks = Unvalidated::take(&self.client, &table).await?;
+        let constraints = Unvalidated::take(&self.client, &table).await?;
         self.run_all(&table, vec![step]).await?;
-        Ok(checks.put_back(&self.client, &table).await?)
+        Ok(constraints.put_back(&self.client, &table).await?)
     }
 
     /// Gives a materialised view rows; it is empty since the statement that filled it on the primary ran here

@@ -7,7 +7,10 @@ use ptr_model::{AffectedObject, MissingValue, SchemaChange, Statement};
 use ptr_postgres::{QualifiedName, ServerError, quote_identifier, quote_literal};
 use tokio_postgres::error::SqlState;
 
-use super::{Applier, Notice, bracket, captured_table, detach, environment, roles, tablespaces, text};
+use super::{
+    Applier, Notice, bracket, captured_table, detach, environment, roles, tablespaces, text,
+    unvalidated::Unvalidated,
+};
 use crate::{
     database::{self, DatabaseError, Doing},
     error::ReplayError,
@@ -364,10 +367,12 @@ impl Applier {
             let literal = value.value.as_deref().map_or_else(|| "NULL".to_owned(), quote_literal);
             let column = quote_identifier(&value.column);
             let sql = format!("UPDATE ONLY {table} SET {column} = {literal}::{}", row.get::<_, String>(3));
+            let constraints = Unvalidated::take(&self.client, &facts).await?;
             self.client
                 .batch_execute(&sql)
                 .await
                 .doing_with(|| format!("give the new column {column} of {table} the value that it had"))?;
+            constraints.put_back(&self.client, &facts).await?;
             self.guard.release(&self.client).await?;
         }
         Ok(())

@@ -1,9 +1,14 @@
-//! Checks that were added NOT VALID: rows that were there before may violate them, and such rows have to go in
+//! Constraints that were added NOT VALID: rows that were there before may violate them, and such rows have to go in
 //! again where a table is given all its rows.
 //!
-//! Invariant: they are put back, with their comments, in the transaction that took them away.
+//! A check that a child has from its parent cannot be dropped there, and dropping the parent's takes away what made
+//! it: so none is dropped. The catalog says for a moment that the table has fewer (`CheckConstraintFetch` in
+//! `relcache.c` reads as many rows of type `c` as `pg_class.relchecks` says; the executor's not-null tests look at
+//! `pg_attribute.attnotnull` alone). Names, comments, OIDs and inheritance stay as they are.
+//!
+//! Invariant: the catalog says what it said in the transaction that changed it.
 
-use ptr_postgres::{quote_identifier, quote_literal};
+use ptr_postgres::quote_literal;
 use tokio_postgres::Client;
 
 use crate::{
@@ -11,15 +16,13 @@ use crate::{
     database::{DatabaseError, Doing},
 };
 
-/// A parent's check, which a child has too, goes and comes back with the parent's.
+/// Checks that are not valid, and columns of not-null constraints that are not (18).
 const UNVALIDATED: &str = "
-    SELECT c.conname::text, pg_catalog.pg_get_constraintdef(c.oid),
-           pg_catalog.obj_description(c.oid, 'pg_constraint')
+    SELECT c.contype = 'c', c.oid, coalesce(c.conkey[1], 0::smallint)
       FROM pg_catalog.pg_constraint c
-     WHERE c.conrelid = $1 AND c.contype = 'c' AND NOT c.convalidated AND c.coninhcount = 0
-     ORDER BY c.conname";
+     WHERE c.conrelid = $1 AND c.contype IN ('c', 'n') AND NOT c.convalidated";
 
-/// Checks of a table that are away.
+/// Constraints of a table that are not looked at.
 #[must_use]
 #[derive(Debug)]
 pub(super) struct Unvalidated {
@@ -27,26 +30,52 @@ pub(super) struct Unvalidated {
 }
 
 impl Unvalidated {
-    /// Takes them away.
+    /// Has the server look away.
     pub(super) async fn take(client: &Client, table: &TableFacts) -> Result<Self, DatabaseError> {
-        let doing = || format!("take away the checks of {} that are not valid", table.name);
-        let (mut take, mut put_back) = (String::new(), String::new());
+        let doing = || format!("take away the constraints of {} that are not valid", table.name);
+        let (mut checks, mut columns) = (Vec::new(), Vec::new());
         for row in client.query(UNVALIDATED, &[&table.oid]).await.doing_with(doing)? {
-            let (name, definition) = (quote_identifier(row.get(0)), row.get::<_, &str>(1));
-            take.push_str(&format!("ALTER TABLE {} DROP CONSTRAINT {name};", table.name));
-            put_back.push_str(&format!("ALTER TABLE {} ADD CONSTRAINT {name} {definition};", table.name));
-            if let Some(comment) = row.get::<_, Option<&str>>(2) {
-                let comment = quote_literal(comment);
-                put_back.push_str(&format!("COMMENT ON CONSTRAINT {name} ON {} IS {comment};", table.name));
+            match row.get(0) {
+                true => checks.push(row.get::<_, u32>(1).to_string()),
+                false => columns.push(row.get::<_, i16>(2).to_string()),
             }
         }
-        client.batch_execute(&take).await.doing_with(doing)?;
-        Ok(Self { put_back })
+        client.batch_execute(&switch(table, &checks, &columns, Switch::Off)).await.doing_with(doing)?;
+        Ok(Self { put_back: switch(table, &checks, &columns, Switch::On) })
     }
 
-    /// Puts them back as they were.
+    /// Has it look again.
     pub(super) async fn put_back(self, client: &Client, table: &TableFacts) -> Result<(), DatabaseError> {
-        let doing = || format!("put back the checks of {} that are not valid", table.name);
+        let doing = || format!("put back the constraints of {} that are not valid", table.name);
         client.batch_execute(&self.put_back).await.doing_with(doing)
     }
+}
+
+#[derive(Clone, Copy)]
+enum Switch {
+    Off,
+    On,
+}
+
+fn switch(table: &TableFacts, checks: &[String], columns: &[String], to: Switch) -> String {
+    let (kind, sign, not_null) = match to {
+        // No type of constraint that the server knows.
+        Switch::Off => ("-", '-', false),
+        Switch::On => ("c", '+', true),
+    };
+    let mut sql = String::new();
+    if !checks.is_empty() {
+        let (oid, kind, count, checks) = (table.oid, quote_literal(kind), checks.len(), checks.join(", "));
+        sql.push_str(&format!(
+            "UPDATE pg_catalog.pg_constraint SET contype = {kind} WHERE oid IN ({checks});
+             UPDATE pg_catalog.pg_class SET relchecks = relchecks {sign} {count} WHERE oid = {oid};"
+        ));
+    }
+    if !columns.is_empty() {
+        let (oid, columns) = (table.oid, columns.join(", "));
+        sql.push_str(&format!(
+            "UPDATE pg_catalog.pg_attribute SET attnotnull = {not_null} WHERE attrelid = {oid} AND attnum IN ({columns});"
+        ));
+    }
+    sql
 }

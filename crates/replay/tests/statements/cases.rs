@@ -349,4 +349,27 @@ pub const CASES: &[Case] = &[
         "CREATE VIEW v AS SELECT 1 AS a",
         "DROP TABLE a; DROP EVENT TRIGGER notes; DROP EVENT TRIGGER alsos",
     ]),
+    // Rows that predate a constraint.
+    case("rows that a check which is not valid refuses, of an inheritance child too", &[
+        "CREATE TABLE p (id int, r float); CREATE TABLE c (extra int) INHERITS (p); CREATE TABLE own (id int, r float, CONSTRAINT k CHECK (id IS NOT NULL)) INHERITS (p)",
+        "INSERT INTO p VALUES (NULL, 1); INSERT INTO c VALUES (NULL, 1, 1), (-1, 2, 2)",
+        "ALTER TABLE p ADD CONSTRAINT k CHECK (id IS NOT NULL) NOT VALID; ALTER TABLE c ADD CONSTRAINT l CHECK (id > 0) NOT VALID",
+        "COMMENT ON CONSTRAINT k ON c IS 'from the parent'",
+        "ALTER TABLE p ALTER r TYPE numeric USING random()",
+        "ALTER TABLE p ADD at timestamptz DEFAULT clock_timestamp(), ADD since timestamptz DEFAULT now()",
+        "!INSERT INTO c VALUES (NULL)",
+        "!INSERT INTO c VALUES (-1)",
+    ]),
+    case("rows of a partition that a check which is not valid refuses", &[
+        "CREATE TABLE p (id int, r float) PARTITION BY LIST (id); CREATE TABLE p1 PARTITION OF p FOR VALUES IN (1); INSERT INTO p VALUES (1, -1)",
+        "ALTER TABLE p ADD CONSTRAINT k CHECK (r > 2) NOT VALID",
+        "ALTER TABLE p ALTER r TYPE numeric USING r - random()",
+    ]),
+    since(18, "rows that a not-null constraint which is not valid refuses", &[
+        "CREATE TABLE p (id int, r float); CREATE TABLE c () INHERITS (p); INSERT INTO p VALUES (NULL, 1); INSERT INTO c VALUES (NULL, 2)",
+        "ALTER TABLE p ADD CONSTRAINT n NOT NULL id NOT VALID",
+        "ALTER TABLE p ALTER r TYPE numeric USING random()",
+        "ALTER TABLE p ADD since timestamptz DEFAULT now()",
+        "!INSERT INTO c VALUES (NULL, 3)",
+    ]),
 ];

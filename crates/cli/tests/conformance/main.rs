@@ -60,7 +60,10 @@ async fn every_file_of_the_regression_suite_comes_out_equal() {
     let files = suite.files(&wanted.split_whitespace().collect::<Vec<_>>());
     let folder =
         variable("CONFORMANCE_REPORT").map_or_else(|| PathBuf::from("target/conformance"), PathBuf::from);
-    let report = run(version, suite, &files, Report::in_folder(&folder)).await;
+    let from = variable("CONFORMANCE_FROM").unwrap_or_default();
+    let before = files.iter().position(|file| *file == from).unwrap_or_default();
+    let (before, files) = files.split_at(before);
+    let report = run(version, suite, before, files, Report::in_folder(&folder)).await;
     report.print_total();
     if variable("CONFORMANCE_STRICT").is_some() {
         report.assert_all_equal();
@@ -73,12 +76,25 @@ async fn the_core_of_the_regression_suite_comes_out_equal() {
     let suite = Suite::installed(version);
     let folder = tempfile::tempdir().expect("a folder");
     let files: Vec<String> = CORE.iter().map(|name| (*name).to_owned()).collect();
-    run(version, suite, &files, Report::in_folder(folder.path())).await.assert_all_equal();
+    run(version, suite, &[], &files, Report::in_folder(folder.path())).await.assert_all_equal();
 }
 
-async fn run(version: ServerVersion, suite: Suite, files: &[String], mut report: Report) -> Report {
+/// Runs `before` on both primaries, and then `files` with capture on one of them.
+async fn run(
+    version: ServerVersion,
+    suite: Suite,
+    before: &[String],
+    files: &[String],
+    mut report: Report,
+) -> Report {
     let mut plain = stage::Plain::start(version, suite.clone()).await;
-    let mut stage = Stage::capturing(version, suite).await;
+    for file in before {
+        plain.run_file(file).await;
+    }
+    let mut stage = Stage::capturing(version, suite, before).await;
+    if let Some(last) = before.last() {
+        report.note_base_image(last, &stage.base_differs);
+    }
     let mut kept = BTreeMap::new();
     for file in files {
         let without = plain.run_file(file).await;

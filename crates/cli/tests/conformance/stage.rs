@@ -66,11 +66,18 @@ pub struct Stage {
 }
 
 impl Stage {
-    pub async fn capturing(version: ServerVersion, suite: Suite) -> Self {
+    /// Files of `before` have run when capture begins.
+    pub async fn capturing(version: ServerVersion, suite: Suite, before: &[String]) -> Self {
         let primary = primary(version).await;
+        for file in before {
+            suite.run(file, &primary.dsn(DATABASE), &build_folder(&primary)).await;
+        }
         let replica = TestServer::start(version, options(ClusterRole::Replica)).await;
         let (product, up) = set_up(version, &primary, &replica, 0);
-        Self { version, suite, primary, replica, product, up, set_ups: 0, base_differs: Vec::new() }
+        let mut stage =
+            Self { version, suite, primary, replica, product, up, set_ups: 0, base_differs: Vec::new() };
+        stage.base_differs = stage.base_differences().await;
+        stage
     }
 
     pub async fn run_file(&self, file: &str) -> String {
@@ -112,8 +119,12 @@ impl Stage {
         self.set_ups += 1;
         let (product, up) = set_up(self.version, &self.primary, &self.replica, self.set_ups);
         let mut stage = Self { product, up, ..self };
-        stage.base_differs = stage.state_of_primary().await.differences(&stage.state_of_replica().await);
+        stage.base_differs = stage.base_differences().await;
         stage
+    }
+
+    async fn base_differences(&self) -> Vec<String> {
+        self.state_of_primary().await.differences(&self.state_of_replica().await)
     }
 }
 

@@ -134,6 +134,9 @@ impl Applier {
                 return stop(format!("the exact statement of a {} is not known: {reason}", change.tag));
             }
         };
+        if is_about_large_objects(change) {
+            return Ok(Decision::Skip("large objects are not captured".to_owned()));
+        }
         match change.tag.as_str() {
             "CREATE MATERIALIZED VIEW" => {
                 let is_filled = tables.iter().any(|view| view.populated);
@@ -398,6 +401,12 @@ fn makes_enum_value(tag: &str, sql: &str) -> bool {
         "ALTER TYPE" => text::has_word(sql, "ADD") && text::has_word(sql, "VALUE"),
         _ => false,
     }
+}
+
+/// GRANT, COMMENT and their like on large objects, and on nothing else.
+fn is_about_large_objects(change: &SchemaChange) -> bool {
+    let large = |kind: &str| kind.eq_ignore_ascii_case("large object");
+    !change.objects.is_empty() && change.objects.iter().all(|object| large(&object.object_type))
 }
 
 enum Decision {

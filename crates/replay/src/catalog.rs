@@ -56,7 +56,7 @@ pub enum TableKind {
 pub struct ColumnFacts {
     /// Its name, unquoted.
     pub name: String,
-    /// Its type with modifier, as `format_type` says it under an empty search path.
+    /// Its type with modifier, of a domain the base type, as `format_type` says it under an empty search path.
     pub type_name: String,
     /// How a value gets from text to the type.
     pub input: InputPath,

@@ -4,6 +4,8 @@ use ptr_model::SchemaChange;
 use ptr_postgres::{QualifiedName, quote_identifier, quote_literal};
 use serde::Deserialize;
 
+use super::text;
+
 /// A table or materialised view that a query filled, as captured.
 #[derive(Deserialize)]
 pub(super) struct CapturedTable {
@@ -58,9 +60,10 @@ pub(super) fn captured(change: &SchemaChange) -> Vec<CapturedTable> {
     described.and_then(|tables| serde_json::from_value(tables).ok()).unwrap_or_default()
 }
 
-/// Makes the tables of a CREATE TABLE AS, empty; their rows are in the log.
-pub(super) fn create(tables: &[CapturedTable]) -> String {
-    tables.iter().map(create_table).collect()
+/// Makes the tables of a statement, empty; their rows are in the log.
+pub(super) fn create(tables: &[CapturedTable], statement: &str) -> String {
+    let drops_on_commit = text::drops_on_commit(statement);
+    tables.iter().map(|table| create_table(table, drops_on_commit)).collect()
 }
 
 /// Empties materialised views that were refreshed; their rows are in the log.
@@ -78,7 +81,7 @@ impl CapturedTable {
     }
 }
 
-fn create_table(table: &CapturedTable) -> String {
+fn create_table(table: &CapturedTable, drops_on_commit: bool) -> String {
     let columns: Vec<String> = table.columns.iter().flatten().map(column).collect();
     let (kind, name) = match table.persistence.as_str() {
         _ if table.foreign.is_some() => ("FOREIGN ", table.qualified().to_string()),
@@ -95,6 +98,9 @@ fn create_table(table: &CapturedTable) -> String {
     }
     if let Some(options) = table.options.as_ref().filter(|options| !options.is_empty()) {
         sql.push_str(&format!(" WITH ({})", options.join(", ")));
+    }
+    if table.persistence == "t" && drops_on_commit {
+        sql.push_str(" ON COMMIT DROP");
     }
     if let Some(tablespace) = &table.tablespace {
         sql.push_str(&format!(" TABLESPACE {}", quote_identifier(tablespace)));

@@ -119,12 +119,16 @@ impl Applier {
         };
         match change.tag.as_str() {
             tag if bracket::is_table_as(tag) && tables.is_empty() => return stop(not_described()),
-            tag if bracket::is_table_as(tag) => return Ok(Decision::Run(captured_table::create(&tables))),
+            tag if bracket::is_table_as(tag) => {
+                return Ok(Decision::Run(captured_table::create(&tables, change.statement.text())));
+            }
             tag if is_view_filled(tag) && tables.is_empty() => return stop(not_described()),
             "REFRESH MATERIALIZED VIEW" => return Ok(Decision::Run(captured_table::empty_views(&tables))),
             // It asks another server, which may not be there, or answer otherwise.
             "IMPORT FOREIGN SCHEMA" if tables.is_empty() => return stop(not_described()),
-            "IMPORT FOREIGN SCHEMA" => return Ok(Decision::Run(captured_table::create(&tables))),
+            "IMPORT FOREIGN SCHEMA" => {
+                return Ok(Decision::Run(captured_table::create(&tables, change.statement.text())));
+            }
             _ => {}
         }
         let statement = match &change.statement {
@@ -134,8 +138,8 @@ impl Applier {
                 return stop(format!("the exact statement of a {} is not known: {reason}", change.tag));
             }
         };
-        if is_about_large_objects(change) {
-            return Ok(Decision::Skip("large objects are not captured".to_owned()));
+        if let Some(kind) = not_on_a_replica(change) {
+            return Ok(Decision::Skip(format!("a replica has no {kind}")));
         }
         match change.tag.as_str() {
             "CREATE MATERIALIZED VIEW" => {
@@ -403,10 +407,12 @@ fn makes_enum_value(tag: &str, sql: &str) -> bool {
     }
 }
 
-/// GRANT, COMMENT and their like on large objects, and on nothing else.
-fn is_about_large_objects(change: &SchemaChange) -> bool {
-    let large = |kind: &str| kind.eq_ignore_ascii_case("large object");
-    !change.objects.is_empty() && change.objects.iter().all(|object| large(&object.object_type))
+/// For GRANT, COMMENT and their like on nothing but what is not captured: what that is.
+fn not_on_a_replica(change: &SchemaChange) -> Option<&'static str> {
+    ["large object", "subscription"].into_iter().find(|kind| {
+        let is_one = |kind_of_object: &str| kind_of_object.eq_ignore_ascii_case(kind);
+        !change.objects.is_empty() && change.objects.iter().all(|object| is_one(&object.object_type))
+    })
 }
 
 enum Decision {

@@ -24,6 +24,12 @@ pub(super) fn has_word(sql: &str, word: &str) -> bool {
     words(sql).iter().any(|(_, found)| found == word)
 }
 
+/// Whether a CREATE TABLE AS says ON COMMIT DROP, which the catalog does not show.
+pub(super) fn drops_on_commit(sql: &str) -> bool {
+    let words = words(sql);
+    words.windows(3).any(|three| three.iter().map(|(_, word)| word.as_str()).eq(["ON", "COMMIT", "DROP"]))
+}
+
 /// A CREATE MATERIALIZED VIEW that filled its view, so that it does not. Where it says WITH DATA, that goes.
 pub(super) fn with_no_data(sql: &str) -> String {
     let words = words(sql);

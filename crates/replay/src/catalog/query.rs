@@ -19,15 +19,24 @@ const TABLE: &str = "
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = $1 AND c.relname = $2";
 
-/// A domain reads text as its base type does, so the base type's casts are looked at.
+/// A domain's values travel as its base type, whose text is the same: a row that predates a NOT VALID check of the
+/// domain can then still be named. Where it is written, the assignment checks it.
 const COLUMNS: &str = "
-    SELECT a.attname::text, format_type(a.atttypid, a.atttypmod), a.attgenerated <> '',
+    SELECT a.attname::text, format_type(t.oid, base.typmod), a.attgenerated <> '',
            a.attidentity = 'a',
            EXISTS (SELECT FROM pg_cast
-                   WHERE castsource = 'text'::regtype AND castmethod = 'f'
-                     AND casttarget IN (t.oid, t.typbasetype)) AND t.typarray <> 0,
-           format_type(t.typarray, -1), t.typdelim::text, 'pg_node_tree'::regtype IN (t.oid, t.typbasetype)
-    FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+                   WHERE castsource = 'text'::regtype AND castmethod = 'f' AND casttarget = t.oid)
+           AND t.typarray <> 0,
+           format_type(t.typarray, -1), t.typdelim::text, t.oid = 'pg_node_tree'::regtype
+    FROM pg_attribute a
+    CROSS JOIN LATERAL (
+        WITH RECURSIVE step (type, typmod, depth) AS (
+            SELECT a.atttypid, a.atttypmod, 0
+            UNION ALL
+            SELECT d.typbasetype, d.typtypmod, step.depth + 1
+            FROM step JOIN pg_type d ON d.oid = step.type WHERE d.typtype = 'd')
+        SELECT type, typmod FROM step ORDER BY depth DESC LIMIT 1) base
+    JOIN pg_type t ON t.oid = base.type
     WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped
     ORDER BY a.attnum";
 

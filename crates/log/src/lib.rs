@@ -30,8 +30,8 @@ pub use error::{Damage, LogError};
 pub use format::FormatError;
 pub use identity::{LogIdentity, create};
 pub use log::{
-    CheckReport, Direction, Entry, EntryPage, EntryQuery, Item, Log, LogStatistics, Reader, ResolveError,
-    TransactionQuery,
+    Axis, Bucket, CheckReport, Direction, Entry, EntryPage, EntryQuery, Item, Log, LogStatistics, Reader,
+    ResolveError, TransactionQuery,
 };
 pub use recovery::Recovery;
 pub use table_name::{TableName, TableNameError};

@@ -11,6 +11,7 @@ mod diff;
 mod events;
 mod guard;
 mod health;
+mod histogram;
 mod moves;
 mod navigation;
 mod page;
@@ -104,6 +105,7 @@ fn routes() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(wal_logs::list))
         .routes(routes!(transactions::list))
         .routes(routes!(transactions::show))
+        .routes(routes!(histogram::histogram))
         .routes(routes!(diff::diff))
         .routes(routes!(backups::create, backups::list))
         .routes(routes!(backups::show, backups::delete))

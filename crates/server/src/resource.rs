@@ -11,6 +11,7 @@ pub mod decision;
 pub mod diff;
 pub mod entry;
 pub mod event;
+pub mod histogram;
 pub mod navigation;
 pub mod position;
 pub mod session;

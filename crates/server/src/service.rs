@@ -20,6 +20,7 @@ mod embedded;
 mod entries;
 mod error;
 mod follow;
+mod histogram;
 mod history;
 mod limits;
 mod moves;

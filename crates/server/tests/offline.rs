@@ -76,6 +76,40 @@ async fn transactions_are_listed_and_shown_with_their_entries() {
 }
 
 #[tokio::test]
+async fn a_list_that_is_scrolled_begins_a_page_anywhere() {
+    let (_folder, api) = api().await;
+    let ordinals = |page: serde_json::Value| -> Vec<u64> {
+        let transactions = page["transactions"].as_array().unwrap();
+        transactions.iter().map(|transaction| transaction["ordinal"].as_u64().unwrap()).collect()
+    };
+    assert_eq!(ordinals(api.get("/api/transactions?first=1&limit=1").await), [1]);
+    assert_eq!(ordinals(api.get("/api/transactions?first=1&cursor=1").await), [2]);
+    assert_eq!(ordinals(api.get("/api/transactions?first=1&order=desc").await), [1, 2]);
+    assert!(ordinals(api.get("/api/transactions?first=3").await).is_empty());
+}
+
+#[tokio::test]
+async fn the_log_is_shown_in_buckets_by_transaction_and_by_time() {
+    let (_folder, api) = api().await;
+    let by_transaction = api.get("/api/histogram").await;
+    assert_eq!(by_transaction["by"], "transaction");
+    assert_eq!(by_transaction["until"]["transaction"], 3);
+    assert_eq!(by_transaction["until_time"], "2000-01-01T00:00:02.000000Z");
+    assert_eq!(by_transaction["buckets"].as_array().unwrap().len(), 3);
+    assert_eq!(
+        by_transaction["buckets"][2]["counts"],
+        json!({
+        "inserts": 2, "updates": 0, "deletes": 1, "truncates": 0, "ddl": 0, "messages": 0})
+    );
+    let by_time = api.get("/api/histogram?by=time&buckets=2&since=0/210").await;
+    assert_eq!(by_time["since"]["transaction"], 1);
+    assert_eq!(by_time["buckets"].as_array().unwrap().len(), 2);
+    assert_eq!(by_time["buckets"][0]["time"], "2000-01-01T00:00:01.000000Z");
+    let (status, problem) = api.send(Method::GET, "/api/histogram?by=size", "").await;
+    assert_eq!((status.as_u16(), &problem["code"]), (400, &json!("usage")));
+}
+
+#[tokio::test]
 async fn the_fixed_checkpoints_are_there_from_the_beginning_and_stay() {
     let (_folder, api) = api().await;
     let checkpoints = api.get("/api/checkpoints").await;

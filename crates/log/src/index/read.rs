@@ -295,6 +295,17 @@ impl IndexReader<'_> {
         }
     }
 
+    /// Entries by operation of the transactions of an ordinal range, read one by one.
+    pub(crate) fn transaction_counts(
+        &self,
+        ordinals: std::ops::Range<u64>,
+    ) -> rusqlite::Result<OperationCounts> {
+        let sql = "SELECT sum(inserts), sum(updates), sum(deletes), sum(truncates), sum(ddl), sum(messages)
+                   FROM txn WHERE ordinal >= ? AND ordinal < ?";
+        let limits = [ordinals.start.cast_signed(), ordinals.end.cast_signed()];
+        self.connection.prepare_cached(sql)?.query_row(limits, |row| counts_of(row, 0))
+    }
+
     /// Bytes of all records.
     pub(crate) fn raw_bytes(&self) -> rusqlite::Result<u64> {
         let sum: Option<i64> =

@@ -6,6 +6,7 @@
 mod candidates;
 mod check;
 mod entries;
+mod histogram;
 mod migration;
 mod reader;
 mod resolve;
@@ -22,6 +23,7 @@ use self::candidates::Candidates;
 pub use self::{
     check::CheckReport,
     entries::{Entry, EntryPage, EntryQuery},
+    histogram::{Axis, Bucket},
     reader::{Item, Reader},
     resolve::ResolveError,
     statistics::LogStatistics,

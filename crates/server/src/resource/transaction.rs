@@ -107,6 +107,9 @@ pub struct TransactionQuery {
     /// `next_cursor` of the page before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
+    /// Only from the transaction of this ordinal on: a list that is scrolled begins a page anywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<u64>,
     /// Only those that changed this table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub table: Option<String>,

@@ -19,7 +19,7 @@ impl Service {
         let (since, until) = self.range(&captured, query.since.as_deref(), query.until.as_deref()).await?;
         let limit = page_length(query.limit)?;
         let mut wanted = LogQuery {
-            since: Some(since.ordinal),
+            since: Some(since.ordinal.max(query.first.unwrap_or_default())),
             until: Some(until.ordinal),
             table: query.table,
             operations: operations(query.operation.as_deref())?,
@@ -30,7 +30,7 @@ impl Service {
         let backward = wanted.direction == Direction::Backward;
         match cursor(query.cursor.as_deref())? {
             Some(stopped) if backward => wanted.until = Some(stopped.min(until.ordinal)),
-            Some(stopped) => wanted.since = Some(stopped.saturating_add(1).max(since.ordinal)),
+            Some(stopped) => wanted.since = wanted.since.max(Some(stopped.saturating_add(1))),
             None => {}
         }
         let found = captured.read(move |log| log.transactions(&wanted)).await?;

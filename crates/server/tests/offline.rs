@@ -245,10 +245,24 @@ async fn the_page_comes_whole_and_lets_nothing_else_in() {
     let page = api.get("/").await;
     let page = page.as_str().unwrap();
     assert!(!page.contains("<script>") && !page.contains("style="), "inline code would be blocked");
-    for path in ["/ui/page.js", "/ui/page.css"] {
-        assert!(page.contains(path));
-        api.get(path).await;
+    assert!(page.contains("/ui/page.js") && page.contains("/ui/page.css"));
+    // Every module that another one imports, and their size: all of it is the first load.
+    let (mut waiting, mut seen) = (vec!["/ui/page.js".to_owned()], vec!["/ui/page.css".to_owned()]);
+    let mut size = page.len();
+    while let Some(path) = waiting.pop() {
+        let text = api.get(&path).await;
+        let text = text.as_str().unwrap().to_owned();
+        size += text.len();
+        for part in text.split(" from \"./").skip(1) {
+            let next = format!("/ui/{}", part.split('"').next().unwrap());
+            if !seen.contains(&next) && !waiting.contains(&next) && next != path {
+                waiting.push(next);
+            }
+        }
+        seen.push(path);
     }
+    size += api.get("/ui/page.css").await.as_str().unwrap().len();
+    assert!(seen.len() > 10 && size < 100_000, "{size} bytes in {seen:?}");
 }
 
 #[tokio::test]

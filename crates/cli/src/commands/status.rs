@@ -103,6 +103,13 @@ fn database(output: &Output, one: &DatabaseStatus) -> Result<(), Failure> {
         let (transactions, entries) = (log.transactions, log.entries);
         output
             .line(format_args!("log       {transactions} transactions, {entries} entries, {size}{head}"))?;
+        if log.recent.transactions > 0 {
+            let recent = &log.recent;
+            let (transactions, entries, seconds) = (recent.transactions, recent.entries, recent.seconds);
+            output.line(format_args!(
+                "          {transactions} transactions, {entries} entries in the last {seconds} s"
+            ))?;
+        }
     }
     Ok(())
 }

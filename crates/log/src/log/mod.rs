@@ -17,7 +17,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use ptr_model::{Lsn, MarkerToken, Operation, Position, TransactionSummary, Xid};
+use ptr_model::{Lsn, MarkerToken, Operation, Position, Timestamp, TransactionSummary, Xid};
 
 use self::candidates::Candidates;
 pub use self::{
@@ -170,6 +170,19 @@ impl Log {
     pub fn position_at(&self, ordinal: u64) -> Result<Position, LogError> {
         let position = self.inner.index.with(|index| index.position_at(ordinal))?;
         position.ok_or_else(|| LogError::Refused(format!("the log has fewer than {ordinal} transactions")))
+    }
+
+    /// The position after the last transaction that committed at or before a time, the beginning where there is
+    /// none.
+    ///
+    /// # Errors
+    /// Where the index cannot be read.
+    pub fn position_after(&self, time: Timestamp) -> Result<Position, LogError> {
+        let found = self.inner.index.with(|index| {
+            let last = index.last_by_time(time)?;
+            index.position_at(last.map_or(0, |ordinal| ordinal + 1))
+        })?;
+        Ok(found.unwrap_or_else(|| self.creation()))
     }
 
     /// Where a marker came round, `None` as long as it did not.

@@ -1,4 +1,4 @@
-//! The page that the binary carries: three files, no build step, nothing from anywhere else.
+//! The page that the binary carries: no build step, nothing from anywhere else.
 
 use std::sync::Arc;
 
@@ -9,6 +9,24 @@ use crate::service::Service;
 /// Nothing but our own files and our own API; in particular no inline script.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// The page's modules.
+const SCRIPTS: [(&str, &str); 14] = [
+    ("/ui/address.js", include_str!("../../ui/address.js")),
+    ("/ui/api.js", include_str!("../../ui/api.js")),
+    ("/ui/dom.js", include_str!("../../ui/dom.js")),
+    ("/ui/header.js", include_str!("../../ui/header.js")),
+    ("/ui/inspector.js", include_str!("../../ui/inspector.js")),
+    ("/ui/keys.js", include_str!("../../ui/keys.js")),
+    ("/ui/list.js", include_str!("../../ui/list.js")),
+    ("/ui/log.js", include_str!("../../ui/log.js")),
+    ("/ui/moves.js", include_str!("../../ui/moves.js")),
+    ("/ui/page.js", include_str!("../../ui/page.js")),
+    ("/ui/sides.js", include_str!("../../ui/sides.js")),
+    ("/ui/sql.js", include_str!("../../ui/sql.js")),
+    ("/ui/store.js", include_str!("../../ui/store.js")),
+    ("/ui/timeline.js", include_str!("../../ui/timeline.js")),
+];
 
 pub(super) fn routes() -> Router<Arc<Service>> {
     let file = |kind: &'static str, text: &'static str| {
@@ -23,8 +41,12 @@ pub(super) fn routes() -> Router<Arc<Service>> {
             (headers, text).into_response()
         })
     };
-    Router::new()
+    let script = |text| file("text/javascript; charset=utf-8", text);
+    let mut router = Router::new()
         .route("/", file("text/html; charset=utf-8", include_str!("../../ui/index.html")))
-        .route("/ui/page.js", file("text/javascript; charset=utf-8", include_str!("../../ui/page.js")))
-        .route("/ui/page.css", file("text/css; charset=utf-8", include_str!("../../ui/page.css")))
+        .route("/ui/page.css", file("text/css; charset=utf-8", include_str!("../../ui/page.css")));
+    for (path, text) in SCRIPTS {
+        router = router.route(path, script(text));
+    }
+    router
 }

@@ -128,6 +128,19 @@ pub struct LogStatus {
     pub bytes: u64,
     /// When the newest transaction committed, RFC 3339.
     pub newest: Option<String>,
+    /// What committed lately.
+    pub recent: RecentStatus,
+}
+
+/// What committed in the time up to now, by this machine's clock.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RecentStatus {
+    /// How long that time is, in seconds.
+    pub seconds: u64,
+    /// Transactions.
+    pub transactions: u64,
+    /// Their entries.
+    pub entries: u64,
 }
 
 /// One table's share of a log.

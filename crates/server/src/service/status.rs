@@ -3,14 +3,21 @@
 use std::time::Duration;
 
 use ptr_capture::source::{SchemaCapture, SourceRecord};
-use ptr_model::Position;
+use ptr_model::{Position, Timestamp};
 use ptr_postgres::{Connection, Dsn, SessionSettings, connect};
 
-use super::{APPLICATION_NAME, Captured, Service, ServiceError, capturing::listener_elsewhere, lock};
-use crate::resource::status::{DatabaseStatus, LogStatus, ServerStatus, SlotStatus, Status, TableStatus};
+use super::{
+    APPLICATION_NAME, Captured, Service, ServiceError, capturing::listener_elsewhere, lock, positions::now,
+};
+use crate::resource::status::{
+    DatabaseStatus, LogStatus, RecentStatus, ServerStatus, SlotStatus, Status, TableStatus,
+};
 
 /// How long a server may take before the status says that it does not answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What counts as lately, for rates.
+const RECENT_SECONDS: u32 = 60;
 
 /// Tables that the status lists, those with the most entries.
 const TABLES: usize = 100;
@@ -94,12 +101,13 @@ impl Service {
 }
 
 async fn log_status(captured: &Captured) -> Result<(Position, LogStatus), ServiceError> {
-    let (head, statistics, newest) = captured
-        .read(|log| {
+    let since = Timestamp(now().0.saturating_sub(i64::from(RECENT_SECONDS) * 1_000_000));
+    let (head, statistics, newest, recent) = captured
+        .read(move |log| {
             let head = log.head()?;
             let last = head.ordinal.checked_sub(1);
             let newest = last.map(|ordinal| log.transaction(ordinal)).transpose()?.flatten();
-            Ok((head, log.statistics()?, newest))
+            Ok((head, log.statistics()?, newest, log.position_after(since)?))
         })
         .await?;
     let mut tables = statistics.tables;
@@ -116,6 +124,11 @@ async fn log_status(captured: &Captured) -> Result<(Position, LogStatus), Servic
         segments: statistics.segments,
         bytes: statistics.segment_bytes,
         newest: newest.map(|transaction| transaction.header.commit_time.to_string()),
+        recent: RecentStatus {
+            seconds: RECENT_SECONDS.into(),
+            transactions: head.ordinal.saturating_sub(recent.ordinal),
+            entries: head.entry_index.saturating_sub(recent.entry_index),
+        },
     };
     Ok((head, status))
 }

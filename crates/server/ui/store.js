@@ -1,0 +1,37 @@
+// What the page knows, and who wants to hear when it changes. One cursor, `selected`, is shared by everything.
+
+export const state = {
+  status: null,
+  checkpoints: [],
+  sessions: [],
+  /** The session that is looked at, by id; the active one at first. */
+  session: null,
+  /** Transactions in the log. */
+  head: 0,
+  /** The selected transaction's ordinal; -1 is the beginning, null is none. */
+  selected: null,
+  filter: {},
+  axis: "transaction",
+  /** What the timeline shows: two positions, or null for the whole log. */
+  zoom: null,
+};
+
+const heard = {};
+
+export const on = (topics, listener) => topics.split(" ").forEach((topic) => (heard[topic] ??= []).push(listener));
+export const emit = (topic, detail) => (heard[topic] ?? []).forEach((listener) => listener(detail));
+
+export const session = () => state.sessions.find((one) => one.id === state.session) ?? state.status?.session ?? null;
+export const databaseName = () => session()?.database ?? state.status?.databases[0]?.database;
+export const database = () => state.status?.databases.find((one) => one.database === databaseName()) ?? state.status?.databases[0];
+/** The transactions that the replica has; null where its database does not say. */
+export const place = () => session()?.position?.transaction ?? null;
+export const checkpoints = () => state.checkpoints.filter((one) => one.database === databaseName());
+
+/** Moves the cursor. `how` says who moved it: the list scrolls there unless it was the list. */
+export function select(ordinal, how = {}) {
+  const chosen = ordinal === null ? null : Math.max(-1, Math.min(ordinal, state.head - 1));
+  if (chosen === state.selected && !how.again) return;
+  state.selected = chosen;
+  emit("selected", how);
+}

@@ -53,3 +53,9 @@ SELECT 'clustered', pg_catalog.format('%I.%I', n.nspname, c.relname), x.relname:
   JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  WHERE i.indisclustered AND c.relpersistence <> 't' AND c.oid >= 16384
+UNION ALL
+SELECT 'made', pg_catalog.format('%I.%I', n.nspname, c.relname), c.oid::text
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relkind IN ('r', 'm') AND c.relpersistence = 'p' AND c.oid >= 16384 AND n.nspname <> 'postgres_test_replay'
+   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+                      AND d.objid = c.oid AND d.deptype = 'e')

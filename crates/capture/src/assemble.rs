@@ -8,6 +8,7 @@
 //! gives only [`Step::Passed`]. One assembler serves one connection: the server announces every relation again
 //! on the next.
 
+mod brackets;
 mod inferred;
 mod relations;
 mod type_names;
@@ -16,14 +17,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ptr_model::{
-    Change, Lsn, MarkerToken, Message, OUR_SCHEMA, Oid, Origin, Relation, Timestamp, TransactionHeader,
-    Tuple, Xid,
+    Change, Lsn, MarkerToken, Message, OUR_SCHEMA, Oid, Origin, Relation, ReplicaIdentity, SchemaChange,
+    Timestamp, TransactionHeader, Tuple, Xid,
 };
 
 use crate::{
     ddl::{Reading, SchemaEvents, Secret, SignatureError},
     decode::{PgOutput, RelationMessage},
+    undescribed::Undescribed,
 };
+use brackets::Brackets;
 use relations::Relations;
 
 /// What the log is to do.
@@ -91,6 +94,8 @@ pub struct Assembler {
     ignored: IgnoredMessages,
     /// Whether no event triggers tell schema changes, so that announcements have to.
     infers: bool,
+    /// Statements of this transaction that make tables before their event says so.
+    brackets: Brackets,
 }
 
 /// Messages with our prefix that were not believed.
@@ -126,6 +131,7 @@ impl Assembler {
             state: State::Idle,
             skip_before: log_end,
             ignored: IgnoredMessages::default(),
+            brackets: Brackets::default(),
         }
     }
 
@@ -183,6 +189,28 @@ impl Assembler {
         }
     }
 
+    /// The table of an announcement that no event seems to have told of. Whoever has a connection asks the primary
+    /// ([`crate::undescribed::look_up`]) and gives what it says to [`Assembler::describe`], then takes the message.
+    #[must_use]
+    pub fn undescribed(&self, message: &PgOutput) -> Option<Undescribed> {
+        let PgOutput::Relation(relation) = message else { return None };
+        let xid = match &self.state {
+            State::Opened(header) => header.xid,
+            State::Begun { xid } => *xid,
+            State::Idle | State::Skipping => return None,
+        };
+        let is_settled = relation.replica_identity != ReplicaIdentity::Default;
+        if self.infers || is_settled || self.brackets.are_open() {
+            return None;
+        }
+        Some(Undescribed { relation: relation.clone(), xid })
+    }
+
+    /// A table was made that no event told of.
+    pub fn describe(&mut self, made: SchemaChange, steps: &mut Vec<Step>) {
+        self.push(Change::Schema(Box::new(made)), steps);
+    }
+
     /// What was known of relations before this connection, the newest of each: what is announced is compared with it
     /// where no event triggers tell schema changes.
     pub fn recall(&mut self, relations: impl IntoIterator<Item = Arc<Relation>>) {
@@ -206,6 +234,7 @@ impl Assembler {
             return Err(AssembleError::OutOfPlace { message: "a Begin", place: "inside a transaction" });
         }
         self.schema_events.begin();
+        self.brackets = Brackets::default();
         let header = TransactionHeader { xid, commit_lsn, end_lsn: commit_lsn, commit_time, origin: None };
         // A commit record that begins before the end of the last one we hold is one that we hold.
         self.state = if commit_lsn < self.skip_before { State::Skipping } else { State::Opened(header) };
@@ -320,7 +349,10 @@ impl Assembler {
         } else if !message.content.is_empty() {
             // An empty one only keeps the LSN of ours below that of the next row (`send` in `sql/seal.sql`).
             match self.schema_events.read(&message.content, xid) {
-                Reading::Change(change) => self.push(change, steps),
+                Reading::Change(change) => {
+                    self.brackets.see(&change);
+                    self.push(change, steps);
+                }
                 Reading::Remembered => {}
                 Reading::Forged(error) => self.ignore(error),
             }

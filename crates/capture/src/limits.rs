@@ -83,6 +83,12 @@ pub const LIMITS: &[Limit] = &[
         aspect: Some(Aspect::Clustered),
     },
     Limit {
+        code: "made_unseen",
+        what: "A table without rows or a materialised view that EXPLAIN ANALYZE CREATE makes: no event tells of it.",
+        fix: "drop each and make it without EXPLAIN ANALYZE; or set up again",
+        aspect: Some(Aspect::Made),
+    },
+    Limit {
         code: "sequences_between",
         what: "Sequences between checkpoints: they are read at checkpoints, and inferred from rows in between.",
         fix: "make a checkpoint where the exact value matters, with writers paused",
@@ -150,6 +156,7 @@ impl Slipped {
     pub fn told(&self) -> String {
         match self.aspect {
             Aspect::Owner => format!("{} got another owner", named(self.aspect, &self.names)),
+            Aspect::Made => format!("{} appeared", named(self.aspect, &self.names)),
             _ => format!("{} changed", named(self.aspect, &self.names)),
         }
     }
@@ -162,7 +169,10 @@ pub fn slipped(before: &Fingerprint, after: &Fingerprint, touched: &BTreeSet<Str
     Aspect::ALL
         .into_iter()
         .filter_map(|aspect| {
-            let names = changed(aspect, before.of(aspect), after.of(aspect), touched);
+            let names = match aspect {
+                Aspect::Made => made(before, after, touched),
+                _ => changed(aspect, before.of(aspect), after.of(aspect), touched),
+            };
             (!names.is_empty()).then_some(Slipped { aspect, names })
         })
         .collect()
@@ -177,7 +187,7 @@ fn changed(
     let all: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
     let differs = |name: &&&String| match aspect {
         // What has no contents now, or none any more, is told by `present` and by its schema change.
-        Aspect::UnloggedTable | Aspect::ForeignTable => false,
+        Aspect::UnloggedTable | Aspect::ForeignTable | Aspect::Made => false,
         // A new object has a new owner; that is its schema change.
         Aspect::Owner => {
             before.get(**name).zip(after.get(**name)).is_some_and(|(before, after)| before != after)
@@ -185,6 +195,16 @@ fn changed(
         _ => before.get(**name) != after.get(**name),
     };
     all.iter().filter(differs).filter(|name| !touched.contains(**name)).map(|name| (*name).clone()).collect()
+}
+
+/// What is new and not under another name: a schema that is renamed takes its tables along.
+fn made(before: &Fingerprint, after: &Fingerprint, touched: &BTreeSet<String>) -> Vec<String> {
+    let known: BTreeSet<&String> = before.of(Aspect::Made).values().collect();
+    let is_new = |(name, oid): &(&String, &String)| {
+        // A fingerprint that an earlier version took has owners alone.
+        !known.contains(oid) && !before.of(Aspect::Owner).contains_key(*name) && !touched.contains(*name)
+    };
+    after.of(Aspect::Made).iter().filter(is_new).map(|(name, _)| name.clone()).collect()
 }
 
 /// Things of one kind for a sentence: how many, and the first few.
@@ -217,6 +237,20 @@ mod tests {
         assert_eq!(found, [Slipped { aspect: Aspect::Owner, names: vec!["public.a".into()] }]);
         assert_eq!(found[0].told(), "1 object (public.a) got another owner");
         assert_eq!(slipped(&before, &before, &BTreeSet::new()), []);
+    }
+
+    #[test]
+    fn a_table_that_no_captured_statement_made_slipped_through() {
+        let before = of(&[(Aspect::Made, "s.moves", "1"), (Aspect::Owner, "public.known", "app")]);
+        let after = of(&[
+            (Aspect::Made, "renamed.moves", "1"),
+            (Aspect::Made, "public.known", "2"),
+            (Aspect::Made, "public.told", "3"),
+            (Aspect::Made, "public.hidden", "4"),
+        ]);
+        let found = slipped(&before, &after, &BTreeSet::from(["public.told".to_owned()]));
+        assert_eq!(found, [Slipped { aspect: Aspect::Made, names: vec!["public.hidden".into()] }]);
+        assert_eq!(found[0].told(), "1 table or materialised view (public.hidden) appeared");
     }
 
     #[test]

@@ -29,11 +29,13 @@ pub enum Aspect {
     Owner,
     /// Which index a table is clustered on.
     Clustered,
+    /// A table or materialised view, by its OID.
+    Made,
 }
 
 impl Aspect {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::LargeObjects,
         Self::UnloggedTable,
         Self::ForeignTable,
@@ -43,6 +45,7 @@ impl Aspect {
         Self::DatabaseSetting,
         Self::Owner,
         Self::Clustered,
+        Self::Made,
     ];
 
     /// One and several of it.
@@ -57,6 +60,7 @@ impl Aspect {
             Self::DatabaseSetting => ("setting of the database", "settings of the database"),
             Self::Owner => ("object", "objects"),
             Self::Clustered => ("mark of CLUSTER", "marks of CLUSTER"),
+            Self::Made => ("table or materialised view", "tables and materialised views"),
         }
     }
 

@@ -5,7 +5,9 @@ use ptr_model::Lsn;
 use ptr_postgres::{ConnectError, SqlState};
 
 use super::primary::SlotPatience;
-use crate::{assemble::AssembleError, decode::DecodeError, transport::TransportError};
+use crate::{
+    assemble::AssembleError, decode::DecodeError, transport::TransportError, undescribed::LookUpError,
+};
 
 /// Logins refused in a row before we stop asking: one may be a password that is being changed.
 const REFUSALS: u32 = 3;
@@ -22,6 +24,15 @@ pub enum ListenError {
     /// The marker could not be sent.
     #[error("the marker that proves the stream could not be sent: {0}")]
     Marker(#[source] MarkerError),
+    /// The primary could not be asked about a table that no event told of.
+    #[error("the primary could not be asked about table {table}, which no event told of: {error}")]
+    LookUp {
+        /// The table.
+        table: String,
+        /// Why.
+        #[source]
+        error: LookUpError,
+    },
     /// The slot or publication is not what set-up made.
     #[error(transparent)]
     Setup(#[from] SetupError),
@@ -186,7 +197,7 @@ impl ListenError {
                 ConnectError::Tls { .. } | ConnectError::WrongKind { .. },
             )) => false,
             Self::Transport(TransportError::Login { .. } | TransportError::Protocol { .. }) => false,
-            Self::Transport(_) | Self::Marker(_) => true,
+            Self::Transport(_) | Self::Marker(_) | Self::LookUp { .. } => true,
             _ => false,
         };
         if patient { Verdict::Retry } else { Verdict::Fatal }

@@ -27,8 +27,9 @@ use super::{
 };
 use crate::{
     assemble::{Assembler, Step},
-    decode::decode,
+    decode::{PgOutput, decode},
     transport::{ReplicationStream, StandbyStatus, StreamMessage, TransportError},
+    undescribed::{LookUpError, look_up},
 };
 
 /// Changes are handed on when this much has gathered, or nothing more is there to read.
@@ -138,7 +139,7 @@ impl<'a> Receiver<'a> {
         let mut pace = ticker();
         loop {
             self.breathe().await;
-            self.take_buffered(options)?;
+            self.take_buffered(options).await?;
             if std::mem::take(&mut self.answer_now) {
                 self.send_status().await?;
             }
@@ -162,7 +163,7 @@ impl<'a> Receiver<'a> {
                 },
                 message = self.stream.receive(), if self.batch_bytes < BATCH_BYTES => {
                     let message = message.map_err(|error| self.meaning(error, options))?;
-                    self.take(message, options)?;
+                    self.take(message, options).await?;
                 },
             }
         }
@@ -182,22 +183,22 @@ impl<'a> Receiver<'a> {
     }
 
     /// Takes what is in memory already, as far as the batch has room.
-    fn take_buffered(&mut self, options: &ListenerOptions) -> Result<(), ListenError> {
+    async fn take_buffered(&mut self, options: &ListenerOptions) -> Result<(), ListenError> {
         while self.batch_bytes < BATCH_BYTES {
             match self.stream.buffered().map_err(|error| self.meaning(error, options))? {
-                Some(message) => self.take(message, options)?,
+                Some(message) => self.take(message, options).await?,
                 None => return Ok(()),
             }
         }
         Ok(())
     }
 
-    fn take(&mut self, message: StreamMessage, options: &ListenerOptions) -> Result<(), ListenError> {
+    async fn take(&mut self, message: StreamMessage, options: &ListenerOptions) -> Result<(), ListenError> {
         match message {
             StreamMessage::Data { wal_end, sent_at, payload } => {
                 self.looked.1 += 1;
                 self.server_wal_end = self.server_wal_end.max(wal_end);
-                self.data(payload, sent_at)
+                self.data(payload, sent_at, options).await
             }
             StreamMessage::Keepalive { wal_end, reply_requested } => {
                 self.keepalive(wal_end, reply_requested);
@@ -216,11 +217,17 @@ impl<'a> Receiver<'a> {
         }
     }
 
-    fn data(&mut self, payload: Bytes, sent_at: Timestamp) -> Result<(), ListenError> {
+    async fn data(
+        &mut self,
+        payload: Bytes,
+        sent_at: Timestamp,
+        options: &ListenerOptions,
+    ) -> Result<(), ListenError> {
         let after = self.assembler.log_end();
         let message = decode(payload).map_err(|error| ListenError::Decode { after, error })?;
         // What it covered before may not be said after what begins here.
         self.cover();
+        describe(&mut self.assembler, &message, options, &mut self.steps).await?;
         self.assembler
             .take(message, sent_at, &mut self.steps)
             .map_err(|error| ListenError::Assemble { after, error })?;
@@ -352,6 +359,25 @@ impl<'a> Receiver<'a> {
         }
         log_end
     }
+}
+
+/// Asks about a table that no event told of, before its rows go to the log.
+async fn describe(
+    assembler: &mut Assembler,
+    message: &PgOutput,
+    options: &ListenerOptions,
+    steps: &mut Vec<Step>,
+) -> Result<(), ListenError> {
+    let Some(asked) = assembler.undescribed(message) else { return Ok(()) };
+    let table = format!("{}.{}", asked.relation.schema, asked.relation.name);
+    match look_up(&options.dsn, &asked).await {
+        Ok(Some(made)) => assembler.describe(made, steps),
+        Ok(None) => tracing::debug!(table, "an announced table keeps the replica identity that it has"),
+        // The transaction is not in the log yet, so that the next connection asks again.
+        Err(error @ LookUpError::Connect(_)) => return Err(ListenError::LookUp { table, error }),
+        Err(error) => tracing::warn!(%error, table, "the primary does not say how a table came about"),
+    }
+    Ok(())
 }
 
 fn ticker() -> Interval {

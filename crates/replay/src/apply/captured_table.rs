@@ -61,9 +61,13 @@ pub(super) fn captured(change: &SchemaChange) -> Vec<CapturedTable> {
 }
 
 /// Makes the tables of a statement, empty; their rows are in the log.
-pub(super) fn create(tables: &[CapturedTable], statement: &str) -> String {
-    let drops_on_commit = text::drops_on_commit(statement);
-    tables.iter().map(|table| create_table(table, drops_on_commit)).collect()
+pub(super) fn create(tables: &[CapturedTable], change: &SchemaChange) -> String {
+    let drops_on_commit = text::drops_on_commit(change.statement.text());
+    // A table that was announced before an event told of it. Capture may describe it twice, when its connection breaks
+    // before the table has the replica identity by which it is known.
+    let is_announced = change.details.get("announced").is_some_and(|value| value == true);
+    let condition = if is_announced { "IF NOT EXISTS " } else { "" };
+    tables.iter().map(|table| create_table(table, condition, drops_on_commit)).collect()
 }
 
 /// Empties materialised views that were refreshed; their rows are in the log.
@@ -81,7 +85,7 @@ impl CapturedTable {
     }
 }
 
-fn create_table(table: &CapturedTable, drops_on_commit: bool) -> String {
+fn create_table(table: &CapturedTable, condition: &str, drops_on_commit: bool) -> String {
     let columns: Vec<String> = table.columns.iter().flatten().map(column).collect();
     let (kind, name) = match table.persistence.as_str() {
         _ if table.foreign.is_some() => ("FOREIGN ", table.qualified().to_string()),
@@ -89,7 +93,7 @@ fn create_table(table: &CapturedTable, drops_on_commit: bool) -> String {
         "u" => ("UNLOGGED ", table.qualified().to_string()),
         _ => ("", table.qualified().to_string()),
     };
-    let mut sql = format!("CREATE {kind}TABLE {name} ({})", columns.join(", "));
+    let mut sql = format!("CREATE {kind}TABLE {condition}{name} ({})", columns.join(", "));
     if let Some(foreign) = &table.foreign {
         sql.push_str(&format!(" SERVER {}{}", quote_identifier(&foreign.server), options(&foreign.options)));
     }

@@ -120,14 +120,14 @@ impl Applier {
         match change.tag.as_str() {
             tag if bracket::is_table_as(tag) && tables.is_empty() => return stop(not_described()),
             tag if bracket::is_table_as(tag) => {
-                return Ok(Decision::Run(captured_table::create(&tables, change.statement.text())));
+                return Ok(Decision::Run(captured_table::create(&tables, change)));
             }
             tag if is_view_filled(tag) && tables.is_empty() => return stop(not_described()),
             "REFRESH MATERIALIZED VIEW" => return Ok(Decision::Run(captured_table::empty_views(&tables))),
             // It asks another server, which may not be there, or answer otherwise.
             "IMPORT FOREIGN SCHEMA" if tables.is_empty() => return stop(not_described()),
             "IMPORT FOREIGN SCHEMA" => {
-                return Ok(Decision::Run(captured_table::create(&tables, change.statement.text())));
+                return Ok(Decision::Run(captured_table::create(&tables, change)));
             }
             _ => {}
         }

@@ -14,6 +14,7 @@ use ptr_capture::{
     ddl::Secret,
     decode::decode,
     source::{SourceOptions, prepare},
+    undescribed::look_up,
 };
 use ptr_log::{Log, LogIdentity, Writer, WriterOptions};
 use ptr_model::{Change, Environment, Lsn, Oid, Position, SchemaChange, SessionId, Statement, Timestamp};
@@ -163,6 +164,10 @@ impl World {
         let mut steps = Vec::new();
         for row in rows {
             let message = decode(bytes::Bytes::from(row.get::<_, Vec<u8>>(0))).unwrap();
+            if let Some(asked) = assembler.undescribed(&message) {
+                let made = look_up(&self.server.dsn(PRIMARY), &asked).await.unwrap();
+                made.into_iter().for_each(|made| assembler.describe(made, &mut steps));
+            }
             assembler.take(message, Timestamp(0), &mut steps).unwrap();
             for step in steps.drain(..) {
                 self.write(step);

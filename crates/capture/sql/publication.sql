@@ -158,6 +158,8 @@ LANGUAGE plpgsql AS $$
 DECLARE
     target text;
     cause text;
+    is_deferrable boolean := EXISTS (SELECT FROM pg_index i WHERE i.indrelid = relation AND i.indisprimary
+                                                              AND NOT i.indimmediate);
 BEGIN
     SELECT format('%I.%I', n.nspname, c.relname) INTO target
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = relation;
@@ -166,10 +168,12 @@ BEGIN
       INTO cause FROM postgres_test_replay.identity_exceptions x WHERE x.relation = send_left_out.relation LIMIT 1;
     PERFORM postgres_test_replay.send(postgres_test_replay.seal(json_build_object(
         'v', 1, 'event', 'gap', 'relation', target, 'statement', left(current_query(), 10000),
-        'reason', format('table %s is not captured from here on: it has no primary key and cannot have REPLICA '
+        'reason', format('table %s is not captured from here on: %s and it cannot have REPLICA '
                          'IDENTITY FULL (%s), so that publishing it would make UPDATE and DELETE on it fail; give it a '
-                         'primary key, after which it is captured again',
-                         target, coalesce(cause, 'which is turned off for it')))));
+                         'primary key%s, after which it is captured again',
+                         target, CASE WHEN is_deferrable THEN 'its primary key is deferrable, which identifies no rows,'
+                                      ELSE 'it has no primary key' END, coalesce(cause, 'which is turned off for it'),
+                         CASE WHEN is_deferrable THEN ' that is not deferrable' ELSE '' END))));
 END $$;
 REVOKE ALL ON FUNCTION postgres_test_replay.send_left_out(oid) FROM PUBLIC;
 

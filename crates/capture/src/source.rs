@@ -29,7 +29,7 @@ pub use base::manifest::{DatabaseDescription, Manifest, MaterializedView, Relati
 pub use error::SourceError;
 pub use facts::ServerFacts;
 pub use identity::{IdentityException, NotedIdentity};
-pub use marker::emit_marker;
+pub use marker::{emit_marker, emit_sequences_moved};
 pub use options::{SourceOptions, slot_name};
 pub use prepare::{PreparedSource, prepare};
 pub use progress::{OpenTransaction, Progress, SetupEvent};

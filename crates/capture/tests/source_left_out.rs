@@ -90,6 +90,22 @@ on_every_version! {
         assert_eq!(primary.value(PUBLISHED).await, "after copied keyless past");
     }
 
+    /// Such a key identifies no rows for PostgreSQL, and "no primary key" would send the user to look for one.
+    async fn a_deferrable_primary_key_is_called_that(version) {
+        let mut primary = Primary::start(version).await;
+        primary.options.exclude_tables = vec![QualifiedName::new("public", "harmed")];
+        let secret = primary.prepare().await.secret.unwrap();
+        primary.run("CREATE TABLE harmed (x int PRIMARY KEY DEFERRABLE)").await;
+        let steps = primary.stream(&secret).await;
+        let reason = steps.iter().find_map(|step| match step {
+            Step::Change(Change::Gap(gap)) => Some(gap.reason.clone()),
+            _ => None,
+        });
+        let reason = reason.unwrap();
+        assert!(reason.contains("its primary key is deferrable, which identifies no rows"), "{reason}");
+        assert!(reason.contains("give it a primary key that is not deferrable, after which"), "{reason}");
+    }
+
     async fn a_table_that_was_there_is_left_out_by_set_up_and_taken_in_with_its_key(version) {
         let mut primary = Primary::start(version).await;
         primary.options.exclude_tables = vec![QualifiedName::new("public", "harmed")];

@@ -30,6 +30,7 @@ mod readiness;
 mod renewal;
 mod roles;
 mod running;
+mod sampling;
 mod sessions;
 mod setup;
 mod snapshots;

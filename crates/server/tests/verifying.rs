@@ -234,3 +234,48 @@ async fn a_verification_can_be_watched_and_is_remembered() {
     assert_eq!((&all[0]["id"], &all[0]["result"]["equal"]), (&begun["id"], &json!(true)));
     world.close().await;
 }
+
+const SEQUENCE: &str = "SELECT concat(last_value, ' ', is_called) FROM s";
+
+async fn each_checkpoint_has_its_sequences(version: ServerVersion) {
+    let world = World::start(version, "CREATE SEQUENCE s; CREATE TABLE t (id int PRIMARY KEY)").await;
+    let checkpoint = async |name: &str| {
+        let answer = world.api.post("/api/checkpoints", &json!({"name": name}).to_string()).await;
+        answer["transaction"].as_u64().unwrap()
+    };
+    let held = async || world.replica.psql(REPLICA, SEQUENCE).await.trim().to_owned();
+    world.primary.psql(DATABASE, "INSERT INTO t VALUES (1)").await;
+    let first = checkpoint("first").await;
+    assert_eq!(checkpoint("same").await, first, "nothing happened in between");
+    // No transaction of the log moves it.
+    world.primary.psql(DATABASE, "BEGIN; SELECT nextval('s'); SELECT nextval('s'); ROLLBACK").await;
+    assert!(checkpoint("second").await > first);
+    for (name, expected) in [("second", "2 t"), ("first", "1 f"), ("second", "2 t"), ("same", "1 f")] {
+        world.go(name).await;
+        assert_eq!(held().await, expected, "at {name}");
+    }
+
+    // A session that is there before the checkpoint is.
+    world.primary.psql(DATABASE, "SELECT nextval('s')").await;
+    world.primary.psql(DATABASE, "INSERT INTO t VALUES (2)").await;
+    wait_until("it is captured", Duration::from_secs(60), async || {
+        world.go("head").await;
+        world.replica.psql(REPLICA, "SELECT count(*) FROM t").await.trim() == "2"
+    })
+    .await;
+    assert_eq!(held().await, "2 t", "no sample says more");
+    checkpoint("third").await;
+    assert_eq!(held().await, "3 t");
+    assert_eq!(differences(&world.verify(json!({})).await), [""; 0]);
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_checkpoint_has_its_sequences_on_15() {
+    each_checkpoint_has_its_sequences(ServerVersion::Debian15).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_checkpoint_has_its_sequences_on_18() {
+    each_checkpoint_has_its_sequences(ServerVersion::Pypi18).await;
+}

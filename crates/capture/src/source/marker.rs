@@ -20,3 +20,17 @@ pub async fn emit_marker(client: &Client, token: MarkerToken) -> Result<(), toki
         ))
         .await
 }
+
+/// Puts a message into the stream that the log keeps, so that what follows has another position: sequences moved
+/// without a transaction.
+///
+/// # Errors
+/// What the server answers.
+pub async fn emit_sequences_moved(client: &Client) -> Result<(), tokio_postgres::Error> {
+    client
+        .batch_execute(&format!(
+            "BEGIN; SET LOCAL synchronous_commit = local;
+             SELECT pg_catalog.pg_logical_emit_message(true, '{OUR_SCHEMA}.sequences', 'moved'); COMMIT"
+        ))
+        .await
+}

@@ -1,6 +1,7 @@
 //! Random schemas, random DDL and random data: whatever the primary did, the replica is what it was.
 //!
-//! `PTR_TEST_SEED` repeats a run, `PTR_RANDOM_TRANSACTIONS` sets its length (thousands to look for faults), and
+//! Without more it is the same history each time. `PTR_TEST_SEED` is a seed of yours, or `random` for a new one, which
+//! is printed; `PTR_RANDOM_TRANSACTIONS` sets its length (thousands to look for faults), and
 //! `PTR_RANDOM_TRACE` names a file for the statements that the primary took, in a form that psql takes.
 #![allow(missing_docs)]
 
@@ -48,8 +49,6 @@ async fn random_history(version: ServerVersion, default_transactions: usize) {
         if kept.len() <= KEPT && (left == 0 || chance.below(left + 1) <= KEPT - kept.len()) {
             worker.settle().await;
             kept.push(pair.keep(&format!("after {number}")).await);
-            // What is rolled back may still move a sequence, and then one position would have two states.
-            pair.primary.psql(DATABASE, "SELECT pg_logical_emit_message(true, 'random', 'kept')").await;
         }
     }
     println!("{}", worker.summary());

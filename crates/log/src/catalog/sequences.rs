@@ -1,4 +1,4 @@
-//! Samples of the primary's sequences, which the stream does not carry: one for a position, the newest.
+//! Samples of the primary's sequences, which the stream does not carry: one for a position, the first.
 
 use ptr_model::{Position, SequenceState};
 use rusqlite::{OptionalExtension, params};
@@ -16,7 +16,8 @@ pub struct SequenceSample {
 }
 
 impl Catalog {
-    /// Keeps a sample in the place of an older one of the same position.
+    /// Keeps a sample, unless there is one of the same position: that is nearer to it. What was sampled later holds
+    /// what happened since, such as a `nextval` that was rolled back.
     ///
     /// # Errors
     /// [`CatalogError::Database`].
@@ -24,7 +25,7 @@ impl Catalog {
         let states = serde_json::to_string(&sample.states).expect("names and numbers are JSON");
         let [ordinal, lsn, entry_index] = position_columns(sample.position);
         self.change(|transaction| {
-            let sql = "INSERT OR REPLACE INTO sequence_sample (database, ordinal, lsn, entry_index, states)
+            let sql = "INSERT OR IGNORE INTO sequence_sample (database, ordinal, lsn, entry_index, states)
                  VALUES (?1, ?2, ?3, ?4, ?5)";
             transaction
                 .execute(sql, params![database, ordinal, lsn, entry_index, states])
@@ -71,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_newest_sample_not_after_a_position_is_found() {
+    fn the_last_sample_not_after_a_position_is_found_and_the_first_of_a_position_stays() {
         let folder = tempfile::tempdir().unwrap();
         let catalog = Catalog::open(&folder.path().join("catalog.sqlite")).unwrap();
         let sample = |ordinal, last_value| SequenceSample {
@@ -79,7 +80,7 @@ mod tests {
             states: vec![SequenceState { schema: "s".into(), name: "n".into(), last_value, is_called: true }],
         };
         let at = |ordinal| catalog.sequences_at("a", sample(ordinal, 0).position).unwrap();
-        for one in [sample(2, 20), sample(5, 49), sample(5, 50)] {
+        for one in [sample(2, 20), sample(5, 50), sample(5, 51)] {
             catalog.save_sequences("a", &one).unwrap();
         }
         catalog.save_sequences("b", &sample(1, 10)).unwrap();

@@ -10,7 +10,7 @@ use ptr_capture::{
     sequences::sample_sequences,
     source::{SourceRecord, emit_marker},
 };
-use ptr_log::{Direction, EntryQuery, Log, LogError, SequenceSample};
+use ptr_log::{Direction, EntryQuery, Log, LogError};
 use ptr_model::{MarkerToken, Position, Relation, SequenceState};
 use ptr_postgres::{Connection, SessionSettings, connect};
 use serde::{Deserialize, Serialize};
@@ -161,15 +161,7 @@ impl Service {
         }
     }
 
-    /// The position of this moment, exactly: every transaction whose commit returned before is in, none that
-    /// starts afterwards. Keeps a sample of the sequences for it.
-    pub(crate) async fn marker_position(&self, captured: &Arc<Captured>) -> Result<Position, ServiceError> {
-        let (position, states) = self.marker_and_sequences(captured).await?;
-        self.keep_sequences(&captured.database, SequenceSample { position, states }).await?;
-        Ok(position)
-    }
-
-    /// The same, and what the sequences held just after it, which is not kept.
+    /// The position of this moment, exactly, and what the sequences held just after it, which is not kept.
     pub(super) async fn marker_and_sequences(
         &self,
         captured: &Arc<Captured>,

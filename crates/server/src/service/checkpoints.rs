@@ -40,6 +40,7 @@ impl Service {
         let database = request.database.clone().or(session.as_ref().map(|session| session.database.clone()));
         let captured = self.captured_or_active(database.as_deref()).await?;
         self.refuse_taken_name(&captured, &request.name).await?;
+        let is_now = is_of_now(&request);
         let (position, hash) = match request.hash {
             true => {
                 refuse_hashes_of_the_past(&request)?;
@@ -58,6 +59,9 @@ impl Service {
         };
         let catalog = self.catalog.clone();
         let checkpoint = blocking(move || catalog.create_checkpoint(&new)).await??;
+        if is_now {
+            self.renew_sequences(&captured, checkpoint.position).await;
+        }
         if captured.is_listened_here() {
             self.look_for_limits(&captured).await;
         }
@@ -266,12 +270,13 @@ impl Service {
     }
 }
 
+fn is_of_now(request: &CreateCheckpoint) -> bool {
+    request.at.is_none() && request.lsn.as_deref().is_none_or(str::is_empty) && request.entry_index.is_none()
+}
+
 /// Only what the primary holds now can be hashed.
 fn refuse_hashes_of_the_past(request: &CreateCheckpoint) -> Result<(), ServiceError> {
-    if request.at.is_none()
-        && request.lsn.as_deref().is_none_or(str::is_empty)
-        && request.entry_index.is_none()
-    {
+    if is_of_now(request) {
         return Ok(());
     }
     Err(ServiceError::precondition(

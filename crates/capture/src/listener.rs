@@ -1,14 +1,17 @@
 //! Receives the stream, has it written to the log, and confirms what is on disk.
 //!
 //! Last step of capture. [`listen`] keeps a connection and begins again after it breaks; `receive` reads one
-//! connection and hands [`Step`]s on through the `queue`, which is bounded in bytes; `writer` is a thread that
-//! owns the log: it appends what is queued, syncs once for all of it, and publishes how far the log is durable.
+//! connection and hands [`Step`]s on through the `queue`, which is bounded in bytes; `drain` does so before, by SQL,
+//! where the listener is far behind; `writer` is a thread that owns the log: it appends what is queued, syncs once
+//! for all of it, and publishes how far the log is durable.
 //!
 //! Invariants: only what is on disk is confirmed; the log gets whole transactions in commit order, each once; the
 //! status goes out on time however slow the writer is; memory does not depend on the size of transactions.
 
 mod backoff;
+mod drain;
 mod error;
+mod gather;
 mod log;
 mod primary;
 mod queue;
@@ -26,10 +29,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{assemble::Assembler, ddl::Secret, transport::ReplicationConnection};
 use backoff::Backoff;
+pub use drain::CatchUp;
+use drain::{Drain, DrainError};
 use error::Verdict;
 pub use error::{ListenError, MarkerError, SetupError};
 pub use log::TransactionLog;
-use primary::{SlotPatience, Stream};
+use primary::{Primary, SlotPatience, Stream};
 use receive::{Ended, Receiver};
 pub use state::{ListenerProgress, ListenerState, ListenerStatus};
 use writer::WriterThread;
@@ -55,6 +60,8 @@ pub struct ListenerOptions {
     pub known: Vec<Arc<Relation>>,
     /// Bytes of changes that may wait for the writer; [`QUEUE_BYTES`] unless a test says otherwise.
     pub queue_bytes: usize,
+    /// When to catch up by SQL; [`CatchUp::default`] unless a test says otherwise.
+    pub catch_up: CatchUp,
 }
 
 /// Captures until `shutdown`, through lost connections; then everything received is durable and confirmed.
@@ -104,6 +111,7 @@ async fn run<L: TransactionLog>(
         shutdown,
         received: writer.opened().head,
         writer,
+        drains: true,
         backoff: Backoff::default(),
         slot_patience: SlotPatience::default(),
         refusals: 0,
@@ -121,8 +129,10 @@ struct Listener<'a> {
     status: &'a watch::Sender<ListenerStatus>,
     shutdown: &'a CancellationToken,
     writer: WriterThread,
-    /// The end of the last transaction that the writer was given.
+    /// Everything that committed before this was given to the writer.
     received: Lsn,
+    /// Whether SQL may be tried where it is faster; no more once it failed.
+    drains: bool,
     backoff: Backoff,
     slot_patience: SlotPatience,
     /// Logins refused in a row.
@@ -134,12 +144,7 @@ struct Listener<'a> {
 impl Listener<'_> {
     async fn keep_listening(&mut self) -> Result<(), ListenError> {
         while !self.shutdown.is_cancelled() {
-            let ended = match self.connect().await {
-                Ok(Some(stream)) => self.receive(stream).await,
-                Ok(None) => return Ok(()),
-                Err(error) => Err(error),
-            };
-            let error = match ended {
+            let error = match self.listen_once().await {
                 Ok(Ended::Shutdown | Ended::LogFailed) => return Ok(()),
                 Err(error) => error,
             };
@@ -151,19 +156,50 @@ impl Listener<'_> {
         Ok(())
     }
 
+    /// Connects, catches up by SQL where that pays, and streams.
+    async fn listen_once(&mut self) -> Result<Ended, ListenError> {
+        loop {
+            let Some((mut connection, primary)) = self.connect().await? else { return Ok(Ended::Shutdown) };
+            match self.drain(&mut connection).await {
+                Ok(None) => {}
+                Ok(Some(ended)) => return Ok(ended),
+                Err(error) => {
+                    tracing::warn!(%error, "catching up by SQL failed; capture goes on by streaming");
+                    self.drains = false;
+                    continue;
+                }
+            }
+            let start = primary::start(connection, self.options, primary, self.received);
+            let stream = tokio::select! {
+                stream = start => stream?,
+                () = self.shutdown.cancelled() => return Ok(Ended::Shutdown),
+            };
+            self.refusals = 0;
+            self.slot_patience = SlotPatience::default();
+            return self.receive(stream).await;
+        }
+    }
+
     /// `None` at shutdown.
-    async fn connect(&mut self) -> Result<Option<Stream>, ListenError> {
-        let start = async {
-            let connection = ReplicationConnection::connect(&self.options.dsn).await?;
-            primary::start(connection, self.options, &self.writer.opened(), self.received).await
+    async fn connect(&self) -> Result<Option<(ReplicationConnection, Primary)>, ListenError> {
+        let connect = async {
+            let mut connection = ReplicationConnection::connect(&self.options.dsn).await?;
+            let log = self.writer.opened();
+            let primary = primary::check(&mut connection, self.options, &log, self.received).await?;
+            Ok(Some((connection, primary)))
         };
-        let stream = tokio::select! {
-            stream = start => stream?,
-            () = self.shutdown.cancelled() => return Ok(None),
-        };
-        self.refusals = 0;
-        self.slot_patience = SlotPatience::default();
-        Ok(Some(stream))
+        tokio::select! {
+            connected = connect => connected,
+            () = self.shutdown.cancelled() => Ok(None),
+        }
+    }
+
+    async fn drain(&mut self, connection: &mut ReplicationConnection) -> Result<Option<Ended>, DrainError> {
+        if !self.drains {
+            return Ok(None);
+        }
+        let Self { options, status, shutdown, writer, received, known, .. } = self;
+        Drain { options, writer, status, shutdown, received, known }.run(connection).await
     }
 
     async fn receive(&mut self, stream: Stream) -> Result<Ended, ListenError> {

@@ -5,12 +5,14 @@
 //! message formats of `postgres-protocol`.
 //!
 //! A [`ReplicationConnection`] takes commands; [`ReplicationConnection::start`] turns it into a
-//! [`ReplicationStream`]. Nothing else in the crate knows what the protocol looks like.
+//! [`ReplicationStream`], and [`ReplicationConnection::peek`] reads the same messages by SQL, before. Nothing else in
+//! the crate knows what the protocol looks like.
 //!
 //! Facts: PostgreSQL manual, chapters "Frontend/Backend Protocol" and "Streaming Replication Protocol".
 
 mod command;
 mod login;
+mod peek;
 mod stream;
 mod wire;
 
@@ -18,6 +20,7 @@ use ptr_model::{Lsn, OUR_SCHEMA};
 use ptr_postgres::{ConnectError, Dsn, ServerError, quote_identifier, quote_literal};
 
 pub use command::{CreatedSlot, SlotKind, SystemIdentity};
+pub use peek::{Peek, Peeked};
 pub use stream::{ReplicationStream, StandbyStatus, StreamMessage};
 use wire::Wire;
 
@@ -99,14 +102,27 @@ impl ReplicationConnection {
         publication: &str,
         from: Lsn,
     ) -> Result<ReplicationStream, TransportError> {
+        let options: Vec<String> = plugin_options(publication)
+            .iter()
+            .map(|(name, value)| format!("{name} {}", quote_literal(value)))
+            .collect();
         let command = format!(
-            "START_REPLICATION SLOT {} LOGICAL {from} (proto_version '1', publication_names {}, messages 'true')",
+            "START_REPLICATION SLOT {} LOGICAL {from} ({})",
             quote_identifier(slot),
-            // A list of identifiers inside a string.
-            quote_literal(&quote_identifier(publication)),
+            options.join(", ")
         );
         self.wire.query(&command).await?;
         self.wire.expect_copy_both("the start of replication").await?;
         Ok(ReplicationStream::new(self.wire))
     }
+}
+
+/// What `pgoutput` is asked for, by whichever way: whole transactions, and logical messages among them.
+fn plugin_options(publication: &str) -> [(&'static str, String); 3] {
+    [
+        ("proto_version", "1".to_owned()),
+        // A list of identifiers inside a string.
+        ("publication_names", quote_identifier(publication)),
+        ("messages", "true".to_owned()),
+    ]
 }

@@ -6,7 +6,7 @@ mod source_support;
 
 use std::time::Duration;
 
-use ptr_capture::listener::{ListenerOptions, ListenerStatus, QUEUE_BYTES, listen};
+use ptr_capture::listener::{CatchUp, ListenerOptions, ListenerStatus, QUEUE_BYTES, listen};
 use ptr_log::{Item, Log};
 use ptr_model::{Change, SchemaChange, Statement};
 use ptr_testkit::{ServerVersion, wait_until};
@@ -28,6 +28,7 @@ async fn captured(version: ServerVersion, strings: &[&str]) -> Vec<Change> {
         secret: prepared.secret,
         known: Vec::new(),
         queue_bytes: QUEUE_BYTES,
+        catch_up: CatchUp::default(),
     };
     let (sender, status) = watch::channel(ListenerStatus::default());
     let shutdown = CancellationToken::new();

@@ -20,6 +20,9 @@ use support::{Product, path};
 const SCALE: &str = "10";
 const CLIENTS: u64 = 4;
 
+/// Our slot's name.
+const SLOT: &str = "postgres_test_replay";
+
 /// What one side of a comparison cost.
 struct Cost {
     wall: Duration,
@@ -27,11 +30,71 @@ struct Cost {
     peak_kilobytes: u64,
 }
 
+impl Cost {
+    /// The median of each figure.
+    fn median(costs: &[Self]) -> Self {
+        let mut wall: Vec<_> = costs.iter().map(|cost| cost.wall).collect();
+        let mut cpu: Vec<_> = costs.iter().map(|cost| cost.cpu).collect();
+        let mut peak: Vec<_> = costs.iter().map(|cost| cost.peak_kilobytes).collect();
+        wall.sort();
+        cpu.sort();
+        peak.sort();
+        let middle = costs.len() / 2;
+        Self { wall: wall[middle], cpu: cpu[middle], peak_kilobytes: peak[middle] }
+    }
+}
+
+impl std::fmt::Display for Cost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:.2} s, {:.2} s of CPU", self.wall.as_secs_f64(), self.cpu.as_secs_f64())
+    }
+}
+
+/// Our slot and our log before a round of capture.
+struct Saved {
+    log: tempfile::TempDir,
+}
+
+/// What our slot is copied to while rounds use up copies of it.
+const SAVED_SLOT: &str = "before_the_rounds";
+
+impl Saved {
+    async fn of(primary: &TestServer, product: &Product) -> Self {
+        copy_slot(primary, SAVED_SLOT).await;
+        let log = tempfile::tempdir_in(product.folder.path()).expect("a folder");
+        copy_folder(&product.data_directory().join("log"), &log.path().join("log"));
+        Self { log }
+    }
+
+    async fn put_back(&self, primary: &TestServer, product: &Product) {
+        let swap = format!(
+            "SELECT pg_drop_replication_slot('{SLOT}'); SELECT pg_copy_logical_replication_slot('{SAVED_SLOT}', '{SLOT}')"
+        );
+        primary.psql("bank", &swap).await;
+        let log = product.data_directory().join("log");
+        std::fs::remove_dir_all(&log).expect("the log of the round before");
+        copy_folder(&self.log.path().join("log"), &log);
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    let status = Command::new("cp").arg("-a").args([from, to]).status().expect("cp starts");
+    assert!(status.success(), "cp failed");
+}
+
+/// A slot where ours is.
+async fn copy_slot(primary: &TestServer, name: &str) {
+    primary.psql("bank", &format!("SELECT pg_copy_logical_replication_slot('{SLOT}', '{name}')")).await;
+}
+
 fn main() {
-    let transactions: u64 =
-        std::env::var("BENCH_TRANSACTIONS").ok().and_then(|n| n.parse().ok()).unwrap_or(200_000);
+    let transactions = setting("BENCH_TRANSACTIONS", 200_000);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     runtime.block_on(compare(transactions));
+}
+
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
 async fn compare(transactions: u64) {
@@ -58,8 +121,12 @@ async fn compare(transactions: u64) {
     // Our publication is for all tables, ours among them, which a subscriber does not have.
     let tables = "pgbench_accounts, pgbench_branches, pgbench_tellers, pgbench_history";
     primary.psql("bank", &format!("CREATE PUBLICATION peer FOR TABLE {tables}")).await;
-    primary.psql("bank", "SELECT pg_create_logical_replication_slot(name, 'pgoutput') FROM (VALUES ('peer_file'), ('peer_subscription')) AS slot (name)").await;
-
+    primary.psql("bank", "SELECT pg_create_logical_replication_slot('peer_subscription', 'pgoutput')").await;
+    let rounds = setting("BENCH_ROUNDS", 3);
+    let peers: Vec<String> = (0..rounds).map(|round| format!("peer_file_{round}")).collect();
+    for slot in &peers {
+        copy_slot(&primary, slot).await;
+    }
     println!("{transactions} pgbench transactions, {} changes", transactions * 4);
     let each = (transactions / CLIENTS).to_string();
     let clients = CLIENTS.to_string();
@@ -70,13 +137,26 @@ async fn compare(transactions: u64) {
     let end = end.lines().last().expect("an LSN").to_owned();
     primary.psql("bank", "SELECT pg_logical_emit_message(true, 'bench', 'after the end')").await;
 
+    // Each round begins from the same files: the slot and the log as they were.
+    let ahead = Saved::of(&primary, &product).await;
+    let (mut theirs, mut ours) = (Vec::new(), Vec::new());
     let file = primary.folder().join("stream");
-    let peer = receive(&primary, &file, &end).await;
+    for (round, slot) in peers.iter().enumerate() {
+        ahead.put_back(&primary, &product).await;
+        // Whoever goes second finds in memory what the first one read.
+        if round % 2 == 0 {
+            theirs.push(receive(&primary, slot, &file, &end).await);
+        }
+        ours.push(listen(&primary, &product, &end).await);
+        if round % 2 == 1 {
+            theirs.push(receive(&primary, slot, &file, &end).await);
+        }
+        println!("round {}: pg_recvlogical {}, ours {}", round + 1, theirs[round], ours[round]);
+    }
     let stream_bytes = std::fs::metadata(&file).expect("the stream").len();
-    let ours = listen(&primary, &product, &end).await;
     let log_bytes = folder_bytes(&product.data_directory().join("log").join("bank").join("segments"));
     println!();
-    row("capture", "pg_recvlogical", &peer, &ours);
+    row("capture", "pg_recvlogical", &Cost::median(&theirs), &Cost::median(&ours));
     println!(
         "log bytes per stream byte: {:.3} ({log_bytes} of {stream_bytes})",
         ratio(log_bytes, stream_bytes)
@@ -137,22 +217,13 @@ fn usage(pid: u32) -> Option<(Duration, u64)> {
     Some((Duration::from_millis(ticks * 10), peak.trim().trim_end_matches(" kB").parse().ok()?))
 }
 
-async fn receive(primary: &TestServer, file: &Path, end: &str) -> Cost {
+async fn receive(primary: &TestServer, slot: &str, file: &Path, end: &str) -> Cost {
+    // It appends to a file that is there.
+    drop(std::fs::remove_file(file));
     let start = Instant::now();
     let mut child = Command::new(primary.cluster().installation().program("pg_recvlogical"))
         .envs(primary.dsn("bank").libpq_environment())
-        .args([
-            "--dbname",
-            "bank",
-            "--slot",
-            "peer_file",
-            "--start",
-            "--no-loop",
-            "--endpos",
-            end,
-            "-f",
-            path(file),
-        ])
+        .args(["--dbname", "bank", "--slot", slot, "--start", "--no-loop", "--endpos", end, "-f", path(file)])
         .args([
             "-o",
             "proto_version=1",
@@ -174,10 +245,13 @@ async fn listen(primary: &TestServer, product: &Product, end: &str) -> Cost {
     );
     let start = Instant::now();
     let mut running = product.spawn("listener", &["listener"]);
-    watch(start, &mut running.child, async || {
+    let cost = watch(start, &mut running.child, async || {
         client.query_one(&query, &[]).await.is_ok_and(|row| row.get::<_, Option<bool>>(0) == Some(true))
     })
-    .await
+    .await;
+    product.run(&["down"]);
+    drop(running);
+    cost
 }
 
 async fn subscribe(primary: &TestServer, replica: &TestServer, end: &str) -> Cost {

@@ -27,12 +27,18 @@ const SLOT_PATIENCE: Duration = Duration::from_secs(90);
 /// A stream that runs.
 pub(super) struct Stream {
     pub(super) stream: ReplicationStream,
-    /// How often the server must hear from us.
-    pub(super) status_interval: Duration,
     /// Where it begins.
     pub(super) from: Lsn,
-    /// How far the server was when it began.
-    pub(super) target: Lsn,
+    pub(super) primary: Primary,
+}
+
+/// What was learnt from a primary that is the right one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Primary {
+    /// How often the server must hear from us.
+    pub(super) status_interval: Duration,
+    /// How far the server was when it was asked.
+    pub(super) flushed: Lsn,
 }
 
 /// How long to wait for a slot that is in use: usually by a connection of our own that died.
@@ -48,13 +54,13 @@ impl SlotPatience {
     }
 }
 
-/// Checks the primary and starts the stream at the end of what was received.
-pub(super) async fn start(
-    mut connection: ReplicationConnection,
+/// Checks that it is the primary with everything that set-up made.
+pub(super) async fn check(
+    connection: &mut ReplicationConnection,
     options: &ListenerOptions,
     log: &Opened,
     received: Lsn,
-) -> Result<Stream, ListenError> {
+) -> Result<Primary, ListenError> {
     let system = connection.identify_system().await?;
     if system.system_identifier != log.identity.system_identifier {
         let (expected, found) = (log.identity.system_identifier, system.system_identifier);
@@ -64,13 +70,23 @@ pub(super) async fn start(
         let (expected, found) = (log.identity.timeline, system.timeline);
         return Err(SetupError::OtherTimeline { expected, found }.into());
     }
-    let status_interval = check_database(&mut connection, options, log).await?;
-    check_slot(&mut connection, options, received).await?;
+    let status_interval = check_database(connection, options, log).await?;
+    check_slot(connection, options, received).await?;
+    Ok(Primary { status_interval, flushed: system.flush_lsn })
+}
+
+/// Starts the stream at the end of what was received.
+pub(super) async fn start(
+    connection: ReplicationConnection,
+    options: &ListenerOptions,
+    primary: Primary,
+    from: Lsn,
+) -> Result<Stream, ListenError> {
     let stream = connection
-        .start(&options.slot, &options.publication, received)
+        .start(&options.slot, &options.publication, from)
         .await
         .map_err(|error| at_start(error, &options.slot, options.dsn.user()))?;
-    Ok(Stream { stream, status_interval, from: received, target: system.flush_lsn })
+    Ok(Stream { stream, from, primary })
 }
 
 /// One row of text, which is there because of how the query is made.

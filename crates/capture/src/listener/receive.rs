@@ -10,7 +10,7 @@ use bytes::Bytes;
 use ptr_model::{Lsn, MarkerToken, Relation, Timestamp};
 use ptr_postgres::SqlState;
 use tokio::{
-    sync::{oneshot, watch},
+    sync::watch,
     task::JoinError,
     time::{Instant, Interval, MissedTickBehavior, interval},
 };
@@ -20,20 +20,16 @@ use super::{
     ListenError, ListenerOptions, ListenerState, ListenerStatus,
     backoff::Backoff,
     error::{MarkerError, SetupError, while_streaming},
+    gather::Gatherer,
     primary::{Stream, send_marker},
-    queue::{Closed, Command, Room, weight},
     state::now,
     writer::WriterThread,
 };
 use crate::{
-    assemble::{Assembler, Step},
-    decode::{PgOutput, decode},
+    assemble::Assembler,
     transport::{ReplicationStream, StandbyStatus, StreamMessage, TransportError},
-    undescribed::{LookUpError, look_up},
 };
 
-/// Changes are handed on when this much has gathered, or nothing more is there to read.
-const BATCH_BYTES: usize = 256 * 1024;
 /// The server writes each change by itself. So many in a breath are a flood, of which a read should bring many.
 const FLOOD: u32 = 64;
 /// How long to let a flood gather in the socket's buffer.
@@ -55,15 +51,12 @@ pub(super) enum Ended {
 /// Reads one connection.
 pub(super) struct Receiver<'a> {
     stream: ReplicationStream,
-    assembler: Assembler,
+    gatherer: Gatherer,
     writer: &'a mut WriterThread,
     status: &'a watch::Sender<ListenerStatus>,
     status_interval: Duration,
     from: Lsn,
     target: Lsn,
-    steps: Vec<Step>,
-    batch: Vec<Command>,
-    batch_bytes: usize,
     /// How far the server had decoded when nothing was left to send.
     server_wal_end: Lsn,
     /// Between transactions everything before this was received; not queued yet.
@@ -78,18 +71,10 @@ pub(super) struct Receiver<'a> {
     covered: Lsn,
     /// Messages not believed on connections before.
     ignored_before: u64,
-    proof: Proof,
+    /// A position after our marker, once it was sent. Its round trip proves that the stream carries something.
+    marker_before: Option<Lsn>,
     /// When we last looked, and the messages since.
     looked: (Instant, u32),
-}
-
-/// The round trip of our marker, by which we know that the stream carries something.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Proof {
-    token: MarkerToken,
-    /// A position after it, once it was sent.
-    sent_before: Option<Lsn>,
-    seen: bool,
 }
 
 impl<'a> Receiver<'a> {
@@ -102,15 +87,12 @@ impl<'a> Receiver<'a> {
         let confirmed = writer.durable.borrow_and_update().lsn;
         Self {
             stream: stream.stream,
-            assembler,
+            gatherer: Gatherer::new(assembler, MarkerToken::random()),
             writer,
             status,
-            status_interval: stream.status_interval,
+            status_interval: stream.primary.status_interval,
             from: stream.from,
-            target: stream.target,
-            steps: Vec::new(),
-            batch: Vec::new(),
-            batch_bytes: 0,
+            target: stream.primary.flushed,
             server_wal_end: Lsn::INVALID,
             coverable: None,
             confirmed,
@@ -119,7 +101,7 @@ impl<'a> Receiver<'a> {
             answer_now: false,
             covered: Lsn::INVALID,
             ignored_before: status.borrow().progress.ignored_messages,
-            proof: Proof { token: MarkerToken::random(), sent_before: None, seen: false },
+            marker_before: None,
             looked: (Instant::now(), 0),
         }
     }
@@ -135,7 +117,7 @@ impl<'a> Receiver<'a> {
         self.status.send_modify(|status| status.state = ListenerState::CatchingUp { from, target });
         self.send_status().await?;
         let mut marker =
-            AbortOnDropHandle::new(tokio::spawn(send_marker(options.dsn.clone(), self.proof.token)));
+            AbortOnDropHandle::new(tokio::spawn(send_marker(options.dsn.clone(), self.gatherer.awaited)));
         let mut pace = ticker();
         loop {
             self.breathe().await;
@@ -143,10 +125,10 @@ impl<'a> Receiver<'a> {
             if std::mem::take(&mut self.answer_now) {
                 self.send_status().await?;
             }
-            if self.proof.seen {
+            if self.gatherer.marker_seen {
                 backoff.reset();
             }
-            let room = self.writer.queue.room(self.batch_bytes);
+            let room = self.writer.queue.room(self.gatherer.bytes);
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return Ok(Ended::Shutdown),
@@ -155,13 +137,13 @@ impl<'a> Receiver<'a> {
                     Err(_) => return Ok(Ended::LogFailed),
                 },
                 _ = pace.tick() => self.keep_pace().await?,
-                sent = &mut marker, if self.proof.sent_before.is_none() => self.marker_sent(sent)?,
-                room = room, if !self.batch.is_empty() => {
-                    if self.hand_on(room).is_err() {
+                sent = &mut marker, if self.marker_before.is_none() => self.marker_sent(sent)?,
+                room = room, if !self.gatherer.is_empty() => {
+                    if self.gatherer.hand_on(&self.writer.queue, room).is_err() {
                         return Ok(Ended::LogFailed);
                     }
                 },
-                message = self.stream.receive(), if self.batch_bytes < BATCH_BYTES => {
+                message = self.stream.receive(), if !self.gatherer.is_full() => {
                     let message = message.map_err(|error| self.meaning(error, options))?;
                     self.take(message, options).await?;
                 },
@@ -184,7 +166,7 @@ impl<'a> Receiver<'a> {
 
     /// Takes what is in memory already, as far as the batch has room.
     async fn take_buffered(&mut self, options: &ListenerOptions) -> Result<(), ListenError> {
-        while self.batch_bytes < BATCH_BYTES {
+        while !self.gatherer.is_full() {
             match self.stream.buffered().map_err(|error| self.meaning(error, options))? {
                 Some(message) => self.take(message, options).await?,
                 None => return Ok(()),
@@ -223,25 +205,14 @@ impl<'a> Receiver<'a> {
         sent_at: Timestamp,
         options: &ListenerOptions,
     ) -> Result<(), ListenError> {
-        let after = self.assembler.log_end();
-        let message = decode(payload).map_err(|error| ListenError::Decode { after, error })?;
-        // What it covered before may not be said after what begins here.
+        // What was covered before may not be said after what begins here.
         self.cover();
-        describe(&mut self.assembler, &message, options, &mut self.steps).await?;
-        self.assembler
-            .take(message, sent_at, &mut self.steps)
-            .map_err(|error| ListenError::Assemble { after, error })?;
-        for step in self.steps.drain(..) {
-            self.proof.seen |= matches!(step, Step::Marker { token, .. } if token == self.proof.token);
-            self.batch_bytes += weight(&step);
-            self.batch.push(Command::Step(step));
-        }
-        Ok(())
+        self.gatherer.take(payload, sent_at, &options.dsn).await
     }
 
     fn keepalive(&mut self, wal_end: Lsn, reply_requested: bool) {
         self.server_wal_end = self.server_wal_end.max(wal_end);
-        if self.assembler.is_between_transactions() {
+        if self.gatherer.assembler.is_between_transactions() {
             self.coverable = Some(wal_end);
         }
         if reply_requested {
@@ -255,20 +226,14 @@ impl<'a> Receiver<'a> {
     fn cover(&mut self) {
         if let Some(lsn) = self.coverable.take().filter(|lsn| *lsn > self.covered) {
             self.covered = lsn;
-            self.batch_bytes += 1;
-            self.batch.push(Command::Covered(lsn));
+            self.gatherer.cover(lsn);
         }
-    }
-
-    fn hand_on(&mut self, room: Result<Room, Closed>) -> Result<(), Closed> {
-        self.batch_bytes = 0;
-        self.writer.queue.send(std::mem::take(&mut self.batch), room?)
     }
 
     /// The server has decoded past the marker, so the marker must have come.
     fn check_proof(&self, options: &ListenerOptions) -> Result<(), ListenError> {
-        let due = self.proof.sent_before.is_some_and(|lsn| self.server_wal_end >= lsn);
-        if due && !self.proof.seen {
+        let due = self.marker_before.is_some_and(|lsn| self.server_wal_end >= lsn);
+        if due && !self.gatherer.marker_seen {
             return Err(SetupError::MarkerLost { slot: options.slot.clone() }.into());
         }
         Ok(())
@@ -276,7 +241,7 @@ impl<'a> Receiver<'a> {
 
     fn marker_sent(&mut self, sent: Result<Result<Lsn, MarkerError>, JoinError>) -> Result<(), ListenError> {
         match sent {
-            Ok(Ok(lsn)) => self.proof.sent_before = Some(lsn),
+            Ok(Ok(lsn)) => self.marker_before = Some(lsn),
             Ok(Err(error)) => return Err(ListenError::Marker(error)),
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         }
@@ -307,7 +272,7 @@ impl<'a> Receiver<'a> {
     async fn send_status(&mut self) -> Result<(), TransportError> {
         self.confirmed = self.writer.durable.borrow().lsn;
         self.status_sent = Instant::now();
-        let written = self.assembler.log_end().max(self.confirmed);
+        let written = self.gatherer.assembler.log_end().max(self.confirmed);
         self.stream.send_status(StandbyStatus { written, flushed: self.confirmed }, now()).await
     }
 
@@ -315,43 +280,35 @@ impl<'a> Receiver<'a> {
         let durable = *self.writer.durable.borrow();
         self.status.send_if_modified(|status| {
             let before = status.clone();
-            if self.proof.seen {
+            if self.gatherer.marker_seen {
                 status.state = ListenerState::Streaming;
             }
             let progress = &mut status.progress;
-            progress.received_lsn = self.assembler.log_end();
-            progress.durable_lsn = durable.lsn;
+            progress.received_lsn = self.gatherer.assembler.log_end();
             progress.confirmed_lsn = self.confirmed;
             progress.server_wal_end = self.server_wal_end;
-            progress.last_commit_time = durable.last_commit_time;
-            progress.transactions = durable.transactions;
-            progress.entries = durable.entries;
-            progress.ignored_messages = self.ignored_before + self.assembler.ignored().count;
+            durable.tell(progress);
+            progress.ignored_messages = self.ignored_before + self.gatherer.assembler.ignored().count;
             *status != before
         });
     }
 
     fn meaning(&self, error: TransportError, options: &ListenerOptions) -> ListenError {
-        while_streaming(error, &options.publication, self.assembler.log_end())
+        while_streaming(error, &options.publication, self.gatherer.assembler.log_end())
     }
 
     /// What is known of tables, for the next connection.
     pub(super) fn known_relations(&self) -> Vec<Arc<Relation>> {
-        self.assembler.known_relations().collect()
+        self.gatherer.assembler.known_relations().collect()
     }
 
     /// Hands on what is left and takes back a transaction that did not end; after a shutdown also has all of it
     /// written, confirms it and says goodbye. Answers with the end of the last transaction received.
     pub(super) async fn leave(mut self, shutdown: bool) -> Lsn {
-        if self.assembler.has_begun() {
-            self.batch.push(Command::Abort);
-        }
-        let (settled, is_settled) = oneshot::channel();
-        self.batch.push(Command::Settle(settled));
-        let room = self.writer.queue.room(self.batch_bytes).await;
-        let handed_on = self.hand_on(room).is_ok();
-        let log_end = self.assembler.log_end();
-        if shutdown && handed_on && tokio::time::timeout(FAREWELL, is_settled).await.is_ok() {
+        let settled = self.gatherer.settle(&self.writer.queue).await;
+        let log_end = self.gatherer.assembler.log_end();
+        let Ok(is_settled) = settled else { return log_end };
+        if shutdown && tokio::time::timeout(FAREWELL, is_settled).await.is_ok() {
             // The server may be gone already; then it hears it at the next start.
             let _ = self.send_status().await;
             self.publish();
@@ -359,25 +316,6 @@ impl<'a> Receiver<'a> {
         }
         log_end
     }
-}
-
-/// Asks about a table that no event told of, before its rows go to the log.
-async fn describe(
-    assembler: &mut Assembler,
-    message: &PgOutput,
-    options: &ListenerOptions,
-    steps: &mut Vec<Step>,
-) -> Result<(), ListenError> {
-    let Some(asked) = assembler.undescribed(message) else { return Ok(()) };
-    let table = format!("{}.{}", asked.relation.schema, asked.relation.name);
-    match look_up(&options.dsn, &asked).await {
-        Ok(Some(made)) => assembler.describe(made, steps),
-        Ok(None) => tracing::debug!(table, "an announced table keeps the replica identity that it has"),
-        // The transaction is not in the log yet, so that the next connection asks again.
-        Err(error @ LookUpError::Connect(_)) => return Err(ListenError::LookUp { table, error }),
-        Err(error) => tracing::warn!(%error, table, "the primary does not say how a table came about"),
-    }
-    Ok(())
 }
 
 fn ticker() -> Interval {

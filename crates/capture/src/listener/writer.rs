@@ -16,7 +16,7 @@ use tokio::sync::{
 };
 
 use super::{
-    TransactionLog,
+    ListenerProgress, TransactionLog,
     queue::{Batch, Command, Queue, queue},
 };
 use crate::assemble::Step;
@@ -43,6 +43,16 @@ pub(super) struct Durable {
     pub(super) entries: u64,
     /// When the last of them committed.
     pub(super) last_commit_time: Option<Timestamp>,
+}
+
+impl Durable {
+    /// Puts it where others look for it.
+    pub(super) fn tell(&self, progress: &mut ListenerProgress) {
+        progress.durable_lsn = self.lsn;
+        progress.last_commit_time = self.last_commit_time;
+        progress.transactions = self.transactions;
+        progress.entries = self.entries;
+    }
 }
 
 /// What the log said when it was opened.

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod catch_up;
 mod oracle;
 mod setting;
 mod slow_log;

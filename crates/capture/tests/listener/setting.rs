@@ -4,13 +4,14 @@ use std::{path::PathBuf, time::Duration};
 
 use ptr_capture::{
     listener::{
-        ListenError, ListenerOptions, ListenerState, ListenerStatus, QUEUE_BYTES, TransactionLog, listen_to,
+        CatchUp, ListenError, ListenerOptions, ListenerState, ListenerStatus, QUEUE_BYTES, TransactionLog,
+        listen_to,
     },
     transport::{ReplicationConnection, SlotKind},
 };
 use ptr_log::{Log, LogError, LogIdentity, Writer, WriterOptions};
 use ptr_model::{Lsn, Oid, Timestamp};
-use ptr_postgres::Connection;
+use ptr_postgres::{Connection, Dsn};
 use ptr_testkit::{ServerVersion, TestServer, TestServerOptions, wait_until};
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -22,6 +23,7 @@ pub struct Setting {
     pub client: Connection,
     pub log_directory: PathBuf,
     pub identity: LogIdentity,
+    pub catch_up: CatchUp,
     _folder: tempfile::TempDir,
 }
 
@@ -57,17 +59,22 @@ impl Setting {
             log_id: uuid::Uuid::new_v4(),
         };
         ptr_log::create(&log_directory, &identity).unwrap();
-        Self { server, client, log_directory, identity, _folder: folder }
+        Self { server, client, log_directory, identity, catch_up: CatchUp::default(), _folder: folder }
     }
 
     pub fn options(&self) -> ListenerOptions {
+        Self::options_for(self.server.dsn("app"), self.catch_up)
+    }
+
+    pub fn options_for(dsn: Dsn, catch_up: CatchUp) -> ListenerOptions {
         ListenerOptions {
-            dsn: self.server.dsn("app"),
+            dsn,
             slot: "app".to_owned(),
             publication: "app".to_owned(),
             secret: None,
             known: Vec::new(),
             queue_bytes: QUEUE_BYTES,
+            catch_up,
         }
     }
 

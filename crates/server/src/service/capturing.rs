@@ -6,7 +6,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use ptr_capture::{
-    listener::{ListenError, ListenerOptions, ListenerStatus as Listening, QUEUE_BYTES, listen},
+    listener::{CatchUp, ListenError, ListenerOptions, ListenerStatus as Listening, QUEUE_BYTES, listen},
     sequences::sample_sequences,
     source::{SourceRecord, emit_marker},
 };
@@ -117,6 +117,7 @@ impl Service {
             secret,
             known,
             queue_bytes: QUEUE_BYTES,
+            catch_up: CatchUp::default(),
         };
         let (state, watched) = watch::channel(Listening::default());
         let directory = data.log_of(database);

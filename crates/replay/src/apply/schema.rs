@@ -430,8 +430,7 @@ fn user_indexes(change: &SchemaChange) -> impl Iterator<Item = &AffectedObject> 
 
 /// REINDEX, an event from PostgreSQL 17 on: index by index, because most of its forms cannot be in a transaction.
 fn reindex(change: &SchemaChange, statement: &str) -> String {
-    if statement.to_ascii_uppercase().contains("TABLESPACE") {
-        return text::without_concurrently(statement);
-    }
-    user_indexes(change).map(|index| format!("REINDEX INDEX {};", index.identity)).collect()
+    let options = text::tablespace_option(statement)
+        .map_or_else(String::new, |tablespace| format!("(TABLESPACE {tablespace}) "));
+    user_indexes(change).map(|index| format!("REINDEX {options}INDEX {};", index.identity)).collect()
 }

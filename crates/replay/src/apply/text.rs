@@ -24,6 +24,23 @@ pub(super) fn has_word(sql: &str, word: &str) -> bool {
     words(sql).iter().any(|(_, found)| found == word)
 }
 
+/// The tablespace of `REINDEX (TABLESPACE name, ..)`, as it is written.
+pub(super) fn tablespace_option(sql: &str) -> Option<&str> {
+    let (mut at, mut depth, mut is_next) = (0_usize, 0_usize, false);
+    for token in tokenize(sql) {
+        let text = &sql[at..sql.len().min(at + usize::try_from(token.len).unwrap_or(usize::MAX))];
+        at += text.len();
+        match token.kind {
+            TokenKind::OpenParen => depth += 1,
+            TokenKind::CloseParen => return None,
+            TokenKind::Whitespace | TokenKind::LineComment | TokenKind::BlockComment { .. } => {}
+            _ if is_next => return Some(text),
+            _ => is_next = depth > 0 && text.eq_ignore_ascii_case("tablespace"),
+        }
+    }
+    None
+}
+
 /// Whether a CREATE TABLE AS says ON COMMIT DROP, which the catalog does not show.
 pub(super) fn drops_on_commit(sql: &str) -> bool {
     let words = words(sql);
@@ -57,6 +74,12 @@ pub(super) fn without_concurrently(sql: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_tablespace_of_a_reindex_is_taken_as_it_is_written() {
+        assert_eq!(tablespace_option("REINDEX (VERBOSE, tablespace /* x */ \"a b\") TABLE t"), Some("\"a b\""));
+        assert_eq!(tablespace_option("REINDEX (CONCURRENTLY) TABLE tablespace (tablespace)"), None);
+    }
 
     #[test]
     fn concurrently_is_taken_out_where_it_is_a_word_of_the_statement() {

@@ -230,10 +230,28 @@ impl Applier {
                 self.applied.notices.push(Notice::RanWithMoreRights { role: role.clone(), statement });
             }
         }
+        let hindered =
+            matches!(&outcome, Err(error) if error.code() == Some(&SqlState::INVALID_TABLE_DEFINITION));
+        if hindered && change.tag == "ALTER TABLE" {
+            self.back_to_savepoint().await?;
+            self.take_primarys_identity(change).await?;
+            outcome = self.attempt(change, sql, role).await;
+        }
         if let Err(error) = outcome {
             return Err(self.failed(change, error));
         }
         self.client.batch_execute("RELEASE statement").await.doing("release a savepoint")?;
+        Ok(())
+    }
+
+    /// A replica identity that the user asked for is FULL on the primary, as capture needs it, and here what was asked
+    /// for. An index that is the identity hinders what went through there (DROP NOT NULL).
+    async fn take_primarys_identity(&self, change: &SchemaChange) -> Result<(), ReplayError> {
+        for table in change.objects.iter().filter(|object| object.object_type == "table") {
+            let sql = format!("ALTER TABLE ONLY {} REPLICA IDENTITY FULL", table.identity);
+            let doing = || format!("give {} the replica identity that it has on the primary", table.identity);
+            self.client.batch_execute(&sql).await.doing_with(doing)?;
+        }
         Ok(())
     }
 

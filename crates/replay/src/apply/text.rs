@@ -77,7 +77,10 @@ mod tests {
 
     #[test]
     fn the_tablespace_of_a_reindex_is_taken_as_it_is_written() {
-        assert_eq!(tablespace_option("REINDEX (VERBOSE, tablespace /* x */ \"a b\") TABLE t"), Some("\"a b\""));
+        assert_eq!(
+            tablespace_option("REINDEX (VERBOSE, tablespace /* x */ \"a b\") TABLE t"),
+            Some("\"a b\"")
+        );
         assert_eq!(tablespace_option("REINDEX (CONCURRENTLY) TABLE tablespace (tablespace)"), None);
     }
 

@@ -134,10 +134,18 @@ LANGUAGE sql STABLE AS $$
 $$;
 REVOKE ALL ON FUNCTION postgres_test_replay.describe_functions(text) FROM PUBLIC;
 
--- A statement's relations, and for ALTER TABLE those that inherit from them, which the server does not list.
+-- A statement's relations, and for ALTER TABLE those that inherit from them, for ALTER TYPE the typed tables, which
+-- the server does not list.
 CREATE FUNCTION postgres_test_replay.reach(relations oid[], tag text) RETURNS oid[]
 LANGUAGE plpgsql STABLE AS $$
 BEGIN
+    IF tag = 'ALTER TYPE' THEN
+        relations := ARRAY(
+            SELECT unnest(relations)
+            UNION
+            SELECT t.oid FROM pg_class c JOIN pg_class t ON t.reloftype = c.reltype
+             WHERE c.oid = ANY (relations) AND c.relkind = 'c');
+    END IF;
     IF tag NOT LIKE 'ALTER %' OR NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = ANY (relations)) THEN
         RETURN relations;
     END IF;

@@ -103,12 +103,7 @@ async fn run(
         let state = stage.state_of_primary().await;
         let outcome = match stage.navigate(&checkpoint) {
             Err(message) => Outcome::Stopped(message),
-            Ok(()) => {
-                let found = state.differences(&stage.state_of_replica().await);
-                Outcome::of(
-                    found.into_iter().filter(|difference| !stage.base_differs.contains(difference)).collect(),
-                )
-            }
+            Ok(()) => stage.outcome(&state).await,
         };
         let again = !matches!(outcome, Outcome::Equal);
         report.add(file, outcome, &without, &with);
@@ -136,7 +131,7 @@ async fn returns(
     for name in names.into_iter().take(8) {
         let outcome = match stage.navigate(name) {
             Err(message) => Outcome::Stopped(message),
-            Ok(()) => Outcome::of(kept[name].differences(&stage.state_of_replica().await)),
+            Ok(()) => stage.outcome(&kept[name]).await,
         };
         found.push((name.clone(), outcome));
     }

@@ -5,6 +5,7 @@ use std::{os::unix::fs::PermissionsExt as _, path::PathBuf};
 use ptr_testkit::{ClusterRole, DatabaseState, ServerVersion, TestServer, TestServerOptions};
 
 use crate::{
+    outcome::Outcome,
     suite::Suite,
     support::{self, Product, Running},
 };
@@ -121,6 +122,12 @@ impl Stage {
         let mut stage = Self { product, up, ..self };
         stage.base_differs = stage.base_differences().await;
         stage
+    }
+
+    /// How the replica compares with a state of the primary, but for what the base image did not bring over.
+    pub async fn outcome(&self, kept: &DatabaseState) -> Outcome {
+        let found = kept.differences(&self.state_of_replica().await);
+        Outcome::of(found.into_iter().filter(|difference| !self.base_differs.contains(difference)).collect())
     }
 
     async fn base_differences(&self) -> Vec<String> {

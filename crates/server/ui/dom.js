@@ -62,7 +62,9 @@ export const inWords = (counts) =>
   KINDS.filter(([key]) => counts[key]).map(([key, , , word]) => counted(counts[key], word, `${word}s`)).join(", ");
 
 export function notice(content, kind = "", seconds = 10) {
-  const box = h("div", { class: `notice ${kind}` }, h("div", {}, content));
+  // One piece of news at a time; what went wrong, or what a move left out, stays until it is dismissed.
+  if (!kind) $("notices").querySelectorAll(".notice.news").forEach((one) => one.remove());
+  const box = h("div", { class: `notice ${kind || "news"}` }, h("div", {}, content));
   box.append(h("p", { class: "row" }, button("Dismiss", () => box.remove(), { class: "small" })));
   $("notices").append(box);
   if (kind !== "bad" && seconds) setTimeout(() => box.remove(), seconds * 1000);

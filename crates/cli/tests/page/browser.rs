@@ -1,0 +1,275 @@
+//! Debian's Chromium without a window, driven over its own protocol (Chrome DevTools Protocol): one WebSocket,
+//! a command and its answer at a time.
+
+use std::{
+    collections::VecDeque,
+    net::TcpStream,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+};
+
+use serde_json::{Value, json};
+use tungstenite::{Message, WebSocket, stream::MaybeTlsStream};
+
+use crate::support::wait_until;
+
+/// A running browser with one page open.
+pub struct Browser {
+    child: Child,
+    socket: WebSocket<MaybeTlsStream<TcpStream>>,
+    session: String,
+    next: u64,
+    /// Errors that the page's console and scripts reported.
+    errors: VecDeque<String>,
+    _profile: tempfile::TempDir,
+}
+
+/// Where Chromium is; `None`, with a notice, where there is none. In CI that is a failure.
+pub fn chromium() -> Option<PathBuf> {
+    let found = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"]
+        .into_iter()
+        .map(PathBuf::from)
+        .find(|path| path.exists());
+    if found.is_none() {
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "Chromium is missing; script/test installs it (apt-get install chromium)"
+        );
+        eprintln!("SKIPPED: there is no Chromium; apt-get install chromium, or run script/test");
+    }
+    found
+}
+
+impl Browser {
+    /// Opens an empty page of that size.
+    pub fn open(program: &PathBuf, width: u32, height: u32) -> Self {
+        let profile = tempfile::Builder::new().prefix("ptr-chromium-").tempdir().expect("a folder");
+        let child = Command::new(program)
+            // The sandbox cannot be had by root; the page that is shown is our own.
+            .args([
+                "--headless=new",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-dev-shm-usage",
+                "--no-first-run",
+            ])
+            .args(["--remote-debugging-port=0", "--lang=en-US", "--disable-background-networking"])
+            .arg(format!("--window-size={width},{height}"))
+            .arg(format!("--user-data-dir={}", profile.path().display()))
+            .arg("about:blank")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("Chromium starts");
+        // Two lines: the port, and the path of the browser's own socket.
+        let file = profile.path().join("DevToolsActivePort");
+        let lines = || std::fs::read_to_string(&file).ok().filter(|text| text.lines().count() == 2);
+        wait_until("Chromium to listen", || lines().is_some());
+        let text = lines().expect("it was there");
+        let (port, path) = text.split_once('\n').expect("two lines");
+        let (socket, _) =
+            tungstenite::connect(format!("ws://127.0.0.1:{port}{}", path.trim())).expect("Chromium answers");
+        let mut browser = Self {
+            child,
+            socket,
+            session: String::new(),
+            next: 0,
+            errors: VecDeque::new(),
+            _profile: profile,
+        };
+        browser.attach();
+        browser.call(
+            "Emulation.setDeviceMetricsOverride",
+            json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false}),
+        );
+        browser
+    }
+
+    /// Opens a page of its own, whose commands carry the session's name.
+    fn attach(&mut self) {
+        let target = self.call("Target.createTarget", json!({"url": "about:blank"}));
+        let attached =
+            self.call("Target.attachToTarget", json!({"targetId": target["targetId"], "flatten": true}));
+        attached["sessionId"].as_str().expect("a session").clone_into(&mut self.session);
+        for domain in ["Page", "Runtime", "Log"] {
+            self.call(&format!("{domain}.enable"), json!({}));
+        }
+    }
+
+    /// Sends a command and waits for its answer.
+    #[track_caller]
+    pub fn call(&mut self, method: &str, parameters: Value) -> Value {
+        self.next += 1;
+        let id = self.next;
+        let mut message = json!({"id": id, "method": method, "params": parameters});
+        if !self.session.is_empty() {
+            message["sessionId"] = self.session.clone().into();
+        }
+        self.socket.send(Message::text(message.to_string())).expect("Chromium listens");
+        loop {
+            let read = self.socket.read().expect("Chromium answers");
+            let Message::Text(text) = read else { continue };
+            let mut answer: Value = serde_json::from_str(text.as_str()).expect("JSON");
+            if answer["id"] == id {
+                assert!(answer["error"].is_null(), "{method}: {}", answer["error"]);
+                return answer["result"].take();
+            }
+            self.notice(&answer);
+        }
+    }
+
+    fn notice(&mut self, event: &Value) {
+        let parameters = &event["params"];
+        match event["method"].as_str() {
+            Some("Runtime.exceptionThrown") => {
+                self.errors.push_back(parameters["exceptionDetails"]["exception"]["description"].to_string());
+            }
+            // What was asked of a service that is away, or refused, is reported too; the page says it itself.
+            Some("Log.entryAdded")
+                if parameters["entry"]["level"] == "error" && parameters["entry"]["source"] != "network" =>
+            {
+                self.errors.push_back(parameters["entry"]["text"].to_string());
+            }
+            _ => {}
+        }
+    }
+
+    /// What the page reported as errors since it was asked last.
+    pub fn errors(&mut self) -> Vec<String> {
+        self.eval("1");
+        self.errors.drain(..).collect()
+    }
+
+    /// Goes to an address and waits until the page is there.
+    pub fn go(&mut self, address: &str) {
+        self.call("Page.navigate", json!({"url": address}));
+        self.wait_for("document.readyState === 'complete' && location.protocol !== 'about:'");
+    }
+
+    /// The value of an expression; of a promise, what it gives.
+    #[track_caller]
+    pub fn eval(&mut self, expression: &str) -> Value {
+        let parameters = json!({"expression": expression, "awaitPromise": true, "returnByValue": true});
+        let mut answer = self.call("Runtime.evaluate", parameters);
+        assert!(answer["exceptionDetails"].is_null(), "{expression}: {}", answer["exceptionDetails"]);
+        answer["result"]["value"].take()
+    }
+
+    /// The text of the first element that the selector finds, empty where there is none.
+    #[track_caller]
+    pub fn text(&mut self, selector: &str) -> String {
+        let value = self.eval(&format!("document.querySelector({selector:?})?.innerText ?? ''"));
+        value.as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Waits until an expression is true. It may fail while the page is being loaded.
+    #[track_caller]
+    pub fn wait_for(&mut self, condition: &str) {
+        wait_until(condition, || {
+            let parameters = json!({"expression": format!("Boolean({condition})"), "returnByValue": true});
+            self.call("Runtime.evaluate", parameters)["result"]["value"] == true
+        });
+    }
+
+    /// Waits until an element's text contains this.
+    #[track_caller]
+    pub fn wait_for_text(&mut self, selector: &str, text: &str) {
+        self.wait_for(&format!("document.querySelector({selector:?})?.innerText.includes({text:?})"));
+    }
+
+    /// Clicks the middle of an element with the mouse.
+    #[track_caller]
+    pub fn click(&mut self, selector: &str) {
+        self.wait_for(&format!("document.querySelector({selector:?})"));
+        self.click_found(&format!("document.querySelector({selector:?})"));
+    }
+
+    /// Clicks the first button with this text inside of an element.
+    #[track_caller]
+    pub fn click_button(&mut self, within: &str, text: &str) {
+        let found = format!(
+            "[...document.querySelectorAll({:?})].find((one) => one.innerText.includes({text:?}) && !one.disabled)",
+            format!("{within} button")
+        );
+        self.wait_for(&found);
+        self.click_found(&found);
+    }
+
+    /// Clicks what the expression gives, once nothing lies over it.
+    #[track_caller]
+    fn click_found(&mut self, found: &str) {
+        let place = format!(
+            "(() => {{ const one = {found}; one.scrollIntoView({{block: 'nearest'}}); \
+             const box = one.getBoundingClientRect(); const place = [box.x + box.width / 2, box.y + box.height / 2]; \
+             return one.contains(document.elementFromPoint(...place)) && place; }})()"
+        );
+        self.wait_for(&place);
+        let place = self.eval(&place);
+        self.mouse("mousePressed", &place);
+        self.mouse("mouseReleased", &place);
+    }
+
+    fn mouse(&mut self, kind: &str, place: &Value) {
+        let parameters =
+            json!({"type": kind, "x": place[0], "y": place[1], "button": "left", "clickCount": 1});
+        self.call("Input.dispatchMouseEvent", parameters);
+    }
+
+    /// Drags from one place to another, in pixels of the window.
+    pub fn drag(&mut self, from: [f64; 2], to: [f64; 2]) {
+        self.mouse("mousePressed", &json!(from));
+        self.mouse("mouseMoved", &json!([f64::midpoint(from[0], to[0]), f64::midpoint(from[1], to[1])]));
+        self.mouse("mouseMoved", &json!(to));
+        self.mouse("mouseReleased", &json!(to));
+    }
+
+    /// Turns the wheel over a place, by pixels.
+    pub fn wheel(&mut self, place: [f64; 2], by: f64) {
+        let parameters =
+            json!({"type": "mouseWheel", "x": place[0], "y": place[1], "deltaX": 0, "deltaY": by});
+        self.call("Input.dispatchMouseEvent", parameters);
+    }
+
+    /// Presses a key, as `KeyboardEvent.key` names it.
+    pub fn key(&mut self, key: &str) {
+        let text = match key {
+            "Enter" => Some("\r"),
+            one if one.chars().count() == 1 => Some(one),
+            _ => None,
+        };
+        let code = match key {
+            "Enter" => 13,
+            "Escape" => 27,
+            "Tab" => 9,
+            _ => 0,
+        };
+        let mut down = json!({"type": "keyDown", "key": key, "windowsVirtualKeyCode": code});
+        if let Some(text) = text {
+            down["text"] = text.into();
+        }
+        self.call("Input.dispatchKeyEvent", down);
+        self.call(
+            "Input.dispatchKeyEvent",
+            json!({"type": "keyUp", "key": key, "windowsVirtualKeyCode": code}),
+        );
+    }
+
+    /// Writes text where the focus is.
+    pub fn write(&mut self, text: &str) {
+        self.call("Input.insertText", json!({"text": text}));
+    }
+
+    /// `light` or `dark`.
+    pub fn scheme(&mut self, scheme: &str) {
+        let features = json!([{"name": "prefers-color-scheme", "value": scheme}]);
+        self.call("Emulation.setEmulatedMedia", json!({"features": features}));
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}

@@ -1,0 +1,229 @@
+//! The page in a real browser over real servers: what is clicked and typed on it, what it shows, and what the
+//! databases then hold.
+#![allow(missing_docs, clippy::expect_used)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod browser;
+mod million;
+mod shop;
+
+use browser::Browser;
+use shop::Shop;
+
+const ROW: &str = ".tx .cell";
+const PLACE: &str = "#place";
+
+#[track_caller]
+fn no_errors(browser: &mut Browser) {
+    assert_eq!(browser.errors(), Vec::<String>::new());
+}
+
+/// Clicks the row of a transaction.
+#[track_caller]
+fn look_at(browser: &mut Browser, ordinal: u64) {
+    let row = format!(
+        "[...document.querySelectorAll('.tx')].find((row) => row.firstChild?.innerText === '{ordinal}')"
+    );
+    browser.wait_for(&row);
+    browser.eval(&format!("{row}.setAttribute('data-test', 'wanted')"));
+    browser.click(".tx[data-test=wanted]");
+    browser.eval("document.querySelector('[data-test]')?.removeAttribute('data-test')");
+    browser.wait_for_text("#inspector-title", &format!("TRANSACTION {ordinal}"));
+}
+
+#[test]
+fn the_story_by_mouse() {
+    let shop = Shop::open();
+    let Some(mut page) = shop.browser("/") else { return };
+    page.wait_for(&format!("document.querySelectorAll('{ROW}').length >= 6 * 5"));
+    page.wait_for_text("#input", "capturing");
+    page.wait_for_text(PLACE, "6 transactions before head");
+
+    // Looking shows old and new values, and moves nothing.
+    look_at(&mut page, 4);
+    page.wait_for_text("#inspector .change", "shipped");
+    let change = page.text("#inspector .change");
+    assert!(change.contains("UPDATE") && change.contains("new") && !change.contains("note"), "{change}");
+    page.wait_for_text(".plan", "5 transactions forward");
+    assert_eq!(page.eval("location.search.includes('at=0/')"), true);
+
+    page.click("#go");
+    page.wait_for_text(PLACE, "1 transaction before head");
+    page.wait_for_text("#notices", "Arrived by redo");
+    assert_eq!(shop.replica(), "1shipped 2shipped 3shipped");
+    page.wait_for("document.querySelectorAll('.tx.ahead').length === 1");
+
+    page.click_button("#notices", "Undo this move");
+    page.wait_for_text(PLACE, "6 transactions before head");
+
+    // A checkpoint of the list, and one made here.
+    page.click("[aria-label='Go here: checkpoint before migration']");
+    page.wait_for_text(PLACE, "(before migration)");
+    assert_eq!(shop.replica(), "1new 2new 3new");
+    page.click("#name");
+    page.write("from the page");
+    page.click_button("#create", "Create now");
+    page.wait_for_text("#checkpoint-list", "from the page");
+    page.wait_for("document.querySelector('[aria-label=\"Checkpoint from the page\"]')");
+    page.click("[aria-label='Compare checkpoint from the page with another position']");
+    page.click_button("#dialog", "Compare");
+    page.wait_for_text("#dialog", "public.orders");
+    let difference = page.text("#dialog");
+    // From the checkpoint, which is at head, back to the replica.
+    assert!(difference.contains("shipped") && difference.contains("INSERT"), "{difference}");
+    page.click_button("#dialog", "Close");
+    no_errors(&mut page);
+}
+
+#[test]
+fn the_story_by_keyboard() {
+    let shop = Shop::open();
+    let Some(mut page) = shop.browser("/") else { return };
+    page.wait_for(&format!("document.querySelectorAll('{ROW}').length >= 6 * 5"));
+    page.key("j");
+    page.wait_for_text("#inspector-title", "TRANSACTION 5");
+    page.key("J");
+    page.wait_for_text("#inspector-title", "TRANSACTION 3");
+    page.wait_for("!document.querySelector('#go').disabled");
+    page.key("Enter");
+    page.wait_for_text(PLACE, "(before migration)");
+    assert_eq!(shop.replica(), "1new 2new 3new");
+    page.key("ArrowRight");
+    page.wait_for_text("#inspector-title", "TRANSACTION 4");
+    page.key("d");
+    page.wait_for_text("#dialog", "public.orders");
+    page.key("Escape");
+    page.wait_for("!document.querySelector('dialog[open]')");
+    page.wait_for("!document.querySelector('#go').disabled");
+    page.key("Enter");
+    page.wait_for_text(PLACE, "1 transaction before head");
+    assert_eq!(shop.replica(), "1shipped 2shipped 3shipped");
+    page.key("u");
+    page.wait_for_text(PLACE, "(before migration)");
+    page.key("r");
+    page.wait_for_text(PLACE, "1 transaction before head");
+    page.key("c");
+    page.wait_for("document.querySelector('#dialog input') === document.activeElement");
+    page.write("by keyboard");
+    page.key("Enter");
+    page.wait_for_text("#checkpoint-list", "by keyboard");
+    page.key("?");
+    page.wait_for_text("#dialog", "take the replica to the selected transaction");
+    page.key("Escape");
+    page.key("/");
+    page.wait_for("document.activeElement.id === 'table'");
+    no_errors(&mut page);
+}
+
+#[test]
+fn what_is_captured_appears_by_itself_and_a_link_shows_the_same_again() {
+    let shop = Shop::empty();
+    let Some(mut page) = shop.browser("/") else { return };
+    page.wait_for_text("#list", "Nothing was captured yet");
+    shop.sql("create table orders (id int primary key, state text)");
+    page.wait_for_text("#list", "0");
+    page.wait_for("document.querySelectorAll('.tx').length === 1");
+    shop.sql("insert into orders values (1, 'new')");
+    shop.sql("update orders set state = 'paid'");
+    // What comes later is said, and does not move what is being read.
+    page.wait_for_text("#fresh", "2 new transactions");
+    assert_eq!(page.eval("document.querySelectorAll('.tx').length"), 1);
+    page.click("#fresh");
+    page.wait_for("document.querySelectorAll('.tx').length === 3");
+
+    look_at(&mut page, 1);
+    look_at(&mut page, 2);
+    page.eval("history.back()");
+    page.wait_for_text("#inspector-title", "TRANSACTION 1");
+    page.eval("history.forward()");
+    page.wait_for_text("#inspector-title", "TRANSACTION 2");
+    let address = page.eval("location.href");
+    page.go(address.as_str().expect("an address"));
+    page.wait_for_text("#inspector-title", "TRANSACTION 2");
+    page.wait_for_text("#inspector .change", "paid");
+
+    // Filters are the server's, and in the address.
+    page.eval("document.querySelector('#operation').focus()");
+    page.eval("document.querySelector('#operation').value = 'insert'");
+    page.eval("document.querySelector('#operation').dispatchEvent(new Event('change'))");
+    page.wait_for("document.querySelectorAll('.tx').length === 1");
+    page.wait_for("location.search.includes('operation=insert')");
+    page.eval("location.reload()");
+    page.wait_for("document.readyState === 'complete' && document.querySelectorAll('.tx').length === 1");
+    page.wait_for_text(".tx", "+1");
+    page.click("#clear");
+    page.wait_for("document.querySelectorAll('.tx').length === 3");
+    no_errors(&mut page);
+}
+
+#[test]
+fn a_service_that_goes_away_is_told_and_one_that_comes_back_is_found() {
+    let shop = Shop::open();
+    let Some(mut page) = shop.browser("/") else { return };
+    page.wait_for_text(PLACE, "6 transactions before head");
+    shop.product.run(&["down"]);
+    page.wait_for_text("#connection", "The service does not answer");
+    let address = shop.address.trim_start_matches("http://");
+    shop.product.run(&["up", "--detach", "--addr", address]);
+    page.wait_for("document.querySelector('#connection').hidden");
+    shop.sql("insert into orders values (9, 'new', null)");
+    page.wait_for_text(PLACE, "7 transactions before head");
+    no_errors(&mut page);
+}
+
+/// Where script/install-test-applications puts axe-core.
+fn audit() -> Option<String> {
+    let folder = std::env::var_os("PTR_TEST_APPLICATIONS").map(std::path::PathBuf::from);
+    let folder = folder.unwrap_or_else(|| {
+        let user = rustix::process::getuid().as_raw();
+        format!("/var/tmp/postgres-test-replay-applications-{user}").into()
+    });
+    let found = std::fs::read_to_string(folder.join("page/node_modules/axe-core/axe.min.js")).ok();
+    if found.is_none() {
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "axe-core is missing; run script/install-test-applications"
+        );
+        eprintln!("SKIPPED: axe-core is missing; run script/install-test-applications");
+    }
+    found
+}
+
+#[track_caller]
+fn assert_accessible(page: &mut Browser, what: &str) {
+    let violations = page.eval(
+        "axe.run().then((found) => found.violations.map((one) => \
+         `${one.id}: ${one.help}: ${one.nodes.map((node) => node.html).slice(0, 3).join(' ')}`))",
+    );
+    assert_eq!(violations, serde_json::json!([]), "{what}");
+}
+
+#[test]
+fn the_page_is_accessible_in_both_colour_schemes() {
+    let shop = Shop::open();
+    let Some(axe) = audit() else { return };
+    let Some(mut page) = shop.browser("/") else { return };
+    page.wait_for(&format!("document.querySelectorAll('{ROW}').length >= 6 * 5"));
+    page.eval(&format!("{axe}; 1"));
+    for scheme in ["light", "dark"] {
+        page.scheme(scheme);
+        page.key("Escape");
+        page.wait_for_text("#inspector", "Select a transaction");
+        assert_accessible(&mut page, &format!("{scheme}, nothing selected"));
+        look_at(&mut page, 4);
+        page.wait_for_text("#inspector .change", "shipped");
+        page.wait_for_text(".plan", "forward");
+        assert_accessible(&mut page, &format!("{scheme}, a transaction selected"));
+        page.key("d");
+        page.wait_for_text("#dialog", "public.orders");
+        assert_accessible(&mut page, &format!("{scheme}, a dialog"));
+        page.key("Escape");
+        page.wait_for("!document.querySelector('dialog[open]')");
+        // The slider says where it is in words.
+        let said = page.eval("document.querySelector('[role=slider]').getAttribute('aria-valuetext')");
+        assert!(said.as_str().expect("a text").starts_with("transaction 4 of 6, "), "{said}");
+    }
+    no_errors(&mut page);
+}

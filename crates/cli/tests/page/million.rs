@@ -1,0 +1,132 @@
+//! A history of a million transactions: the list scrolls over it, the timeline shows it, neither holds it.
+
+use std::{path::Path, sync::Arc, time::Instant};
+
+use ptr_log::{LogIdentity, Writer, WriterOptions};
+use ptr_model::{
+    Change, Column, Datum, Lsn, Oid, Relation, ReplicaIdentity, Timestamp, TransactionHeader, Tuple, Xid,
+};
+
+use crate::{
+    browser::{Browser, chromium},
+    support::Product,
+};
+
+const TRANSACTIONS: u32 = 1_000_000;
+
+/// The page's memory for JavaScript, after a collection.
+const MOST_MEMORY: f64 = 60e6;
+
+fn write(directory: &Path) {
+    let identity = LogIdentity {
+        system_identifier: 7,
+        timeline: 1,
+        database: "testdb".into(),
+        database_oid: Oid(5),
+        creation: Lsn(0x100),
+        created_at: Timestamp::from_postgres(0),
+        log_id: "01890a5d-ac96-774b-bcce-b302099a8057".parse().expect("a UUID"),
+    };
+    ptr_log::create(directory, &identity).expect("a log");
+    let mut writer = Writer::open(directory, WriterOptions::default()).expect("a writer");
+    let column = Column {
+        name: "id".into(),
+        in_identity: true,
+        type_oid: Oid(23),
+        type_modifier: -1,
+        type_name: "integer".into(),
+    };
+    let relation = Arc::new(Relation {
+        oid: Oid(1),
+        schema: "public".into(),
+        name: "items".into(),
+        replica_identity: ReplicaIdentity::Full,
+        columns: vec![column],
+    });
+    for number in 0..TRANSACTIONS {
+        let commit_lsn = Lsn(0x200 + u64::from(number) * 0x100);
+        let header = TransactionHeader {
+            xid: Xid(100 + number),
+            commit_lsn,
+            end_lsn: Lsn(0),
+            commit_time: Timestamp::from_postgres(i64::from(number) * 10_000),
+            origin: None,
+        };
+        writer.begin(&header).expect("a transaction");
+        let row = Tuple(vec![Datum::Text(number.to_string().into_bytes().into())]);
+        writer.append(&Change::Insert { relation: Arc::clone(&relation), new: row }).expect("a change");
+        writer.commit(Lsn(commit_lsn.0 + 0x10)).expect("a commit");
+        if number % 10_000 == 0 {
+            writer.flush().expect("a flush");
+        }
+    }
+    writer.close().expect("a sealed log");
+}
+
+/// Numbers of the transactions in sight.
+fn rows(page: &mut Browser) -> Vec<u64> {
+    let texts = page.eval(
+        "[...document.querySelectorAll('.tx')].sort((a, b) => a.dataset.row - b.dataset.row)\
+         .map((row) => row.firstChild.innerText.replace(/\\D/g, ''))",
+    );
+    let texts = texts.as_array().expect("rows").iter().map(|text| text.as_str().expect("a text"));
+    texts.map(|text| text.parse().expect("a number")).collect()
+}
+
+#[test]
+fn a_million_transactions_scroll() {
+    let Some(chromium) = chromium() else { return };
+    let product =
+        Product::new(Some("postgresql://nobody@127.0.0.1:9/testdb"), Some("postgresql://nobody@127.0.0.1:9/replica"));
+    let started = Instant::now();
+    write(&product.data_directory().join("log/testdb"));
+    println!("written in {:?}", started.elapsed());
+    let mut service = product.spawn("ipc", &["ipc", "--addr", "127.0.0.1:0"]);
+    service.wait_for_text("http://");
+    let printed = service.printed();
+    let address = printed.split_whitespace().find(|word| word.starts_with("http://")).expect("an address");
+
+    let mut page = Browser::open(&chromium, 1440, 900);
+    page.go(address);
+    page.wait_for_text("#range", "1,000,000 transactions");
+    page.wait_for("document.querySelector('.tx')?.innerText.includes('999,999')");
+    // What is wrong is said, and the history can be looked at all the same.
+    page.wait_for_text("#states", "The input server does not answer");
+    for by in ["transaction", "time"] {
+        let took = page.eval(&format!(
+            "(async () => {{ const start = performance.now(); \
+             await (await fetch('/api/histogram?buckets=160&by={by}')).json(); return performance.now() - start; }})()"
+        ));
+        println!("histogram by {by}: {took} ms");
+    }
+
+    // The wheel goes row by row, however high the list is.
+    for _ in 0..10 {
+        page.wheel([300.0, 600.0], 280.0);
+    }
+    page.wait_for("[...document.querySelectorAll('.tx')].some((row) => row.dataset.row === '100')");
+    let seen = rows(&mut page);
+    assert!(seen.windows(2).all(|pair| pair[0] == pair[1] + 1), "{seen:?}");
+    // The scroll bar reaches the other end.
+    page.eval("document.querySelector('.viewport').scrollTop = 1e9");
+    page.wait_for("[...document.querySelectorAll('.tx')].some((row) => row.firstChild?.innerText === '0')");
+    page.wait_for("[...document.querySelectorAll('.tx')].every((row) => row.innerText.includes('items'))");
+    // A link to anywhere in it is found at once.
+    page.go(&format!("{address}/?at=xid:500100"));
+    page.wait_for_text("#inspector-title", "TRANSACTION 500,000");
+    page.wait_for("document.querySelector('.tx.chosen')?.innerText.includes('500,000')");
+    // The thumb in the middle, dragged to a quarter.
+    let track = page.eval("(() => { const box = document.querySelector('.slider').getBoundingClientRect(); return [box.x, box.y + box.height / 2, box.width]; })()");
+    let [x, y, width] = [0, 1, 2].map(|part| track[part].as_f64().expect("a number"));
+    page.drag([x + width / 2.0, y], [x + width / 4.0, y]);
+    page.wait_for(
+        "Math.abs(document.querySelector('[role=slider]').getAttribute('aria-valuenow') - 250000) < 8000",
+    );
+    page.wait_for("document.querySelector('.tx.chosen')?.innerText.includes('items')");
+
+    assert!(page.eval("document.querySelectorAll('*').length").as_u64().expect("a number") < 3000);
+    let memory =
+        page.call("Runtime.getHeapUsage", serde_json::json!({}))["usedSize"].as_f64().expect("a number");
+    assert!(memory < MOST_MEMORY, "the page holds {memory} bytes");
+    assert_eq!(page.errors(), Vec::<String>::new());
+}

@@ -15,7 +15,8 @@ let found = null;
 let rows = [];
 /** The first row in sight, with its fraction. */
 let top = 0;
-let moved = false;
+/** Where the list scrolled itself to; that is not the reader's doing. */
+let own = 0;
 
 const sizer = h("div", { class: "sizer", role: "rowgroup" });
 const viewport = h("div", { class: "viewport", role: "grid", tabindex: 0, "aria-label": "Transactions, newest first" }, sizer);
@@ -46,8 +47,8 @@ const dense = () => length() * ROW <= HIGHEST;
 function go(row) {
   const last = Math.max(0, length() - inSight());
   top = Math.max(0, Math.min(row, last));
-  moved = true;
   viewport.scrollTop = dense() ? top * ROW : (last ? (top / last) * (HIGHEST - viewport.clientHeight) : 0);
+  own = viewport.scrollTop;
   draw();
 }
 
@@ -60,7 +61,8 @@ function reveal(row) {
 }
 
 viewport.addEventListener("scroll", () => {
-  if (moved) return void (moved = false);
+  if (Math.abs(viewport.scrollTop - own) < 1) return;
+  own = -1;
   const last = Math.max(0, length() - inSight());
   top = dense() ? viewport.scrollTop / ROW : (viewport.scrollTop / (HIGHEST - viewport.clientHeight)) * last;
   requestAnimationFrame(draw);

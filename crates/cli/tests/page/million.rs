@@ -6,6 +6,7 @@ use ptr_log::{LogIdentity, Writer, WriterOptions};
 use ptr_model::{
     Change, Column, Datum, Lsn, Oid, Relation, ReplicaIdentity, Timestamp, TransactionHeader, Tuple, Xid,
 };
+use ptr_testkit::{ClusterRole, ServerVersion, TestServer, TestServerOptions};
 
 use crate::{
     browser::{Browser, chromium},
@@ -76,8 +77,11 @@ fn rows(page: &mut Browser) -> Vec<u64> {
 #[test]
 fn a_million_transactions_scroll() {
     let Some(chromium) = chromium() else { return };
-    let product =
-        Product::new(Some("postgresql://nobody@127.0.0.1:9/testdb"), Some("postgresql://nobody@127.0.0.1:9/replica"));
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let options = TestServerOptions { role: ClusterRole::Replica, ..TestServerOptions::default() };
+    let replica = runtime.block_on(TestServer::start(ServerVersion::Debian15, options));
+    let output = replica.dsn("replica").to_uri_with_password();
+    let product = Product::new(Some("postgresql://nobody@127.0.0.1:9/testdb"), Some(&output));
     let started = Instant::now();
     write(&product.data_directory().join("log/testdb"));
     println!("written in {:?}", started.elapsed());
@@ -101,8 +105,13 @@ fn a_million_transactions_scroll() {
     }
 
     // The wheel goes row by row, however high the list is.
+    let place = page.eval(
+        "(() => { const box = document.querySelector('.viewport').getBoundingClientRect(); \
+         return [box.x + 100, box.y + 60]; })()",
+    );
+    let place = [0, 1].map(|part| place[part].as_f64().expect("a number"));
     for _ in 0..10 {
-        page.wheel([300.0, 600.0], 280.0);
+        page.wheel(place, 280.0);
     }
     page.wait_for("[...document.querySelectorAll('.tx')].some((row) => row.dataset.row === '100')");
     let seen = rows(&mut page);

@@ -190,7 +190,12 @@ impl IndexReader<'_> {
             .query_row([time.0], |row| row.get(0))
             .optional()?;
         let Some(chunk) = chunk else { return Ok(None) };
-        let first = chunk.cast_unsigned() * CHUNK;
+        self.last_by_time_in(chunk.cast_unsigned(), time)
+    }
+
+    /// The same, looked for in one chunk.
+    pub(crate) fn last_by_time_in(&self, chunk: u64, time: Timestamp) -> rusqlite::Result<Option<u64>> {
+        let first = chunk * CHUNK;
         self.connection
             .prepare_cached(
                 "SELECT ordinal FROM txn WHERE ordinal >= ? AND ordinal < ? AND commit_time <= ?
@@ -293,6 +298,14 @@ impl IndexReader<'_> {
                 self.connection.prepare_cached(&sql)?.query_row(values, |row| counts_of(row, 0))
             }
         }
+    }
+
+    /// The earliest commit time of each chunk, and its entries by operation.
+    pub(crate) fn chunks(&self) -> rusqlite::Result<Vec<(Timestamp, OperationCounts)>> {
+        let sql =
+            "SELECT min_time, inserts, updates, deletes, truncates, ddl, messages FROM chunk ORDER BY id";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        statement.query_map([], |row| Ok((Timestamp(row.get(0)?), counts_of(row, 1)?)))?.collect()
     }
 
     /// Entries by operation of the transactions of an ordinal range, read one by one.

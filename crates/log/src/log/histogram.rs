@@ -43,17 +43,27 @@ impl Log {
     /// Where the index cannot be read.
     pub fn histogram(&self, range: Range<u64>, axis: Axis, buckets: usize) -> Result<Vec<Bucket>, LogError> {
         self.inner.index.with(|index| {
-            let range = range.start..range.end.min(index.head()?.ordinal);
+            let head = index.head()?.ordinal;
+            let range = range.start..range.end.min(head);
             if range.is_empty() || buckets == 0 {
                 return Ok(Vec::new());
             }
+            let chunks = Chunks::load(index, head)?;
             let starts = match axis {
                 Axis::Transactions => by_transactions(index, &range, buckets as u64)?,
-                Axis::Time => by_time(index, &range, i64::try_from(buckets).unwrap_or(i64::MAX))?,
+                Axis::Time => by_time(index, &chunks, &range, i64::try_from(buckets).unwrap_or(i64::MAX))?,
             };
             let ends = starts.iter().skip(1).map(|(start, _)| *start).chain([range.end]);
-            let parts = starts.iter().zip(ends);
-            parts.map(|(&(start, time), end)| bucket(index, start..end, time)).collect()
+            let mut before = chunks.before(index, range.start)?;
+            let mut made = Vec::with_capacity(starts.len());
+            for (&(start, time), end) in starts.iter().zip(ends) {
+                let after = chunks.before(index, end)?;
+                let since = index.position_at(start)?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
+                let counts = difference(&after, &before);
+                made.push(Bucket { since, time, transactions: end - start, counts });
+                before = after;
+            }
+            Ok(made)
         })
     }
 }
@@ -76,7 +86,12 @@ fn by_transactions(index: &IndexReader<'_>, range: &Range<u64>, buckets: u64) ->
     Ok(starts)
 }
 
-fn by_time(index: &IndexReader<'_>, range: &Range<u64>, buckets: i64) -> rusqlite::Result<Starts> {
+fn by_time(
+    index: &IndexReader<'_>,
+    chunks: &Chunks,
+    range: &Range<u64>,
+    buckets: i64,
+) -> rusqlite::Result<Starts> {
     let (first, last) = (time_of(index, range.start)?, time_of(index, range.end - 1)?);
     // One microsecond more, so that the last commit is in the last bucket and not after it.
     let span = last.0.saturating_sub(first.0).max(0).saturating_add(1);
@@ -87,7 +102,10 @@ fn by_time(index: &IndexReader<'_>, range: &Range<u64>, buckets: i64) -> rusqlit
         if time > last {
             break;
         }
-        let before = index.last_by_time(Timestamp(time.0 - 1))?.map_or(0, |ordinal| ordinal + 1);
+        let before = match chunks.last_begun_by(Timestamp(time.0 - 1)) {
+            Some(chunk) => index.last_by_time_in(chunk, Timestamp(time.0 - 1))?.map_or(0, |last| last + 1),
+            None => 0,
+        };
         let previous = starts.last().map_or(range.start, |(start, _)| *start);
         starts.push((before.clamp(previous, range.end), time));
     }
@@ -99,20 +117,62 @@ fn time_of(index: &IndexReader<'_>, ordinal: u64) -> rusqlite::Result<Timestamp>
     Ok(transaction.header.commit_time)
 }
 
-fn bucket(index: &IndexReader<'_>, range: Range<u64>, time: Timestamp) -> rusqlite::Result<Bucket> {
-    let since = index.position_at(range.start)?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
-    let transactions = range.end - range.start;
-    Ok(Bucket { since, time, transactions, counts: counts(index, range)? })
+/// What the index knows of its chunks, read once.
+struct Chunks {
+    /// The earliest commit time of each chunk and all after it: it never decreases.
+    begun: Vec<Timestamp>,
+    /// Entries of all chunks before each, and of all at the end.
+    sums: Vec<OperationCounts>,
+    /// Chunks that are full, so that their totals stay.
+    full: u64,
 }
 
-/// Entries of a range by kind: whole chunks from their totals, the rest transaction by transaction.
-fn counts(index: &IndexReader<'_>, range: Range<u64>) -> rusqlite::Result<OperationCounts> {
-    let chunks = range.start.div_ceil(CHUNK)..range.end / CHUNK;
-    if chunks.start >= chunks.end {
-        return index.transaction_counts(range);
+impl Chunks {
+    fn load(index: &IndexReader<'_>, head: u64) -> rusqlite::Result<Self> {
+        let (mut begun, mut sums) = (Vec::new(), vec![OperationCounts::default()]);
+        for (time, counts) in index.chunks()? {
+            let mut sum = sums[begun.len()];
+            add_counts(&mut sum, &counts);
+            sums.push(sum);
+            begun.push(time);
+        }
+        for place in (1..begun.len()).rev() {
+            begun[place - 1] = begun[place - 1].min(begun[place]);
+        }
+        Ok(Self { begun, sums, full: head / CHUNK })
     }
-    let mut sum = index.chunk_counts(chunks.clone(), None)?;
-    add_counts(&mut sum, &index.transaction_counts(range.start..chunks.start * CHUNK)?);
-    add_counts(&mut sum, &index.transaction_counts(chunks.end * CHUNK..range.end)?);
-    Ok(sum)
+
+    /// The last chunk with a transaction that committed at or before a time.
+    fn last_begun_by(&self, time: Timestamp) -> Option<u64> {
+        let count = self.begun.partition_point(|begun| *begun <= time);
+        count.checked_sub(1).map(|last| last as u64)
+    }
+
+    /// Entries of all transactions before one: whole chunks, and what is left from the nearer end of its chunk.
+    fn before(&self, index: &IndexReader<'_>, ordinal: u64) -> rusqlite::Result<OperationCounts> {
+        let chunk = ordinal / CHUNK;
+        let place = usize::try_from(chunk).unwrap_or(usize::MAX);
+        let sum = |place: usize| self.sums.get(place).copied().ok_or(rusqlite::Error::QueryReturnedNoRows);
+        let (first, end) = (chunk * CHUNK, (chunk + 1) * CHUNK);
+        if chunk < self.full && ordinal - first > CHUNK / 2 {
+            return Ok(difference(&sum(place + 1)?, &index.transaction_counts(ordinal..end)?));
+        }
+        let mut counts = sum(place)?;
+        if ordinal > first {
+            add_counts(&mut counts, &index.transaction_counts(first..ordinal)?);
+        }
+        Ok(counts)
+    }
+}
+
+/// The counts of a part: those of the whole without those of the rest.
+fn difference(whole: &OperationCounts, rest: &OperationCounts) -> OperationCounts {
+    OperationCounts {
+        inserts: whole.inserts - rest.inserts,
+        updates: whole.updates - rest.updates,
+        deletes: whole.deletes - rest.deletes,
+        truncates: whole.truncates - rest.truncates,
+        ddl: whole.ddl - rest.ddl,
+        messages: whole.messages - rest.messages,
+    }
 }

@@ -34,7 +34,7 @@ function drawPlace() {
 }
 
 function card(title, text, bad = true) {
-  return h("div", { class: `state-card${bad ? " bad" : ""}` }, h("h3", {}, title), h("p", {}, text));
+  return h("div", { class: `state-card${bad ? " bad" : ""}` }, h("h2", {}, title), h("p", {}, text));
 }
 
 /** What stands in the way, each with what to do. */
@@ -43,10 +43,10 @@ function troubles() {
   const of = database();
   const found = [];
   for (const [name, server] of [["input", status.input], ["output", status.output]]) {
-    if (!server.connected) found.push(card(`The ${name} server does not answer`, `${server.error ?? server.dsn}. ${name === "input" ? "What was captured can be looked at; capture goes on by itself when it is back." : "The history can be looked at; moves work again when it is back."}`));
+    if (!server.connected) found.push(card(`The ${name} server does not answer`, `${server.error ?? server.dsn}. ${name === "input" ? "What was captured can be looked at; a running listener goes on by itself when it is back." : "The history can be looked at; moves work again when it is back."}`));
   }
   if (of && !of.captured) found.push(card("Nothing is captured yet", `The database ${of.database} has no log. Run postgres-test-replay up, or listener, which set up capture.`, false));
-  else if (of && !WORKING.includes(of.listener.state)) {
+  else if (of && !WORKING.includes(of.listener.state) && (status.input.connected || of.listener.state !== "reconnecting")) {
     const error = of.listener.details?.error;
     found.push(card(`Capture is ${of.listener.state}`, `${error ? `${error}. ` : ""}What changes on ${of.database} now is kept by its slot, and is captured when the listener runs again: postgres-test-replay listener. What is wrong is said by postgres-test-replay doctor.`));
   }
@@ -69,7 +69,9 @@ function draw() {
   const shown = session();
   chip("output", output, shown ? `${shown.target_database} ${shown.state}` : "no session", shown && shown.state !== "settled");
   const open = $("states").querySelector("details")?.open;
-  $("states").replaceChildren(...troubles(), ...warnings());
+  const found = [...troubles(), ...warnings()];
+  $("states").replaceChildren(...found);
+  $("states").hidden = !found.length;
   if (open) $("states").querySelector("details").open = true;
 }
 

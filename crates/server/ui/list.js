@@ -155,7 +155,7 @@ function catchUp() {
 
 function said() {
   empty.hidden = length() > 0;
-  empty.textContent = found ? "No transaction matches the filter. Clear it, or make it wider." : "Nothing was captured yet. Change something on the input database, and it appears here.";
+  empty.textContent = found ? "No transaction matches the filter. Clear it, or make it wider." : "Nothing was captured yet. Change something on the input database, and it appears here: psql \"$(postgres-test-replay dsn input)\"";
 }
 
 function grown() {

@@ -96,6 +96,10 @@ fn a_million_transactions_scroll() {
     page.wait_for("document.querySelector('.tx')?.innerText.includes('999,999')");
     // What is wrong is said, and the history can be looked at all the same.
     page.wait_for_text("#states", "The input server does not answer");
+    if let Some(axe) = crate::audit() {
+        page.eval(&format!("{axe}; 1"));
+        crate::assert_accessible(&mut page, "a server that does not answer");
+    }
     for by in ["transaction", "time"] {
         let took = page.eval(&format!(
             "(async () => {{ const start = performance.now(); \

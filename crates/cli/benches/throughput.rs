@@ -249,8 +249,12 @@ async fn listen(primary: &TestServer, product: &Product, end: &str) -> Cost {
         client.query_one(&query, &[]).await.is_ok_and(|row| row.get::<_, Option<bool>>(0) == Some(true))
     })
     .await;
-    product.run(&["down"]);
     drop(running);
+    // The server notices a moment later that nobody reads the slot.
+    let in_use = format!("SELECT active FROM pg_replication_slots WHERE slot_name = '{SLOT}'");
+    while client.query_one(&in_use, &[]).await.is_ok_and(|row| row.get(0)) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     cost
 }
 

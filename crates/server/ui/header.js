@@ -2,6 +2,7 @@
 // in a card of its own, with what to do.
 
 import { $, bytes, counted, h } from "./dom.js";
+import * as stops from "./stops.js";
 import { checkpoints, database, on, place, session, state } from "./store.js";
 
 const WORKING = ["streaming", "catching_up", "starting"];
@@ -63,19 +64,20 @@ function warnings() {
 }
 
 function draw() {
+  if (!state.status) return;
   const { input, output } = state.status;
   const of = database();
   chip("input", input, of ? captured(of) : "", of && !WORKING.includes(of.listener.state));
   const shown = session();
   chip("output", output, shown ? `${shown.target_database} ${shown.state}` : "no session", shown && shown.state !== "settled");
   const open = $("states").querySelector("details")?.open;
-  const found = [...troubles(), ...warnings()];
+  const found = [...troubles(), ...stops.cards(), ...warnings()];
   $("states").replaceChildren(...found);
   $("states").hidden = !found.length;
   if (open) $("states").querySelector("details").open = true;
 }
 
 export function start() {
-  on("status", draw);
+  on("status session", draw);
   on("place session head checkpoints", drawPlace);
 }

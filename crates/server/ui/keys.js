@@ -4,12 +4,13 @@ import { $, act, ask, failed, h, notice } from "./dom.js";
 import { compareWith } from "./inspector.js";
 import { step as inList } from "./list.js";
 import * as moves from "./moves.js";
+import * as play from "./play.js";
 import { checkpoints, select, state } from "./store.js";
 import { transaction } from "./log.js";
 import { whole } from "./timeline.js";
 
 const HELP = [["j  k", "the next older, the next newer transaction"], ["J  K", "the checkpoint before, the checkpoint after"], ["←  →", "one transaction back, forward in time"],
-  ["Enter", "take the replica to the selected transaction"], ["Shift ←  →", "take the replica one transaction back, forward"], ["u  r", "undo, redo the last move"], ["c", "create a checkpoint now"], ["d", "compare the replica with the selected transaction"],
+  ["Enter", "take the replica to the selected transaction"], ["Shift ←  →", "take the replica one transaction back, forward"], ["Space", "play from where the replica is; pause"], ["u  r", "undo, redo the last move"], ["c", "create a checkpoint now"], ["d", "compare the replica with the selected transaction"],
   ["/", "filter"], ["g h", "select the newest transaction"], ["z", "the whole history in the timeline"], ["Esc", "leave a dialog or a field; select nothing"], ["?", "this list"]];
 
 let before = "";
@@ -49,7 +50,7 @@ const KEYS = {
   ArrowLeft: () => inTime(-1), ArrowRight: () => inTime(1), Enter: go,
   "Shift+ArrowLeft": () => moves.go("@-1"), "Shift+ArrowRight": () => moves.go("@+1"),
   u: () => $("undo").click(), r: () => $("redo").click(), c: () => moves.checkpointAt(null), d: compare,
-  "/": () => $("table").focus(), "g h": () => select(state.head - 1, { from: "keys" }), z: whole, "?": help, Escape: () => select(null),
+  "/": () => $("table").focus(), "g h": () => select(state.head - 1, { from: "keys" }), z: whole, " ": play.press, "?": help, Escape: () => select(null),
 };
 
 function pressed(event) {
@@ -57,7 +58,7 @@ function pressed(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
   if (target.matches("input, select, textarea")) return void (event.key === "Escape" && target.blur());
   // A button or a link in focus keeps Enter for itself.
-  if (event.key === "Enter" && target.closest("button, a, summary")) return;
+  if ((event.key === "Enter" || event.key === " ") && target.closest("button, a, summary")) return;
   const shift = event.shiftKey && event.key.startsWith("Arrow") ? "Shift+" : "";
   const pair = `${before} ${event.key}`;
   before = event.key;

@@ -20,16 +20,19 @@ export async function plan(position, signal) {
   if (!session()) return "There is no session yet.";
   const planned = await call("POST", "/api/navigate", request({ position, dry_run: true }), signal);
   if (planned.strategy === "nothing") return "The replica is here.";
-  return `${distance(planned)} · ${planned.strategy}: ${planned.reason || WAYS[planned.strategy]} · about ${span(planned.elapsed_ms)}`;
+  const ended = planned.connections_to_end?.length;
+  return `${distance(planned)}${ended ? ` · ends ${counted(ended, "connection", "connections")}` : ""} · ${planned.strategy}: ${planned.reason || WAYS[planned.strategy]} · about ${span(planned.elapsed_ms)}`;
 }
 
 /** Takes the session there. A move that ends connections is asked about first. */
 export async function go(position) {
   const planned = await call("POST", "/api/navigate", request({ position, dry_run: true }));
-  if (planned.strategy === "keyframe") {
+  const ended = planned.connections_to_end ?? [];
+  if (planned.strategy === "keyframe" || ended.length) {
     const text = [h("p", {}, `${distance(planned)}, about ${span(planned.elapsed_ms)}.`), h("p", {}, `Why this way: ${planned.reason}.`),
-      h("p", {}, `The database ${session().target_database} is made anew, and connections to it are ended.`)];
-    if ((await ask("Go there from a keyframe?", text, [["go", "Go there"], ["", "Stay"]])) !== "go") return;
+      planned.strategy === "keyframe" ? h("p", {}, `The database ${session().target_database} is made anew.`) : "",
+      ended.length ? [h("p", {}, `${counted(ended.length, "connection", "connections")} to it will be ended:`), h("ul", {}, ended.map((one) => h("li", {}, one)))] : h("p", {}, "Nobody is connected to it now.")];
+    if ((await ask(`Go there by ${planned.strategy}?`, text, [["go", "Go there"], ["", "Stay"]])) !== "go") return;
   }
   await under(() => call("POST", "/api/navigate", request({ position })));
 }

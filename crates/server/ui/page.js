@@ -11,6 +11,7 @@ import * as inspector from "./inspector.js";
 import * as keys from "./keys.js";
 import * as list from "./list.js";
 import * as moves from "./moves.js";
+import * as play from "./play.js";
 import * as sides from "./sides.js";
 import { database, databaseName, emit, on, select, state } from "./store.js";
 import * as timeline from "./timeline.js";
@@ -123,6 +124,6 @@ window.addEventListener("popstate", () => applyAddress(false));
 on("stale", () => refresh().catch(failed));
 on("show", show);
 
-for (const part of [header, timeline, list, inspector, sides, moves, address, keys]) part.start();
+for (const part of [header, timeline, list, inspector, sides, moves, play, address, keys]) part.start();
 fetchAll().then(() => applyAddress(true)).catch((error) => { failed(error); soon(2000); });
 listen({ event: heard, lost, found });

@@ -79,7 +79,7 @@ function drawBars() {
   if (buckets.length >= 10) ticks.replaceChildren(...[...marks, [1, shown.until_time]].map(([at, text]) => tick(at, label(text))));
   else ticks.replaceChildren();
   $("range").textContent = buckets.length
-    ? `${counted(shown.until.transaction - shown.since.transaction, "transaction", "transactions")}, ${time(buckets[0].time)} to ${time(shown.until_time)}`
+    ? `${counted(shown.until.transaction - shown.since.transaction, "transaction", "transactions")}, ${time(buckets[0].time)} to ${label(shown.until_time)}`
     : "";
   $("whole").hidden = !state.zoom;
 }

@@ -11,7 +11,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The page's modules.
-const SCRIPTS: [(&str, &str); 14] = [
+const SCRIPTS: [(&str, &str); 16] = [
     ("/ui/address.js", include_str!("../../ui/address.js")),
     ("/ui/api.js", include_str!("../../ui/api.js")),
     ("/ui/dom.js", include_str!("../../ui/dom.js")),
@@ -22,8 +22,10 @@ const SCRIPTS: [(&str, &str); 14] = [
     ("/ui/log.js", include_str!("../../ui/log.js")),
     ("/ui/moves.js", include_str!("../../ui/moves.js")),
     ("/ui/page.js", include_str!("../../ui/page.js")),
+    ("/ui/play.js", include_str!("../../ui/play.js")),
     ("/ui/sides.js", include_str!("../../ui/sides.js")),
     ("/ui/sql.js", include_str!("../../ui/sql.js")),
+    ("/ui/stops.js", include_str!("../../ui/stops.js")),
     ("/ui/store.js", include_str!("../../ui/store.js")),
     ("/ui/timeline.js", include_str!("../../ui/timeline.js")),
 ];

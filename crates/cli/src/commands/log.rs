@@ -1,11 +1,14 @@
 //! `log`: the captured history, entry by entry.
 
+mod histogram;
+
 use std::time::Duration;
 
 use clap::Args;
 use ptr_server::resource::{
     LONGEST_PAGE,
     entry::{EntryAnswer, EntryPage, EntryQuery},
+    histogram::HistogramQuery,
 };
 
 use crate::{
@@ -24,6 +27,7 @@ const FOLLOW_INTERVAL: Duration = Duration::from_millis(250);
 #[command(after_help = "Examples:
   postgres-test-replay log --follow
   postgres-test-replay log --table orders --op update,delete --since '1h ago'
+  postgres-test-replay log --histogram time --since '1h ago'
   postgres-test-replay log --json | jq 'select(.operation == \"DDL\") | .sql'")]
 pub struct Log {
     /// Go on with what is captured from now on
@@ -44,6 +48,10 @@ pub struct Log {
     /// At most so many entries
     #[arg(long, short = 'n', value_name = "COUNT")]
     limit: Option<usize>,
+    /// How much of what happened when, as a line for each part: of the transactions or of the time; -n is how many
+    #[arg(long, value_name = "AXIS", num_args = 0..=1, default_missing_value = "transaction",
+        value_parser = ["transaction", "time"], conflicts_with_all = ["follow", "table", "op"])]
+    histogram: Option<String>,
 }
 
 impl Log {
@@ -51,6 +59,11 @@ impl Log {
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
         let mut query = self.query();
         query.database = context.database()?;
+        if let Some(by) = self.histogram {
+            let EntryQuery { since, until, database, .. } = query;
+            let wanted = HistogramQuery { buckets: self.limit, by: Some(by), since, until, database };
+            return histogram::run(context, wanted).await;
+        }
         let client = context.client().await?;
         let result = self.stream(context, &client, query).await;
         client.close().await;

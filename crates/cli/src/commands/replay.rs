@@ -1,14 +1,19 @@
 //! `replay`: takes a session to a checkpoint, as the API's `/api/replay`.
 
+mod speed;
+
 use clap::Args;
 use ptr_server::resource::navigation::{Navigate, Navigated, Replay as Request};
 
+use self::speed::Speed;
 use super::navigate::tell_connections;
 use crate::{client::Call, context::Context, entry_line::place, failure::Failure};
 
 /// Take a session to a position and tell what was applied
 #[derive(Args, Debug)]
-#[command(after_help = "Example:\n  postgres-test-replay replay --session rehearsal --to MIGRATION")]
+#[command(after_help = "Examples:
+  postgres-test-replay replay --session rehearsal --to MIGRATION
+  postgres-test-replay replay --to head --speed 10x")]
 pub struct Replay {
     /// The session, instead of the active one
     #[arg(long, value_name = "SESSION")]
@@ -16,11 +21,17 @@ pub struct Replay {
     /// Where to
     #[arg(long, value_name = "POS")]
     to: String,
+    /// Transaction by transaction, with the pauses that were between them: 1x, 10x, or max for none
+    #[arg(long, value_name = "SPEED")]
+    speed: Option<Speed>,
 }
 
 impl Replay {
     /// Runs it.
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
+        if let Some(speed) = self.speed {
+            return speed::play(context, self.session, self.to, speed).await;
+        }
         let planned = Navigate {
             session_id: self.session.clone(),
             position: Some(self.to.clone()),

@@ -138,6 +138,22 @@ fn play_takes_the_replica_through_every_transaction_and_back() {
 }
 
 #[test]
+fn what_the_page_plays_and_draws_the_commands_do_too() {
+    let shop = Shop::open();
+    let chart = shop.product.run(&["log", "--histogram"]);
+    assert_eq!(chart.lines().count(), 6, "{chart}");
+    assert!(chart.contains("~3") && chart.contains("#"), "{chart}");
+    let buckets = shop.product.json(&["log", "--histogram", "time", "-n", "3"]);
+    assert_eq!(buckets["by"], "time");
+    let played = shop.product.run(&["replay", "--to", "head", "--speed", "max"]);
+    assert_eq!(played.lines().count(), 6, "{played}");
+    assert_eq!(shop.replica(), "1shipped 2shipped");
+    let back = shop.product.output(&["replay", "--to", "CREATION", "--speed", "max"]);
+    assert_eq!(back.status.code(), Some(2), "{}", support::both(&back));
+    assert!(support::both(&back).contains("navigate goes back"), "{}", support::both(&back));
+}
+
+#[test]
 fn what_is_captured_appears_by_itself_and_a_link_shows_the_same_again() {
     let shop = Shop::empty();
     let Some(mut page) = shop.browser("/") else { return };

@@ -14,6 +14,7 @@ mod detach;
 mod environment;
 mod guard;
 mod partitions;
+mod resync;
 mod roles;
 mod rows;
 mod schema;
@@ -88,6 +89,15 @@ pub enum Notice {
         /// What.
         what: String,
     },
+    /// A table got what the primary held, by a decision of its user's.
+    Resynchronised {
+        /// Names the decision.
+        decision: i64,
+        /// The table.
+        table: String,
+        /// How many rows.
+        rows: u64,
+    },
     /// A statement that must not run on a replica: it would connect to other servers.
     Skipped {
         /// The statement.
@@ -116,6 +126,9 @@ impl std::fmt::Display for Notice {
                 write!(f, "ran with more rights than role {role:?} has on the output server: {beginning}")
             }
             Self::LeftOut { decision, what } => write!(f, "left out by decision {decision}: {what}"),
+            Self::Resynchronised { decision, table, rows } => {
+                write!(f, "resynchronised by decision {decision}: {table} has the primary's {rows} rows")
+            }
             Self::Skipped { statement, reason } => {
                 write!(f, "not run on the replica, because {reason}: {}", beginning(statement))
             }
@@ -474,8 +487,8 @@ impl Applier {
             self.make_ahead(&name).await?;
             if self.find_table(&relation).await?.is_none() {
                 return Err(self.stop(format!(
-                    "rows of table {name} follow, which no captured statement made; PostgreSQL tells nobody of a table \
-                     that EXPLAIN ANALYZE CREATE TABLE AS makes"
+                    "rows of table {name} follow, which the replica does not have: the statement that made it was left \
+                     out, or was one that PostgreSQL tells nobody of (EXPLAIN ANALYZE CREATE TABLE AS)"
                 )));
             }
         }
@@ -519,7 +532,7 @@ impl Applier {
 
     fn stop_at(&self, gap: Gap) -> ReplayError {
         let mut stop = Stop::new(self.position(), gap.reason);
-        stop.statement = gap.statement.as_deref().map(crate::stop::shown);
+        stop.statement = gap.statement.as_deref().map(ptr_model::redacted);
         stop.sqlstate = gap.sqlstate;
         match gap.relation {
             Some(relation) => stop.about_rows_of(&relation).into(),

@@ -18,6 +18,7 @@ mod feed;
 pub mod fold;
 pub mod navigate;
 pub mod plan;
+pub mod resync;
 mod sequences;
 pub mod session;
 pub mod snapshot;

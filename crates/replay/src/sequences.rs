@@ -50,12 +50,13 @@ impl SequenceWatch {
         };
         for filled in self.filled.get(&relation.oid).map_or(&[][..], Vec::as_slice) {
             let Some(value) = integer(new, filled.column) else { continue };
-            let furthest = self.furthest.entry(filled.sequence).or_insert(value);
-            *furthest = match filled.direction {
-                Direction::Ascending => value.max(*furthest),
-                Direction::Descending => value.min(*furthest),
-            };
+            reach(&mut self.furthest, filled.sequence, filled.direction, value);
         }
+    }
+
+    /// A sequence filled a column with this.
+    pub(crate) fn reach(&mut self, sequence: u32, direction: Direction, value: i64) {
+        reach(&mut self.furthest, sequence, direction, value);
     }
 
     /// Takes the sequences as far as the rows that were seen; never back.
@@ -72,6 +73,14 @@ impl SequenceWatch {
     pub(crate) fn forget(&mut self) {
         *self = Self::default();
     }
+}
+
+fn reach(furthest: &mut BTreeMap<u32, i64>, sequence: u32, direction: Direction, value: i64) {
+    let furthest = furthest.entry(sequence).or_insert(value);
+    *furthest = match direction {
+        Direction::Ascending => value.max(*furthest),
+        Direction::Descending => value.min(*furthest),
+    };
 }
 
 fn integer(tuple: &Tuple, column: usize) -> Option<i64> {

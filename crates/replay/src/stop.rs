@@ -3,8 +3,7 @@
 use std::fmt;
 
 use ptr_log::TableName;
-use ptr_model::{Change, Position};
-use ptr_postgres::without_secrets;
+use ptr_model::{Change, Position, redacted};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Mismatch, ReplayError};
@@ -42,6 +41,8 @@ pub enum Choice {
     Rebuild,
     /// Leave this one change out.
     Skip,
+    /// Take the table's rows from the primary.
+    Resync,
     /// Leave the table out from here on.
     LeaveOut,
     /// Stay.
@@ -74,7 +75,7 @@ impl Stop {
     }
 
     pub(crate) fn at_statement(mut self, statement: &str) -> Self {
-        self.statement = Some(shown(statement));
+        self.statement = Some(redacted(statement));
         self
     }
 
@@ -82,6 +83,10 @@ impl Stop {
     pub(crate) fn about_rows_of(mut self, written: &str) -> Self {
         self.table = written.parse().ok();
         self
+    }
+
+    pub(crate) fn about(self, table: &TableName) -> Self {
+        Self { table: Some(table.clone()), ..self }
     }
 
     /// What can be done, the likeliest first.
@@ -94,7 +99,7 @@ impl Stop {
         choices.extend(self.mismatch.then_some(Choice::Rebuild));
         choices.extend(self.change.map(|_| Choice::Skip));
         if self.table.is_some() {
-            choices.push(Choice::LeaveOut);
+            choices.extend([Choice::Resync, Choice::LeaveOut]);
         }
         choices.push(Choice::Stay);
         choices
@@ -118,13 +123,8 @@ impl Stop {
     }
 }
 
-/// A statement without what the log already leaves out of it, and without any other password.
-pub(crate) fn shown(statement: &str) -> String {
-    without_secrets(&ptr_model::redacted(statement))
-}
-
 /// Whether an error of that SQLSTATE may go by itself.
-fn passes(state: &str) -> bool {
+pub(crate) fn passes(state: &str) -> bool {
     state != UNDEFINED_FILE && PASSING.iter().any(|class| state.starts_with(class))
 }
 
@@ -173,8 +173,8 @@ impl Place {
     pub(crate) fn of(change: &Change, number: u64, entry: u64) -> Self {
         let operation = change.operation();
         let statement = match change {
-            Change::Schema(change) => Some(shown(change.statement.text())),
-            Change::Gap(gap) => gap.statement.as_deref().map(shown),
+            Change::Schema(change) => Some(change.statement.shown()),
+            Change::Gap(gap) => gap.statement.as_deref().map(redacted),
             _ => None,
         };
         let relation = change.relations().first();

@@ -76,7 +76,7 @@ async fn rows_that_do_not_fit_stop_at_the_very_change_and_the_session_stands_bef
         assert_eq!((stop.position.ordinal, stop.change, stop.entry), (30, Some(1), Some(31)));
         assert_eq!(stop.operation.as_deref(), Some("UPDATE"));
         assert_eq!(stop.table, Some(TableName::new("public", "t")));
-        let choices = [Choice::Rebuild, Choice::Skip, Choice::LeaveOut, Choice::Stay];
+        let choices = [Choice::Rebuild, Choice::Skip, Choice::Resync, Choice::LeaveOut, Choice::Stay];
         assert_eq!(stop.choices(), choices);
         world.tamper("INSERT INTO t VALUES (7, 'a')").await;
         assert_equal_states(&before, &world.session_state().await);

@@ -16,4 +16,5 @@ mod store;
 mod verify;
 
 pub(crate) use create::server_version;
+pub(crate) use program::run as run_program;
 pub(crate) use store::Backups;

@@ -28,6 +28,7 @@ mod navigate;
 mod positions;
 mod readiness;
 mod renewal;
+mod resync;
 mod roles;
 mod running;
 mod sampling;

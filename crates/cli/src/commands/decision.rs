@@ -1,4 +1,5 @@
-//! `session skip`, `session decisions`, `session undecide`: what a session leaves out where replay could not go on.
+//! `session skip`, `session resync`, `session decisions`, `session undecide`: what a session leaves out, or takes from
+//! the primary, where replay could not go on.
 
 use clap::Args;
 use ptr_server::resource::decision::{Decide, DecisionAnswer, DecisionQuery};
@@ -18,6 +19,31 @@ pub struct Skip {
     /// Leave all changes of this table out, from the stop on, or from where the session is
     #[arg(long, value_name = "SCHEMA.TABLE")]
     table: Option<String>,
+    /// The session, instead of the active one
+    #[arg(long, value_name = "SESSION")]
+    session: Option<String>,
+}
+
+/// Take a table's rows from the primary as they are now, where replay could not follow it
+#[derive(Args, Debug)]
+#[command(
+    long_about = "Take a table's rows from the primary as they are now, where replay could not follow it.
+
+The rows are copied into the data directory, with the position of the log at which the primary held them. The \
+session then leaves the table's changes out from where it stopped (from where it is, if it did not stop at this \
+table) and gives the table those rows when it comes to that position; from there on its changes are replayed again. \
+What the table holds in between is not known, and `session show` says so. A table that the session's database does \
+not have, or has with other columns, is made as the primary has it. The schema changes in between still run.
+
+The session does not move: navigate goes on. It holds each time the session passes there, until `session undecide`.",
+    after_help = "Examples:
+  postgres-test-replay session resync public.orders
+  postgres-test-replay session resync public.orders --session rehearsal && postgres-test-replay navigate head --session rehearsal"
+)]
+pub struct Resync {
+    /// The table
+    #[arg(value_name = "SCHEMA.TABLE")]
+    table: String,
     /// The session, instead of the active one
     #[arg(long, value_name = "SESSION")]
     session: Option<String>,
@@ -48,18 +74,37 @@ fn entry(text: &str) -> Result<u64, String> {
 impl Skip {
     /// Runs it.
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
-        let of = self.session.as_ref().map_or_else(String::new, |name| format!(" --session {name}"));
-        let request = Decide { session_id: self.session, entry: self.entry, table: self.table };
-        let made: DecisionAnswer = context.ask(&Call::post("/api/decisions", &request)).await?;
-        context.result(&made, || {
-            format!("decision {}: {} from {} on", made.id, verb(&made), place(&made.from))
-        })?;
-        tell_rebuild(context, &made);
-        context
-            .output
-            .prose(format_args!("navigate{of} goes on; session undecide {} takes it back", made.id));
-        Ok(())
+        let request = Decide { session_id: self.session, entry: self.entry, table: self.table, resync: None };
+        decide(context, &request).await
     }
+}
+
+impl Resync {
+    /// Runs it.
+    pub async fn run(self, context: &Context) -> Result<(), Failure> {
+        context.output.prose(format_args!("copying table {} from the primary", self.table));
+        let request = Decide { session_id: self.session, resync: Some(self.table), entry: None, table: None };
+        decide(context, &request).await
+    }
+}
+
+async fn decide(context: &Context, request: &Decide) -> Result<(), Failure> {
+    let made: DecisionAnswer = context.ask(&Call::post("/api/decisions", request)).await?;
+    context.result(&made, || match &made.until {
+        Some(until) => format!(
+            "decision {}: leaves out {} from {} until {}, where the table gets the primary's rows",
+            made.id,
+            made.what,
+            place(&made.from),
+            place(until)
+        ),
+        None => format!("decision {}: {} from {} on", made.id, verb(&made), place(&made.from)),
+    })?;
+    tell_rebuild(context, &made);
+    let of = request.session_id.as_ref().map_or_else(String::new, |name| format!(" --session {name}"));
+    let prose = format_args!("navigate head{of} goes on; session undecide {} takes it back", made.id);
+    context.output.prose(prose);
+    Ok(())
 }
 
 impl Decisions {

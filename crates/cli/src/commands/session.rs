@@ -9,7 +9,7 @@ use ptr_server::resource::{
 };
 
 use super::{
-    decision::{Decisions, Skip, Undecide},
+    decision::{Decisions, Resync, Skip, Undecide},
     navigate::tell_connections,
 };
 
@@ -53,6 +53,7 @@ pub enum Session {
         close: bool,
     },
     Skip(Skip),
+    Resync(Resync),
     Decisions(Decisions),
     Undecide(Undecide),
     /// Drop a session and its database
@@ -102,6 +103,7 @@ impl Session {
                 one(context, call, "active: ").await
             }
             Self::Skip(skip) => skip.run(context).await,
+            Self::Resync(resync) => resync.run(context).await,
             Self::Decisions(decisions) => decisions.run(context).await,
             Self::Undecide(undecide) => undecide.run(context).await,
             Self::Open { session, close } => {

@@ -34,9 +34,19 @@ impl Pair {
         options: TestServerOptions,
         tables: impl AsyncFnOnce(&TestServer),
     ) -> Self {
+        Self::between(version, version, options, tables).await
+    }
+
+    /// With a replica of another version.
+    pub async fn between(
+        version: ServerVersion,
+        replica: ServerVersion,
+        options: TestServerOptions,
+        tables: impl AsyncFnOnce(&TestServer),
+    ) -> Self {
         let primary = TestServer::start(version, options.clone()).await;
         let replica =
-            TestServer::start(version, TestServerOptions { role: ClusterRole::Replica, ..options }).await;
+            TestServer::start(replica, TestServerOptions { role: ClusterRole::Replica, ..options }).await;
         primary.database(DATABASE).await;
         tables(&primary).await;
         let input = primary.dsn(DATABASE).to_uri_with_password();
@@ -47,6 +57,18 @@ impl Pair {
         let mut up = product.spawn("up", &["up", "--addr", "127.0.0.1:0"]);
         up.wait_for_text("capturing");
         Self { primary, replica, product, up }
+    }
+
+    /// Kills the product as a power cut would.
+    pub fn kill(&mut self) {
+        self.up.kill();
+    }
+
+    /// Starts it again.
+    pub fn start_again(&mut self) {
+        drop(std::fs::remove_file(&self.up.log));
+        self.up = self.product.spawn("up", &["up", "--addr", "127.0.0.1:0"]);
+        self.up.wait_for_text("capturing");
     }
 
     pub async fn state_of_primary(&self) -> DatabaseState {

@@ -43,8 +43,10 @@ pub enum DecisionKind {
         table: TableName,
         /// Its `pg_class.oid` on the primary.
         oid: Option<Oid>,
-        /// Where it is the same again.
+        /// Where it is the same again. What it holds before that is not known.
         until: Position,
+        /// Names the folder in the data directory that holds the rows.
+        contents: String,
     },
 }
 
@@ -68,7 +70,7 @@ pub struct Decision {
 const COLUMNS: &str = "id, session_id, ordinal, lsn, entry_index, kind, what, decided_at";
 
 impl Catalog {
-    /// Keeps a decision. The same one again is the one that is there.
+    /// Keeps a decision, in the place of others. The same one again is the one that is there.
     ///
     /// # Errors
     /// [`CatalogError::NotFound`] where the session is gone.
@@ -78,6 +80,7 @@ impl Catalog {
         from: Position,
         kind: &DecisionKind,
         what: &str,
+        instead_of: &[DecisionId],
     ) -> Result<Decision, CatalogError> {
         let [ordinal, lsn, entry] = position_columns(from);
         let text = serde_json::to_string(kind).expect("names and numbers are JSON");
@@ -101,6 +104,10 @@ impl Catalog {
                     transaction.last_insert_rowid()
                 }
             };
+            for other in instead_of.iter().filter(|other| other.0 != id) {
+                let gone = "DELETE FROM decision WHERE id = ? AND session_id = ?";
+                transaction.execute(gone, params![other.0, session]).map_err(&failed)?;
+            }
             let sql = format!("SELECT {COLUMNS} FROM decision WHERE id = ?");
             transaction.query_row(&sql, [id], decision_of).map_err(&failed)
         })
@@ -164,17 +171,19 @@ mod tests {
         let session = catalog.ensure_default_session("shop", "replica").unwrap().id;
         let from = Position { ordinal: 3, lsn: Lsn(0x30), entry_index: 7 };
         let skip = DecisionKind::Skip { change: 1, entry: Some(8) };
-        let made = catalog.decide(session, from, &skip, "CREATE EXTENSION hstore").unwrap();
-        assert_eq!(catalog.decide(session, from, &skip, "again").unwrap(), made);
+        let made = catalog.decide(session, from, &skip, "CREATE EXTENSION hstore", &[]).unwrap();
+        assert_eq!(catalog.decide(session, from, &skip, "again", &[DecisionId(1)]).unwrap(), made);
         let table = TableName::new("public", "Odd name");
         let all = DecisionKind::LeaveOut { table, oid: Some(Oid(7)) };
-        let second = catalog.decide(session, from, &all, "the table").unwrap();
+        let second = catalog.decide(session, from, &all, "the table", &[]).unwrap();
 
         let again = Catalog::open(&path).unwrap();
         assert_eq!(again.decisions(session).unwrap(), [made.clone(), second.clone()]);
         assert_eq!(catalog.undecide(session, made.id).unwrap(), made);
         assert!(matches!(catalog.undecide(session, made.id), Err(CatalogError::NotFound { .. })));
-        assert_eq!(catalog.decisions(session).unwrap(), [second]);
+        assert_eq!(catalog.decisions(session).unwrap(), std::slice::from_ref(&second));
+        let third = catalog.decide(session, from, &skip, "instead", &[second.id]).unwrap();
+        assert_eq!(catalog.decisions(session).unwrap(), [third]);
         catalog.set_history_aside("shop", "shop@1").unwrap();
         assert_eq!(catalog.decisions(session).unwrap(), [], "they were about another history");
     }

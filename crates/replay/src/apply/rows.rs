@@ -99,8 +99,7 @@ impl Applier {
             self.run(table, step).await?;
         }
         if table.evaluates {
-            let sql = "SET LOCAL search_path = pg_catalog";
-            self.client.batch_execute(sql).await.doing("set the search path back")?;
+            self.leave_users_path().await?;
         }
         Ok(())
     }
@@ -125,7 +124,7 @@ impl Applier {
 
     /// Our statements name everything in full and run under `pg_catalog` alone. What users wrote into a table (an
     /// index expression, a check) found its functions by the user's path: the database's, and the table's schema.
-    async fn take_users_path(&self, table: &TableFacts) -> Result<(), DatabaseError> {
+    pub(super) async fn take_users_path(&self, table: &TableFacts) -> Result<(), DatabaseError> {
         let sql = "SELECT pg_catalog.set_config('search_path', coalesce((
                            SELECT pg_catalog.substr(setting, 13) FROM pg_catalog.pg_db_role_setting s
                            JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase,
@@ -136,6 +135,11 @@ impl Applier {
         let doing = || format!("set the search path for {}", table.name);
         self.client.query(sql, &[&table.name.schema]).await.doing_with(doing)?;
         Ok(())
+    }
+
+    pub(super) async fn leave_users_path(&self) -> Result<(), DatabaseError> {
+        let sql = "SET LOCAL search_path = pg_catalog";
+        self.client.batch_execute(sql).await.doing("set the search path back")
     }
 
     async fn run(&self, table: &TableFacts, step: Step) -> Result<(), ReplayError> {

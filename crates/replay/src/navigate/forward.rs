@@ -9,10 +9,10 @@ use ptr_model::{Change, Position, SchemaChange, TransactionSummary};
 use super::{NavigateError, Travel};
 use crate::{
     apply::{Applier, Limits, Notice},
-    decisions::Ruling,
+    decisions::{Names, Ruling},
     error::{Mismatch, ReplayError},
     feed::{self, Feed},
-    stop::{Place, located},
+    stop::{Place, located, passes},
 };
 
 /// By how much the steps become smaller.
@@ -31,12 +31,17 @@ struct Course {
     next_entry: u64,
     /// Where CREATE TABLE AS end in the transaction; their tables are made before that, with their first row.
     ends: Vec<Place>,
+    /// What its schema changes were about.
+    names: Names,
 }
 
 impl Course {
+    fn at(ordinal: u64, next_entry: u64) -> Self {
+        Self { ordinal, next_change: 0, next_entry, ends: Vec::new(), names: Names::default() }
+    }
+
     fn begin(&mut self, summary: &TransactionSummary) {
-        let (ordinal, next_entry) = (summary.ordinal, summary.first_entry);
-        *self = Self { ordinal, next_change: 0, next_entry, ends: Vec::new() };
+        *self = Self::at(summary.ordinal, summary.first_entry);
     }
 
     fn pass(&mut self, change: &Change) -> Place {
@@ -95,7 +100,7 @@ impl Travel<'_> {
         let somewhere = |error: ReplayError| Halt { error, place: None };
         let begin = applier.position().ordinal;
         let mut feed = Feed::start(&self.request.log, begin, to.ordinal);
-        let mut course = Course { ordinal: begin, next_change: 0, next_entry: 0, ends: Vec::new() };
+        let mut course = Course::at(begin, 0);
         while let Some(portion) = feed.next().await {
             for item in portion.map_err(|error| somewhere(error.into()))? {
                 match item {
@@ -104,7 +109,7 @@ impl Travel<'_> {
                         applier.begin(&summary).await.map_err(somewhere)?;
                     }
                     Item::Change(change) => self.pass(applier, &mut course, change).await?,
-                    Item::Commit => self.end(applier).await.map_err(somewhere)?,
+                    Item::Commit => self.end(applier, course.ordinal).await.map_err(somewhere)?,
                 }
             }
             self.report(applier, from);
@@ -117,7 +122,10 @@ impl Travel<'_> {
         Err(somewhere(Mismatch::Cursor { database: self.request.session.name.clone(), problem }.into()))
     }
 
-    async fn end(&self, applier: &mut Applier) -> Result<(), ReplayError> {
+    async fn end(&self, applier: &mut Applier, ordinal: u64) -> Result<(), ReplayError> {
+        for load in self.request.decisions.loads_at(ordinal + 1) {
+            applier.load(&load).await?;
+        }
         applier.end().await?;
         if self.cancel.is_cancelled() {
             applier.commit().await?;
@@ -137,12 +145,14 @@ impl Travel<'_> {
         if decisions.is_empty() {
             return applier.change(change).await.map_err(|error| course.halt(error, place));
         }
-        match decisions.rule(course.ordinal, place.change, change) {
+        course.names.learn(&change);
+        match decisions.rule(course.ordinal, place.change, change, &course.names) {
             Ruling::Apply(change) => {
                 let applied = applier.change(change).await;
                 applied.map_err(|error| course.halt(error, place))?;
-                applier
-                    .await_no_rows_of(|table| decisions.leaving_out_named(course.ordinal, table).is_some());
+                let is_left_out =
+                    |table: &str| decisions.leaving_out_named(course.ordinal, table, &course.names).is_some();
+                applier.await_no_rows_of(is_left_out);
             }
             Ruling::LeaveOut(change, decision) => {
                 let what = if decision.what.is_empty() { place.named() } else { decision.what.clone() };
@@ -176,7 +186,7 @@ impl Travel<'_> {
 fn is_of_a_fold(error: &ReplayError) -> bool {
     match error {
         ReplayError::Mismatch(mismatch) => !matches!(**mismatch, Mismatch::Cursor { .. }),
-        ReplayError::Database(error) => error.sqlstate().is_some(),
+        ReplayError::Database(error) => error.sqlstate().is_some_and(|state| !passes(state)),
         _ => false,
     }
 }

@@ -6,7 +6,7 @@ use ptr_model::{Change, Position, TransactionSummary};
 use super::{NavigateError, Travel, transactions};
 use crate::{
     apply::Applier,
-    decisions::Ruling,
+    decisions::{Names, Ruling},
     error::{Mismatch, ReplayError},
     feed::Feed,
     fold::{Fold, Membership, NotReversible, Pushed, TableEffect, table_name},
@@ -95,7 +95,8 @@ impl Travel<'_> {
                     Item::Begin(summary) => (ordinal, number) = (summary.ordinal, 0),
                     Item::Change(change) => {
                         // What was left out on the way there is nothing to take back.
-                        if let Ruling::Apply(change) = self.request.decisions.rule(ordinal, number, change) {
+                        let ruling = self.request.decisions.rule(ordinal, number, change, &Names::default());
+                        if let Ruling::Apply(change) = ruling {
                             push(applier, &mut fold, change).await?;
                         }
                         number += 1;

@@ -76,7 +76,9 @@ impl World {
             created_at: Timestamp(0),
             log_id,
         };
-        Self::begin(server, primary, folder, identity, properties, "test", None).await
+        // As where event triggers tell schema changes: here [`World::ddl`] does.
+        let secret = Some(Secret::generate().unwrap());
+        Self::begin(server, primary, folder, identity, properties, "test", secret).await
     }
 
     /// A primary that was set up as users do it, event triggers and base image included.

@@ -11,7 +11,7 @@ use crate::service::ServiceError;
 const SHOWN: usize = 12;
 
 /// Runs a program against a database and waits for it; its end is our end.
-pub(super) async fn run(
+pub(crate) async fn run(
     name: &'static str,
     program: &Path,
     dsn: &Dsn,

@@ -70,6 +70,12 @@ impl DataDirectory {
         self.root.join("base").join(file_name(database))
     }
 
+    /// What was taken from the primary for a session's tables.
+    #[must_use]
+    pub fn contents_of(&self, session: &str) -> PathBuf {
+        self.root.join("resync").join(file_name(session))
+    }
+
     /// What set-up did to the primary for one database.
     #[must_use]
     pub fn source_record(&self, database: &str) -> PathBuf {

@@ -57,6 +57,10 @@ pub struct Decide {
     /// session is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub table: Option<String>,
+    /// Take this table's rows, as `schema.table`, from the primary as they are now. Its changes are left out from the
+    /// stop on (from where the session is, if the stop is not about it) until then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resync: Option<String>,
 }
 
 /// A decision: what a session leaves out, each time it passes there.

@@ -6,7 +6,7 @@ use ptr_log::{
 use ptr_model::{Oid, Position, SessionId};
 use ptr_replay::{Decisions, NavigateError, ReplayError, Stop, stop::describe};
 
-use super::{Service, ServiceError, blocking};
+use super::{Service, ServiceError, blocking, resync::replaced};
 use crate::resource::{
     decision::{ChoiceAnswer, Decide, DecisionAnswer, DecisionQuery, StopAnswer},
     position::PositionAnswer,
@@ -30,25 +30,35 @@ impl Service {
         let session = self.session_named(request.session_id.as_deref()).await?;
         let _lock = self.moves.take(session.id, &self.configuration.data.run()).await?;
         let stop = self.stop_of(session.id).await?;
-        let (from, kind, what) = match (request.entry, &request.table) {
-            (Some(_), Some(_)) => {
+        let (from, kind, what) = match (request.entry, &request.table, &request.resync) {
+            (Some(entry), None, None) => self.skip_entry(&session, entry).await?,
+            (None, Some(table), None) => self.leave_out_table(&session, table, stop.as_ref()).await?,
+            (None, None, Some(table)) => self.resync_table(&session, table, stop.as_ref()).await?,
+            (None, None, None) => skip_stop(&session, stop.as_ref())?,
+            _ => {
                 return Err(ServiceError::usage(
-                    "an entry and a table cannot be left out by one decision",
-                    "give entry or table",
+                    "an entry, a table left out and a table resynchronised are decisions of their own",
+                    "give one of entry, table and resync",
                 ));
             }
-            (Some(entry), None) => self.skip_entry(&session, entry).await?,
-            (None, Some(table)) => self.leave_out_table(&session, table, stop.as_ref()).await?,
-            (None, None) => skip_stop(&session, stop.as_ref())?,
         };
+        let before = self.decisions_of(session.id).await?;
+        let (from, instead_of) = replaced(&before, from, &kind);
         let (catalog, id) = (self.catalog.clone(), session.id);
-        let decision = blocking(move || catalog.decide(id, from, &kind, &what)).await??;
-        self.decided(&session, decision).await
+        let decision = blocking(move || catalog.decide(id, from, &kind, &what, &instead_of)).await??;
+        self.decided(&session, before, decision).await
     }
 
     /// What follows from a decision that was made or taken back.
-    async fn decided(&self, session: &Session, decision: Decision) -> Result<DecisionAnswer, ServiceError> {
-        let behind = self.ordinal_of(session).await?.is_some_and(|here| decision.from.ordinal < here);
+    async fn decided(
+        &self,
+        session: &Session,
+        before: Vec<Decision>,
+        decision: Decision,
+    ) -> Result<DecisionAnswer, ServiceError> {
+        let (before, now) = (Decisions::new(before), Decisions::new(self.decisions_of(session.id).await?));
+        let behind = self.ordinal_of(session).await?.is_some_and(|here| !now.same_at(here, &before));
+        self.remove_unnamed_contents(session).await?;
         let (catalog, id, about) = (self.catalog.clone(), session.id, decision.clone());
         blocking(move || {
             if behind {
@@ -87,6 +97,7 @@ impl Service {
         stop: Option<&Stop>,
     ) -> Result<(Position, DecisionKind, String), ServiceError> {
         let table = table_name(written)?;
+        self.refuse_partitioned(session, &table).await?;
         let from = self.where_from(session, &table, stop).await?;
         let oid = self.oid_of(session, &table, from).await?;
         let what = format!("changes of table {table}");
@@ -153,9 +164,10 @@ impl Service {
         for session in sessions {
             if self.decisions_of(session.id).await?.iter().any(|decision| decision.id.0 == id) {
                 let _lock = self.moves.take(session.id, &self.configuration.data.run()).await?;
+                let before = self.decisions_of(session.id).await?;
                 let (catalog, whose) = (self.catalog.clone(), session.id);
                 let gone = blocking(move || catalog.undecide(whose, DecisionId(id))).await??;
-                return self.decided(&session, gone).await;
+                return self.decided(&session, before, gone).await;
             }
         }
         Err(ServiceError::not_found("decision", id.to_string(), "session decisions lists them"))
@@ -167,9 +179,10 @@ impl Service {
     }
 
     /// What a session leaves out, and whether its database was made otherwise.
-    pub(super) async fn left_out(&self, session: SessionId) -> Result<(Decisions, bool), ServiceError> {
-        let decisions = self.decisions_of(session).await?;
-        Ok((Decisions::new(decisions), self.condition_of(session).await?.outdated))
+    pub(super) async fn left_out(&self, session: &Session) -> Result<(Decisions, bool), ServiceError> {
+        let decisions = Decisions::new(self.decisions_of(session.id).await?);
+        let decisions = decisions.with_contents_in(&self.contents_of(session));
+        Ok((decisions, self.condition_of(session.id).await?.outdated))
     }
 
     pub(super) async fn stop_of(&self, session: SessionId) -> Result<Option<Stop>, ServiceError> {
@@ -338,7 +351,7 @@ fn stop_answer(stop: &Stop, session: &Session) -> StopAnswer {
 
 fn choice_answer(choice: ptr_replay::Choice, stop: &Stop, session: &Session) -> ChoiceAnswer {
     use ptr_replay::Choice;
-    let of = if session.active { String::new() } else { format!(" --session {}", shell_word(&session.name)) };
+    let of = of_session(session);
     let table = stop.table.as_ref().map(|table| shell_word(&table.to_string())).unwrap_or_default();
     let (name, does, command) = match choice {
         Choice::Again => {
@@ -357,6 +370,13 @@ fn choice_answer(choice: ptr_replay::Choice, stop: &Stop, session: &Session) -> 
             ),
             Some(format!("session skip{of}")),
         ),
+        Choice::Resync => (
+            "resync",
+            "take the table's rows from the primary as they are now, then navigate again; from here until then its \
+             rows are not known"
+                .to_owned(),
+            Some(format!("session resync {table}{of}")),
+        ),
         Choice::LeaveOut => (
             "leave_out",
             "leave the table out from here on, then navigate again".to_owned(),
@@ -368,8 +388,13 @@ fn choice_answer(choice: ptr_replay::Choice, stop: &Stop, session: &Session) -> 
     ChoiceAnswer { choice: name.into(), does, command }
 }
 
+/// The option that names a session, where commands would mean another.
+pub(super) fn of_session(session: &Session) -> String {
+    if session.active { String::new() } else { format!(" --session {}", shell_word(&session.name)) }
+}
+
 /// A word as a shell takes it.
-fn shell_word(text: &str) -> String {
+pub(super) fn shell_word(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '@');
     if !text.is_empty() && text.chars().all(plain) {
         return text.to_owned();

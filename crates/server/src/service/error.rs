@@ -7,8 +7,8 @@ use ptr_log::{CatalogError, LogError, ResolveError};
 use ptr_model::{ExpressionError, Position};
 use ptr_postgres::{ClusterError, ConnectError, ProgramsError, ServerError};
 use ptr_replay::{
-    BaseError, NavigateError, ReplayError, SessionError, cursor::CursorError, snapshot::SnapshotError,
-    verify::VerifyError,
+    BaseError, NavigateError, ReplayError, SessionError, cursor::CursorError, resync::ContentsError,
+    snapshot::SnapshotError, verify::VerifyError,
 };
 
 use crate::{
@@ -103,6 +103,9 @@ pub enum ServiceError {
     /// A snapshot of the primary.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
+    /// A table taken from the primary.
+    #[error(transparent)]
+    Contents(#[from] ContentsError),
     /// A session's database.
     #[error(transparent)]
     Session(#[from] SessionError),
@@ -198,9 +201,12 @@ impl ServiceError {
             Self::Verify(VerifyError::Snapshot(SnapshotError::Connect(error)))
             | Self::Verify(VerifyError::Connect(error))
             | Self::Snapshot(SnapshotError::Connect(error)) => connect_problem(error, detail),
-            Self::Verify(VerifyError::Database(error)) | Self::Snapshot(SnapshotError::Database(error)) => {
+            Self::Verify(VerifyError::Database(error))
+            | Self::Snapshot(SnapshotError::Database(error))
+            | Self::Contents(ContentsError::Database(error)) => {
                 with_state(server_problem(&error.source, detail), error.sqlstate())
             }
+            Self::Contents(_) => Problem::new(Code::Failed, detail),
             Self::Snapshot(SnapshotError::Unreadable(_)) => Problem::new(Code::Failed, detail),
             Self::Verify(_) => Problem::new(Code::Failed, detail),
             Self::File { .. } => Problem::new(Code::Failed, detail)

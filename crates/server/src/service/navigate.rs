@@ -179,7 +179,7 @@ impl Service {
     ) -> Result<NavigateRequest, ServiceError> {
         let (catalog, database) = (self.catalog.clone(), session.database.clone());
         let sequences = blocking(move || catalog.sequences_at(&database, to)).await??;
-        let (decisions, outdated) = self.left_out(session.id).await?;
+        let (decisions, outdated) = self.left_out(session).await?;
         Ok(NavigateRequest {
             outdated,
             decisions,

@@ -375,6 +375,7 @@ impl Service {
         }
         let (catalog, id) = (self.catalog.clone(), session.id);
         blocking(move || catalog.delete_session(id)).await??;
+        self.remove_unnamed_contents(&session).await?;
         self.tell(Event::Deleted { resource: "session".into(), id: id.to_string() });
         Ok(Deleted { status: "deleted".into(), id: id.to_string(), name: session.name })
     }

@@ -208,6 +208,8 @@ export function start() {
     if (state.selected >= 0 && how.from !== "list" && state.selected !== null) reveal(rowOf(state.selected));
     draw();
   });
+  // The list goes along with the timeline: what is zoomed into comes into sight.
+  on("zoom", (range) => range && !found && go(rowOf(range.last - 1)));
   on("head", grown);
   on("filter", () => refill().catch(failed));
   on("place checkpoints", draw);

@@ -172,7 +172,7 @@ async function zoom(from, to) {
   const lsn = async (ordinal) => (ordinal >= 1 ? (await transaction(ordinal - 1))?.position.lsn : shown.since.lsn);
   try {
     state.zoom = { since: await lsn(first), until: await lsn(last) };
-    emit("zoom");
+    emit("zoom", { last });
     await refresh();
   } catch (error) {
     failed(error);

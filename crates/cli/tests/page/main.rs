@@ -154,6 +154,44 @@ fn what_the_page_plays_and_draws_the_commands_do_too() {
 }
 
 #[test]
+fn sessions_are_made_shown_and_deleted() {
+    let shop = Shop::open();
+    let Some(mut page) = shop.browser("/") else { return };
+    page.wait_for_text(PLACE, "6 transactions before head");
+    page.click("#session-name");
+    page.write("rehearsal");
+    page.click_button("#create-session", "Create");
+    page.wait_for_text("#session-list", "rehearsal");
+    // Shown, it is what moves; the commands' session stays the active one.
+    page.click("[aria-label='Show session rehearsal']");
+    page.wait_for("location.search.includes('session=rehearsal')");
+    page.click("#head");
+    page.wait_for_text(PLACE, "at head");
+    let status = shop.product.json(&["session", "list"]);
+    let at = |name: &str| {
+        let sessions = status.as_array().expect("sessions");
+        let found = sessions.iter().find(|one| one["name"] == name).expect("the session");
+        found["position"]["transaction"].as_u64()
+    };
+    assert_eq!((at("default"), at("rehearsal")), (Some(0), Some(6)));
+    page.click("[aria-label='Follow head with session rehearsal']");
+    page.wait_for_text(PLACE, "follows it");
+    shop.sql("insert into orders values (7, 'new', null)");
+    page.wait_for_text("#fresh", "1 new transaction");
+    page.wait_for_text(PLACE, "at head");
+    page.click("[aria-label='Delete session rehearsal']");
+    page.click_button("#dialog", "Delete");
+    page.wait_for("!document.querySelector('#session-list').innerText.includes('rehearsal')");
+    page.wait_for_text(PLACE, "7 transactions before head");
+    // What a server refuses is told, with what to do.
+    page.click("#name");
+    page.write("head");
+    page.click_button("#create", "Create now");
+    page.wait_for("document.querySelector('.notice.bad')");
+    no_errors(&mut page);
+}
+
+#[test]
 fn what_is_captured_appears_by_itself_and_a_link_shows_the_same_again() {
     let shop = Shop::empty();
     let Some(mut page) = shop.browser("/") else { return };

@@ -137,6 +137,18 @@ fn a_million_transactions_scroll() {
     );
     page.wait_for("document.querySelector('.tx.chosen')?.innerText.includes('items')");
 
+    // Drawn over a part of the timeline, it shows that part, and so does the list.
+    let drawn = page.eval("(() => { const box = document.querySelector('#track svg').getBoundingClientRect(); return [box.x, box.y + box.height / 2, box.width]; })()");
+    let [x, y, width] = [0, 1, 2].map(|part| drawn[part].as_f64().expect("a number"));
+    page.drag([x + width * 0.1, y], [x + width * 0.2, y]);
+    page.wait_for("location.search.includes('zoom=0/')");
+    page.wait_for("document.querySelectorAll('#track g').length > 90");
+    page.wait_for("/^(9|10)\\d,\\d{3} transactions/.test(document.querySelector('#range').innerText)");
+    let first = rows(&mut page)[0];
+    assert!((195_000..205_000).contains(&first), "{first}");
+    page.click("#whole");
+    page.wait_for_text("#range", "1,000,000 transactions");
+
     assert!(page.eval("document.querySelectorAll('*').length").as_u64().expect("a number") < 3000);
     let memory =
         page.call("Runtime.getHeapUsage", serde_json::json!({}))["usedSize"].as_f64().expect("a number");

@@ -43,7 +43,7 @@ async function compare() {
   if (position) await compareWith("@", position);
 }
 
-export const help = () => ask("Keys", h("table", {}, h("tbody", {}, HELP.map(([key, text]) => h("tr", {}, h("th", { scope: "row", class: "mono" }, key), h("td", {}, text))))));
+export const help = () => ask("Keys", [h("table", {}, h("tbody", {}, HELP.map(([key, text]) => h("tr", {}, h("th", { scope: "row", class: "mono" }, key), h("td", {}, text))))), h("p", { class: "row" }, h("a", { href: "/ui/reference.html" }, "Everything here is an API call: its description"))]);
 
 const KEYS = {
   j: () => inList(1), k: () => inList(-1), J: () => checkpoint(-1), K: () => checkpoint(1),

@@ -299,5 +299,9 @@ fn the_page_is_accessible_in_both_colour_schemes() {
         let said = page.eval("document.querySelector('[role=slider]').getAttribute('aria-valuetext')");
         assert!(said.as_str().expect("a text").starts_with("transaction 4 of 6, "), "{said}");
     }
+    page.go(&format!("{}/ui/reference.html", shop.address));
+    page.wait_for_text("#reference", "/api/histogram");
+    page.eval(&format!("{axe}; 1"));
+    assert_accessible(&mut page, "the API's description");
     no_errors(&mut page);
 }

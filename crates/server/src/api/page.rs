@@ -11,7 +11,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The page's modules.
-const SCRIPTS: [(&str, &str); 16] = [
+const SCRIPTS: [(&str, &str); 17] = [
     ("/ui/address.js", include_str!("../../ui/address.js")),
     ("/ui/api.js", include_str!("../../ui/api.js")),
     ("/ui/dom.js", include_str!("../../ui/dom.js")),
@@ -23,6 +23,7 @@ const SCRIPTS: [(&str, &str); 16] = [
     ("/ui/moves.js", include_str!("../../ui/moves.js")),
     ("/ui/page.js", include_str!("../../ui/page.js")),
     ("/ui/play.js", include_str!("../../ui/play.js")),
+    ("/ui/reference.js", include_str!("../../ui/reference.js")),
     ("/ui/sides.js", include_str!("../../ui/sides.js")),
     ("/ui/sql.js", include_str!("../../ui/sql.js")),
     ("/ui/stops.js", include_str!("../../ui/stops.js")),
@@ -46,6 +47,11 @@ pub(super) fn routes() -> Router<Arc<Service>> {
     let script = |text| file("text/javascript; charset=utf-8", text);
     let mut router = Router::new()
         .route("/", file("text/html; charset=utf-8", include_str!("../../ui/index.html")))
+        .route(
+            "/ui/reference.html",
+            file("text/html; charset=utf-8", include_str!("../../ui/reference.html")),
+        )
+        .route("/ui/reference.css", file("text/css; charset=utf-8", include_str!("../../ui/reference.css")))
         .route("/ui/page.css", file("text/css; charset=utf-8", include_str!("../../ui/page.css")));
     for (path, text) in SCRIPTS {
         router = router.route(path, script(text));

@@ -69,7 +69,7 @@ fn the_story_by_mouse() {
     page.wait_for("document.querySelector('[aria-label=\"Checkpoint from the page\"]')");
     page.click("[aria-label='Compare checkpoint from the page with another position']");
     page.click_button("#dialog", "Compare");
-    page.wait_for_text("#dialog", "public.orders");
+    page.wait_for_text("#dialog[open]", "public.orders");
     let difference = page.text("#dialog");
     // From the checkpoint, which is at head, back to the replica.
     assert!(difference.contains("shipped") && difference.contains("INSERT"), "{difference}");
@@ -93,7 +93,7 @@ fn the_story_by_keyboard() {
     page.key("ArrowRight");
     page.wait_for_text("#inspector-title", "TRANSACTION 4");
     page.key("d");
-    page.wait_for_text("#dialog", "public.orders");
+    page.wait_for_text("#dialog[open]", "public.orders");
     page.key("Escape");
     page.wait_for("!document.querySelector('dialog[open]')");
     page.wait_for("!document.querySelector('#go').disabled");
@@ -110,7 +110,7 @@ fn the_story_by_keyboard() {
     page.key("Enter");
     page.wait_for_text("#checkpoint-list", "by keyboard");
     page.key("?");
-    page.wait_for_text("#dialog", "take the replica to the selected transaction");
+    page.wait_for_text("#dialog[open]", "take the replica to the selected transaction");
     page.key("Escape");
     page.key("/");
     page.wait_for("document.activeElement.id === 'table'");
@@ -291,7 +291,7 @@ fn the_page_is_accessible_in_both_colour_schemes() {
         page.wait_for_text(".plan", "forward");
         assert_accessible(&mut page, &format!("{scheme}, a transaction selected"));
         page.key("d");
-        page.wait_for_text("#dialog", "public.orders");
+        page.wait_for_text("#dialog[open]", "public.orders");
         assert_accessible(&mut page, &format!("{scheme}, a dialog"));
         page.key("Escape");
         page.wait_for("!document.querySelector('dialog[open]')");

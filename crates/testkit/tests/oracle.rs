@@ -66,7 +66,7 @@ async fn every_kind_of_difference_is_seen_and_named() {
     for (change, seen) in [
         ("UPDATE ONLY parent SET note = 'uno' WHERE id = 1", "+ \"public\".\"parent\": 1\tuno"),
         ("UPDATE child SET extra = '{\"b\":1, \"a\":2}'", "- \"public\".\"child\""),
-        ("DELETE FROM boxes WHERE ctid = '(0,1)'", "- \"public\".\"boxes\": 1\t2\t(1,2)\t{\"a\": 1}"),
+        ("DELETE FROM boxes WHERE ctid = '(0,1)'", "- \"public\".\"boxes\": 1\t(1,2)\t{\"a\": 1}\t2"),
         ("SELECT setval('parts_n_seq', 99)", "sequence \"public\".\"parts_n_seq\""),
         ("ALTER TABLE parent ALTER note SET DEFAULT 'x'", "+ schema: parent; Type: TABLE"),
         ("REFRESH MATERIALIZED VIEW total WITH NO DATA", "- table \"public\".\"total\""),

@@ -4,7 +4,7 @@ use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use ptr_model::{
@@ -14,7 +14,7 @@ use ptr_model::{
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, config::DbConfig, types::FromSql};
 
 use super::{
-    CHUNK, FLAG_GAP,
+    CHUNK, FLAG_GAP, VERSION,
     names::{TableId, TableNames, decode_table_ids},
 };
 use crate::{LogError, identity::LogIdentity};
@@ -60,6 +60,9 @@ impl IndexedTransaction {
 const COLUMNS: &str = "ordinal, xid, commit_lsn, end_lsn, commit_time, first_entry, inserts, updates, deletes, \
                        truncates, ddl, messages, segment, logical, bytes, tables, flags, origin_name, origin_lsn";
 
+/// How long a reader waits for a lock.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+
 /// Connections to one index, and the table names that they have seen.
 #[derive(Debug)]
 pub(crate) struct IndexReaders {
@@ -83,12 +86,25 @@ pub(crate) fn connect(path: &Path) -> rusqlite::Result<Connection> {
         path,
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
-    connection.busy_timeout(Duration::from_secs(10))?;
+    connection.busy_timeout(LOCK_PATIENCE)?;
     // The last one to close a database empties and removes its WAL by name; a reader must never do that, for
     // the name may by then be that of a rebuilt index.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     connection.pragma_update(None, "query_only", true)?;
     Ok(connection)
+}
+
+/// A writer that makes the index does so in one transaction, before which the file is empty or of another version.
+/// Waits for it as long as for any lock; where no writer makes it, the question that follows says what is missing.
+fn await_tables(connection: &Connection) -> rusqlite::Result<()> {
+    let patience = Instant::now() + LOCK_PATIENCE;
+    while connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))? != VERSION {
+        if Instant::now() >= patience {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
 }
 
 impl IndexReaders {
@@ -106,7 +122,11 @@ impl IndexReaders {
         let kept = self.lock_idle().pop().filter(|(opened, _)| *opened == file);
         let connection = match kept {
             Some((_, connection)) => connection,
-            None => connect(&self.path).map_err(LogError::index(&self.path))?,
+            None => {
+                let connection = connect(&self.path).map_err(LogError::index(&self.path))?;
+                await_tables(&connection).map_err(LogError::index(&self.path))?;
+                connection
+            }
         };
         let reader = IndexReader { connection: &connection, readers: self };
         let answer = ask(&reader).map_err(LogError::index(&self.path))?;

@@ -204,8 +204,13 @@ impl Browser {
              const box = one.getBoundingClientRect(); const place = [box.x + box.width / 2, box.y + box.height / 2]; \
              return one.contains(document.elementFromPoint(...place)) && place; }})()"
         );
-        self.wait_for(&place);
-        let place = self.eval(&place);
+        // And once it stands still: what appears or goes above it would move it from under the mouse.
+        let mut last = Value::Bool(false);
+        wait_until(&format!("{found} to stand still"), || {
+            let before = std::mem::replace(&mut last, self.eval(&place));
+            last.is_array() && last == before
+        });
+        let place = last;
         self.mouse("mousePressed", &place);
         self.mouse("mouseReleased", &place);
     }

@@ -206,6 +206,7 @@ fn what_is_captured_appears_by_itself_and_a_link_shows_the_same_again() {
     assert_eq!(page.eval("document.querySelectorAll('.tx').length"), 1);
     page.click("#fresh");
     page.wait_for("document.querySelectorAll('.tx').length === 3");
+    page.wait_for("!document.querySelector('#fresh')?.checkVisibility()");
 
     look_at(&mut page, 1);
     look_at(&mut page, 2);

@@ -5,7 +5,7 @@ mod large;
 mod statements;
 #[path = "../support/mod.rs"]
 mod support;
-mod types;
+mod values;
 
 use std::fmt::Write as _;
 
@@ -15,7 +15,7 @@ use support::{
     Chance,
     pair::{DATABASE, Pair},
 };
-use types::{BUILT_IN, CONTRIB, OWN, OWN_DDL, Values, WITHOUT_INPUT};
+use values::{BUILT_IN, CONTRIB, OWN, OWN_DDL, Values, WITHOUT_INPUT};
 
 /// What this server has: the built-in types, those of our own DDL, those of the extensions that are installed.
 struct Subject {

@@ -8,30 +8,13 @@ use std::time::Duration;
 
 use ptr_log::{Decision, DecisionId, DecisionKind, TableName};
 use ptr_model::{Position, Timestamp};
-use ptr_replay::{
-    Choice, Decisions, NavigateError, Notice, ReplayError, Stop, Strategy, resync, snapshot::Exported,
-};
+use ptr_replay::{Choice, Decisions, Notice, Strategy, resync, snapshot::Exported};
 use ptr_testkit::{ServerVersion, assert_equal_states, wait_until};
 use support::{PRIMARY, World};
 
 const CONTENTS: &str = "taken";
 
 impl World {
-    async fn stops(&self, to: Position) -> Stop {
-        match self.try_go(to).await.expect_err("it cannot be replayed") {
-            NavigateError::Replay(ReplayError::Stopped(stop)) => {
-                assert_eq!(self.cursor().await, stop.position);
-                *stop
-            }
-            other => panic!("{other}"),
-        }
-    }
-
-    async fn tamper(&self, sql: &str) {
-        let sql = format!("SET default_transaction_read_only = off; {sql}");
-        self.server.psql(&self.session.name, &sql).await;
-    }
-
     /// Takes a table from the primary, which is quiet, and decides; the position of what was taken.
     async fn resync(&mut self, table: &str, from: Position) -> Position {
         let until = self.capture().await;

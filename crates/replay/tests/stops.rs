@@ -14,23 +14,6 @@ use ptr_testkit::{ServerVersion, assert_equal_states};
 use support::World;
 
 impl World {
-    async fn stops(&self, to: Position) -> Stop {
-        match self.try_go(to).await.expect_err("it cannot be replayed") {
-            NavigateError::Replay(ReplayError::Stopped(stop)) => {
-                assert_eq!(self.cursor().await, stop.position);
-                *stop
-            }
-            other => panic!("{other}"),
-        }
-    }
-
-    /// Somebody writes to the session's database.
-    async fn tamper(&self, sql: &str) {
-        self.server
-            .psql(&self.session.name, &format!("SET default_transaction_read_only = off; {sql}"))
-            .await;
-    }
-
     fn decide(&mut self, kinds: Vec<(Position, DecisionKind)>) {
         let decision = |(number, (from, kind)): (i64, (Position, DecisionKind))| Decision {
             id: DecisionId(number),

@@ -8,50 +8,12 @@ use std::{sync::Arc, time::Duration};
 
 use axum::http::{Method, StatusCode};
 use ptr_server::Role;
-use ptr_testkit::{ClusterRole, ServerVersion, TestServer, TestServerOptions, wait_until};
-use serde_json::{Value, json};
-use support::{Api, configuration};
-use tempfile::TempDir;
+use ptr_testkit::{ServerVersion, wait_until};
+use serde_json::json;
+use support::{Api, DATABASE, REPLICA, World, configuration};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// A primary with a table, a replica, and a service that captures the one into the other.
-struct World {
-    primary: TestServer,
-    replica: TestServer,
-    api: Api,
-    _folder: TempDir,
-}
-
-const DATABASE: &str = "shop";
-const REPLICA: &str = "replica";
-
 impl World {
-    async fn start(version: ServerVersion, schema: &str) -> Self {
-        let primary = TestServer::start(version, TestServerOptions::default()).await;
-        let options = TestServerOptions { role: ClusterRole::Replica, ..TestServerOptions::default() };
-        let replica = TestServer::start(version, options).await;
-        primary.database(DATABASE).await;
-        primary.psql(DATABASE, schema).await;
-        let folder = tempfile::tempdir().unwrap();
-        let input = primary.dsn(DATABASE).to_uri_with_password();
-        let output = replica.dsn(REPLICA).to_uri_with_password();
-        let configuration = configuration(folder.path(), &[("INPUT_DSN", &input), ("OUTPUT_DSN", &output)]);
-        let api = Api::open(configuration, Role::Up).await;
-        wait_until("the listener streams", Duration::from_secs(30), async || {
-            api.get("/api/status").await["databases"][0]["listener"]["state"] == "streaming"
-        })
-        .await;
-        Self { primary, replica, api, _folder: folder }
-    }
-
-    async fn checkpoint(&self, name: &str) -> Value {
-        self.api.post("/api/checkpoints", &json!({"name": name}).to_string()).await
-    }
-
-    async fn go(&self, position: &str) -> Value {
-        self.api.post("/api/navigate", &json!({"position": position}).to_string()).await
-    }
-
     /// The rows of `t` on the replica.
     async fn rows(&self) -> String {
         self.replica
@@ -59,10 +21,6 @@ impl World {
             .await
             .trim()
             .to_owned()
-    }
-
-    async fn close(self) {
-        self.api.service.close().await.unwrap();
     }
 }
 
@@ -282,7 +240,7 @@ async fn teardown_leaves_nothing_of_ours_on_the_primary() {
         (StatusCode::CONFLICT, &json!("precondition")),
         "while it captures"
     );
-    let World { primary, replica: _replica, api, _folder } = world;
+    let World { primary, replica: _replica, api, folder: _folder } = world;
     let configuration = api.service.configuration().clone();
     api.service.close().await.unwrap();
     let offline = Api::open(configuration, Role::Offline).await;

@@ -7,60 +7,13 @@ mod support;
 use std::time::Duration;
 
 use axum::http::{Method, StatusCode};
-use ptr_server::Role;
-use ptr_testkit::{
-    ClusterRole, DatabaseState, ServerVersion, TestServer, TestServerOptions, assert_equal_states, wait_until,
-};
+use ptr_testkit::{DatabaseState, ServerVersion, assert_equal_states, wait_until};
 use serde_json::{Value, json};
-use support::{Api, configuration};
-use tempfile::TempDir;
-
-const DATABASE: &str = "shop";
-const REPLICA: &str = "replica";
-
-/// A primary with contrib, captured into a replica without.
-struct World {
-    primary: TestServer,
-    replica: TestServer,
-    api: Api,
-    _folder: TempDir,
-}
+use support::{DATABASE, REPLICA, World};
 
 impl World {
-    async fn start(schema: &str) -> Self {
-        let primary = TestServer::start(ServerVersion::Debian15, TestServerOptions::default()).await;
-        let options = TestServerOptions { role: ClusterRole::Replica, ..TestServerOptions::default() };
-        let replica = TestServer::start(ServerVersion::Pypi18, options).await;
-        primary.database(DATABASE).await;
-        primary.psql(DATABASE, schema).await;
-        let folder = tempfile::tempdir().unwrap();
-        let input = primary.dsn(DATABASE).to_uri_with_password();
-        let output = replica.dsn(REPLICA).to_uri_with_password();
-        let configuration = configuration(folder.path(), &[("INPUT_DSN", &input), ("OUTPUT_DSN", &output)]);
-        let api = Api::open(configuration, Role::Up).await;
-        wait_until("the listener streams", Duration::from_secs(30), async || {
-            api.get("/api/status").await["databases"][0]["listener"]["state"] == "streaming"
-        })
-        .await;
-        Self { primary, replica, api, _folder: folder }
-    }
-
     async fn sql(&self, sql: &str) {
         self.primary.psql(DATABASE, sql).await;
-    }
-
-    async fn checkpoint(&self, name: &str) -> Value {
-        self.api.post("/api/checkpoints", &json!({"name": name}).to_string()).await
-    }
-
-    async fn try_go(&self, position: &str) -> (StatusCode, Value) {
-        self.api.send(Method::POST, "/api/navigate", &json!({"position": position}).to_string()).await
-    }
-
-    async fn go(&self, position: &str) -> Value {
-        let (status, answer) = self.try_go(position).await;
-        assert!(status.is_success(), "to {position}: {answer:#}");
-        answer
     }
 
     async fn session(&self) -> Value {
@@ -81,7 +34,7 @@ const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_extension_stops_replay_and_can_be_left_out_for_good() {
-    let world = World::start(TABLE).await;
+    let world = World::between(ServerVersion::Debian15, ServerVersion::Pypi18, TABLE).await;
     world.sql("INSERT INTO t VALUES (2)").await;
     let one = world.checkpoint("one").await;
     world.go("one").await;
@@ -144,7 +97,7 @@ async fn a_missing_extension_stops_replay_and_can_be_left_out_for_good() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_follower_that_stops_keeps_its_stop_visible() {
-    let world = World::start(TABLE).await;
+    let world = World::between(ServerVersion::Debian15, ServerVersion::Pypi18, TABLE).await;
     world.api.post("/api/navigate", r#"{"follow": true}"#).await;
     world.sql("INSERT INTO t VALUES (2)").await;
     world.sql("CREATE EXTENSION hstore").await;
@@ -165,7 +118,7 @@ async fn a_follower_that_stops_keeps_its_stop_visible() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plan_says_whose_connections_it_would_end_and_a_rebuild_drops_what_others_wrote() {
-    let world = World::start(TABLE).await;
+    let world = World::between(ServerVersion::Debian15, ServerVersion::Pypi18, TABLE).await;
     world.sql("UPDATE t SET id = 2").await;
     let client = world.replica.client(REPLICA).await;
     client

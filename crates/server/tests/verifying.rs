@@ -7,61 +7,13 @@ mod support;
 use std::time::Duration;
 
 use axum::http::{Method, StatusCode};
-use ptr_server::Role;
-use ptr_testkit::{ClusterRole, ServerVersion, TestServer, TestServerOptions, wait_until};
+use ptr_testkit::{ServerVersion, wait_until};
 use serde_json::{Value, json};
-use support::{Api, configuration};
-use tempfile::TempDir;
-
-const DATABASE: &str = "shop";
-const REPLICA: &str = "replica";
-
-struct World {
-    primary: TestServer,
-    replica: TestServer,
-    api: Api,
-    _folder: TempDir,
-}
+use support::{DATABASE, REPLICA, World};
 
 impl World {
-    async fn start(version: ServerVersion, schema: &str) -> Self {
-        let primary = TestServer::start(version, TestServerOptions::default()).await;
-        let options = TestServerOptions { role: ClusterRole::Replica, ..TestServerOptions::default() };
-        let replica = TestServer::start(version, options).await;
-        primary.database(DATABASE).await;
-        primary.psql(DATABASE, schema).await;
-        if schema.is_empty() {
-            primary.pgbench(DATABASE, &["-i", "-s", "1", "-q"]).await;
-        }
-        let folder = tempfile::tempdir().unwrap();
-        let input = primary.dsn(DATABASE).to_uri_with_password();
-        let output = replica.dsn(REPLICA).to_uri_with_password();
-        let programs = primary.cluster().installation().bin_dir.display().to_string();
-        let variables =
-            [("INPUT_DSN", input.as_str()), ("OUTPUT_DSN", output.as_str()), ("PG_BIN", programs.as_str())];
-        let configuration = configuration(folder.path(), &variables);
-        let api = Api::open(configuration, Role::Up).await;
-        wait_until("the listener streams", Duration::from_secs(60), async || {
-            api.get("/api/status").await["databases"][0]["listener"]["state"] == "streaming"
-        })
-        .await;
-        Self { primary, replica, api, _folder: folder }
-    }
-
     async fn verify(&self, request: Value) -> Value {
         self.api.post("/api/verify", &request.to_string()).await
-    }
-
-    async fn go(&self, position: &str) -> Value {
-        self.api.post("/api/navigate", &json!({"position": position}).to_string()).await
-    }
-
-    async fn tamper(&self, sql: &str) {
-        self.replica.psql(REPLICA, &format!("SET default_transaction_read_only = off; {sql}")).await;
-    }
-
-    async fn close(self) {
-        self.api.service.close().await.unwrap();
     }
 }
 
@@ -70,7 +22,10 @@ fn differences(report: &Value) -> Vec<&str> {
 }
 
 async fn equal_while_four_clients_write(version: ServerVersion) {
-    let world = World::start(version, "").await;
+    let world = World::over(version, version, async |primary| {
+        primary.pgbench(DATABASE, &["-i", "-s", "1", "-q"]).await;
+    })
+    .await;
     world
         .primary
         .psql(DATABASE, "CREATE TABLE s (id serial PRIMARY KEY, x int); INSERT INTO s (x) VALUES (1)")

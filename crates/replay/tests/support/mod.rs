@@ -21,7 +21,7 @@ use ptr_model::{Change, Environment, Lsn, Oid, Position, SchemaChange, SessionId
 use ptr_postgres::{Connection, Dsn, SessionSettings, connect, programs::Installations};
 use ptr_replay::{
     BaseOptions, Decisions, Limits, NavigateError, NavigateOutcome, NavigateProgress, NavigateRequest,
-    SessionDatabase, base::DatabaseProperties, install_base, navigate,
+    ReplayError, SessionDatabase, Stop, base::DatabaseProperties, install_base, navigate,
 };
 use ptr_testkit::{DatabaseState, ServerVersion, TestServer, TestServerOptions, assert_equal_states};
 use tokio::sync::watch;
@@ -216,6 +216,23 @@ impl World {
         let cursor = self.cursor().await;
         assert_eq!(cursor, to);
         outcome
+    }
+
+    /// A move that replay stops, with the session where the stop says.
+    pub async fn stops(&self, to: Position) -> Stop {
+        match self.try_go(to).await.expect_err("it cannot be replayed") {
+            NavigateError::Replay(ReplayError::Stopped(stop)) => {
+                assert_eq!(self.cursor().await, stop.position);
+                *stop
+            }
+            other => panic!("{other}"),
+        }
+    }
+
+    /// Somebody writes to the session's database.
+    pub async fn tamper(&self, sql: &str) {
+        let sql = format!("SET default_transaction_read_only = off; {sql}");
+        self.server.psql(&self.session.name, &sql).await;
     }
 
     pub async fn cursor(&self) -> Position {

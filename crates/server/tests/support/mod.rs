@@ -1,7 +1,11 @@
 //! What the tests of the API share: a client of the router in this process, and a log written by hand.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail anywhere")]
-#![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(dead_code, unused_imports, reason = "each test file uses its own part")]
+
+mod world;
+
+pub use world::{DATABASE, REPLICA, World};
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 

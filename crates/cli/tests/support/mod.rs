@@ -3,6 +3,9 @@
 
 pub mod pair;
 
+#[allow(unused_imports, reason = "each test file uses its own part")]
+pub use ptr_testkit::Chance;
+
 use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
@@ -134,55 +137,6 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     while !condition() {
         assert!(start.elapsed() < Duration::from_secs(120), "waited two minutes for {what}");
         std::thread::park_timeout(Duration::from_millis(20));
-    }
-}
-
-/// A small generator, so that a failing run can be repeated from the seed it prints.
-pub struct Chance(pub u64);
-
-/// With which all tests that use chance pass.
-const KNOWN_SEED: u64 = 21;
-
-impl Chance {
-    /// The same in every run, so that none fails by chance; `PTR_TEST_SEED` is another seed, or `random` for any.
-    pub fn seeded() -> Self {
-        let seed = match std::env::var("PTR_TEST_SEED").as_deref() {
-            Err(_) => KNOWN_SEED,
-            Ok("random") => {
-                let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-                u64::from(now.expect("after 1970").subsec_nanos()) | 1
-            }
-            Ok(text) => text.parse().expect("PTR_TEST_SEED is a number or \"random\""),
-        };
-        println!("seed: PTR_TEST_SEED={seed}");
-        Self(seed)
-    }
-
-    /// SplitMix64.
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % bound as u64).expect("below a usize")
-    }
-
-    pub fn one_in(&mut self, times: usize) -> bool {
-        self.below(times) == 0
-    }
-
-    pub fn pick<'a, T>(&mut self, items: &'a [T]) -> &'a T {
-        &items[self.below(items.len())]
-    }
-
-    pub fn shuffle<T>(&mut self, items: &mut [T]) {
-        for last in (1..items.len()).rev() {
-            items.swap(last, self.below(last + 1));
-        }
     }
 }
 

@@ -73,9 +73,14 @@ export function notice(content, kind = "", seconds = 10) {
 
 export const failed = (error) => error.name !== "AbortError" && notice(error.message, "bad");
 
-/** Runs what a button asks for; the button says that it is at work, and errors are shown. */
+const atWork = new Map();
+
+/** Runs what a button, or its key, asks for; the button says that it is at work, and errors are shown. */
 export async function act(pressed, words, action) {
-  const label = [...pressed.childNodes];
+  // A key may ask again while the button is at work; it is as before when the last is done.
+  const work = atWork.get(pressed) ?? { label: [...pressed.childNodes], count: 0, keyboard: pressed.matches(":focus-visible") };
+  atWork.set(pressed, work);
+  work.count += 1;
   pressed.disabled = true;
   pressed.replaceChildren(words);
   try {
@@ -83,13 +88,22 @@ export async function act(pressed, words, action) {
   } catch (error) {
     failed(error);
   } finally {
-    pressed.disabled = false;
-    pressed.replaceChildren(...label);
+    work.count -= 1;
+    if (!work.count) {
+      atWork.delete(pressed);
+      pressed.disabled = false;
+      pressed.replaceChildren(...work.label);
+      if (work.keyboard && document.activeElement === document.body) pressed.focus();
+    }
   }
 }
 
-/** Shows a dialog; it resolves to the value of the button that closed it, empty where it was left. */
-export function ask(title, content, buttons = [["close", "Close"]]) {
+let last = Promise.resolve();
+
+/** Shows a dialog, after the one that is open; resolves to the value of the button that closed it, empty where it was left. */
+export const ask = (...how) => (last = last.then(() => show(...how)));
+
+function show(title, content, buttons = [["close", "Close"]]) {
   const dialog = $("dialog");
   const close = ([value, text], index) => button(text, () => dialog.close(value), index === 0 ? { class: "primary", autofocus: true } : {});
   dialog.replaceChildren(h("h2", { id: "dialog-title" }, title), h("div", { class: "content" }, content),

@@ -58,7 +58,17 @@ function facts(of) {
   return h("dl", { class: "facts" }, rows.flatMap(([name, is]) => [h("dt", {}, name), h("dd", {}, is)]));
 }
 
-function tools(expression, title) {
+/** The ways to go there, drawn anew where the replica goes; the changes below stay as they are read. */
+const tools = h("div");
+let drawTools = () => {};
+
+function toolsOf(expression, title) {
+  drawTools = () => tools.replaceChildren(...made(expression, title));
+  drawTools();
+  return tools;
+}
+
+function made(expression, title) {
   const plan = h("p", { class: "plan", role: "status" }, "…");
   const here = (state.selected ?? -2) + 1 === place();
   const go = button(["Go here ", h("kbd", {}, "Enter")], (event) => act(event.currentTarget, "Going…", () => moves.go(expression)), { class: "primary", id: "go", disabled: here });
@@ -76,7 +86,7 @@ async function show() {
   const box = $("inspector");
   if (state.selected === null) return void box.replaceChildren(h("h2", { id: "inspector-title" }, "What it did"), h("p", { class: "empty" }, "Select a transaction to see what it changed, before and after. Looking moves nothing."));
   if (state.selected < 0) {
-    return void box.replaceChildren(h("h2", { id: "inspector-title" }, "The beginning"), h("p", { class: "row" }, "Where capture began: the database as the base image has it."), ...tools("CREATION", "beginning"));
+    return void box.replaceChildren(h("h2", { id: "inspector-title" }, "The beginning"), h("p", { class: "row" }, "Where capture began: the database as the base image has it."), toolsOf("CREATION", "beginning"));
   }
   const of = await transaction(state.selected);
   if (mine !== showing || !of) return;
@@ -85,7 +95,7 @@ async function show() {
   box.replaceChildren(
     h("div", { class: "bar" }, h("h2", { id: "inspector-title" }, `Transaction ${number(of.ordinal)}`), h("span", { class: "push" }),
       button("‹ earlier", () => select(state.selected - 1, { from: "inspector" }), { class: "small" }), button("later ›", () => select(state.selected + 1, { from: "inspector" }), { class: "small" })),
-    ...tools(of.position.lsn, `after ${of.xid}`), facts(of),
+    toolsOf(of.position.lsn, `after ${of.xid}`), facts(of),
     of.has_gap ? h("p", { class: "state-card" }, "Something in this transaction could not be captured. Replay stops before it, or says what it leaves out.") : "",
     h("div", { class: "bar" }, h("h2", {}, "Changes"), h("span", { class: "push" }), toggle, copies(of)), list);
   box.scrollTop = 0;
@@ -152,8 +162,10 @@ export async function compareWith(from, to) {
 
 export function start() {
   on("selected ready", () => show().catch(failed));
-  on("place", () => {
-    const go = $("go");
-    if (go) show().catch(failed);
+  let drawn;
+  on("place session", () => {
+    const now = JSON.stringify([session()?.id, session()?.position?.lsn, session()?.state]);
+    if (now !== drawn && tools.isConnected) drawTools();
+    drawn = now;
   });
 }

@@ -17,8 +17,9 @@ let before = "";
 
 /** The position that is selected, as an expression; null where none is. */
 async function selected() {
-  if (state.selected === null) return notice("Select a transaction first: j and k, or a click.", "", 4) && null;
-  return state.selected < 0 ? "CREATION" : (await transaction(state.selected)).position.lsn;
+  const ordinal = state.selected;
+  if (ordinal === null) return notice("Select a transaction first: j and k, or a click.", "", 4) && null;
+  return ordinal < 0 ? "CREATION" : (await transaction(ordinal)).position.lsn;
 }
 
 function checkpoint(by) {
@@ -32,11 +33,15 @@ function inTime(by) {
   select(state.selected === null ? state.head - 1 : state.selected + by, { from: "keys" });
 }
 
+/** What the button would do; one that is at work, or is being drawn anew, loses no key. */
 async function go() {
-  const position = await selected();
+  const where = selected();
+  const move = async () => (await where) && moves.go(await where);
   const pressed = $("go");
-  if (position && pressed && !pressed.disabled) await act(pressed, "Going…", () => moves.go(position));
+  await (pressed ? act(pressed, "Going…", move) : move());
 }
+
+const step = (direction) => act($(direction), "Going…", () => moves.step(direction));
 
 async function compare() {
   const position = await selected();
@@ -49,12 +54,13 @@ const KEYS = {
   j: () => inList(1), k: () => inList(-1), J: () => checkpoint(-1), K: () => checkpoint(1),
   ArrowLeft: () => inTime(-1), ArrowRight: () => inTime(1), Enter: go,
   "Shift+ArrowLeft": () => moves.go("@-1"), "Shift+ArrowRight": () => moves.go("@+1"),
-  u: () => $("undo").click(), r: () => $("redo").click(), c: () => moves.checkpointAt(null), d: compare,
+  u: () => step("undo"), r: () => step("redo"), c: () => moves.checkpointAt(null), d: compare,
   "/": () => $("table").focus(), "g h": () => select(state.head - 1, { from: "keys" }), z: whole, " ": play.press, "?": help, Escape: () => select(null),
 };
 
 function pressed(event) {
-  const target = event.target;
+  // A dialog that was closed keeps the focus until the next frame; what is typed then is the page's.
+  const target = event.target.closest("dialog:not([open])") ? document.body : event.target;
   if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
   if (target.matches("input, select, textarea")) return void (event.key === "Escape" && target.blur());
   // A button or a link in focus keeps Enter for itself.

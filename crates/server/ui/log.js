@@ -19,7 +19,8 @@ export const known = (ordinal) => pages.get(Math.floor(ordinal / PAGE))?.[ordina
 /** The transaction of that ordinal, fetched with its neighbours. */
 export async function transaction(ordinal) {
   const page = Math.floor(ordinal / PAGE);
-  if (!known(ordinal)) await load(page);
+  // A fetch that is under way may have begun before there was this transaction.
+  for (let fetched = 0; fetched < 2 && !known(ordinal); fetched++) await load(page);
   return known(ordinal);
 }
 

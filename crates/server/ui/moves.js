@@ -2,11 +2,11 @@
 
 import { call } from "./api.js";
 import { $, act, ask, button, counted, failed, h, notice, number, span } from "./dom.js";
-import { emit, on, session } from "./store.js";
+import { emit, on, session, state } from "./store.js";
 
 const WAYS = { redo: "forwards by the net effect", undo: "backwards by the net effect", keyframe: "from a keyframe: its database is made anew, and connections to it are ended", nothing: "it is there already" };
 
-const request = (more) => ({ ...more, session_id: session()?.id, limit: 1 });
+const request = (more, id = session()?.id) => ({ ...more, session_id: id, limit: 1 });
 
 function distance(plan) {
   const from = plan.from?.transaction;
@@ -24,25 +24,71 @@ export async function plan(position, signal) {
   return `${distance(planned)}${ended ? ` · ends ${counted(ended, "connection", "connections")}` : ""} · ${planned.strategy}: ${planned.reason || WAYS[planned.strategy]} · about ${span(planned.elapsed_ms)}`;
 }
 
+// ---------------------------------------------------------------- one after the other
+
+/** What was asked for while the replica moves; nothing that is pressed is lost, and nothing overtakes. */
+const waiting = [];
+let busy = false;
+
+function inTurn(what, action) {
+  emit("turn");
+  const id = session()?.id;
+  return new Promise((done, fail) => {
+    waiting.push({ what, done, fail, action: () => action(id) });
+    if (busy) showWaiting();
+    else next();
+  });
+}
+
+async function next() {
+  busy = true;
+  while (waiting.length) {
+    const one = waiting.shift();
+    showWaiting();
+    try {
+      one.done(await one.action());
+    } catch (error) {
+      one.fail(error);
+      leaveOut(`After an error in ${one.what}`);
+    }
+  }
+  busy = false;
+}
+
+/** What waits was meant for where the move before it would have ended. */
+function leaveOut(why) {
+  const left = waiting.splice(0);
+  if (left.length) notice(`${why}, this was not done: ${left.map((one) => one.what).join(", ")}.`, "warn");
+  left.forEach((one) => one.done());
+}
+
 /** Takes the session there. A move that ends connections is asked about first. */
-export async function go(position) {
-  const planned = await call("POST", "/api/navigate", request({ position, dry_run: true }));
+export const go = (position) => inTurn(`go to ${position}`, (id) => goNow(position, id));
+
+async function goNow(position, id) {
+  const planned = await call("POST", "/api/navigate", request({ position, dry_run: true }, id));
   const ended = planned.connections_to_end ?? [];
   if (planned.strategy === "keyframe" || ended.length) {
     const text = [h("p", {}, `${distance(planned)}, about ${span(planned.elapsed_ms)}.`), h("p", {}, `Why this way: ${planned.reason}.`),
-      planned.strategy === "keyframe" ? h("p", {}, `The database ${session().target_database} is made anew.`) : "",
+      planned.strategy === "keyframe" ? h("p", {}, `The database ${state.sessions.find((one) => one.id === id)?.target_database ?? ""} is made anew.`) : "",
       ended.length ? [h("p", {}, `${counted(ended.length, "connection", "connections")} to it will be ended:`), h("ul", {}, ended.map((one) => h("li", {}, one)))] : h("p", {}, "Nobody is connected to it now.")];
-    if ((await ask(`Go there by ${planned.strategy}?`, text, [["go", "Go there"], ["", "Stay"]])) !== "go") return;
+    if ((await ask(`Go there by ${planned.strategy}?`, text, [["go", "Go there"], ["", "Stay"]])) !== "go") return leaveOut("As the replica stays");
   }
-  await under(() => call("POST", "/api/navigate", request({ position })));
+  await under(() => call("POST", "/api/navigate", request({ position }, id)));
 }
 
-export const step = (direction) => under(() => call("POST", `/api/${direction}`, { session_id: session()?.id }));
+export const step = (direction) => inTurn(direction, (id) => under(() => call("POST", `/api/${direction}`, { session_id: id })));
 
 // ---------------------------------------------------------------- under way
 
 const progress = h("div", { class: "notice warn", hidden: true });
+const then = h("p", { class: "soft", hidden: true });
 let running = null;
+
+function showWaiting() {
+  then.hidden = !waiting.length;
+  then.textContent = `Then: ${waiting.map((one) => one.what).join(", ")}.`;
+}
 
 function showProgress(move) {
   if (move.session_id !== session()?.id) return;
@@ -51,8 +97,13 @@ function showProgress(move) {
   if (!running) return;
   const { step: doing = "getting ready", done = 0, total = null, unit = "" } = move.progress ?? {};
   const bar = h("progress", { "aria-label": doing, max: total ?? undefined, value: total === null ? undefined : done });
-  progress.replaceChildren(h("p", {}, `The replica goes to ${move.to.lsn}: ${doing}${total ? `, ${number(done)} of ${number(total)} ${unit}` : ""}`), bar,
-    button("Stop at the next position", (event) => act(event.target, "Stopping…", () => call("DELETE", `/api/moves/${move.id}`)), { class: "small" }));
+  progress.replaceChildren(h("p", {}, `The replica goes to ${move.to.lsn}: ${doing}${total ? `, ${number(done)} of ${number(total)} ${unit}` : ""}`), bar, then,
+    button("Stop at the next position", (event) => act(event.target, "Stopping…", () => stop(move)), { class: "small" }));
+}
+
+function stop(move) {
+  leaveOut("As the move was stopped");
+  return call("DELETE", `/api/moves/${move.id}`);
 }
 
 async function under(asked) {

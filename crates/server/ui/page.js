@@ -18,9 +18,13 @@ import * as timeline from "./timeline.js";
 
 // ---------------------------------------------------------------- fetching
 
+/** Sessions as events told them since the fetch under way began; its answer may be older. */
+const told = new Map();
+
 async function fetchAll() {
+  told.clear();
   const [status, checkpoints, sessions] = await Promise.all([get("/api/status"), get("/api/checkpoints"), get("/api/sessions")]);
-  Object.assign(state, { status, checkpoints, sessions });
+  Object.assign(state, { status, checkpoints, sessions: sessions.map((one) => told.get(one.id) ?? one) });
   if (!sessions.some((one) => one.id === state.session)) state.session = status.session?.id ?? null;
   state.head = Math.max(state.head, database()?.head?.transaction ?? 0);
 }
@@ -29,9 +33,24 @@ function drawAll() {
   for (const topic of ["status", "checkpoints", "session", "place", "head"]) emit(topic);
 }
 
-async function refresh() {
-  await fetchAll();
-  drawAll();
+let running = null;
+let again = false;
+
+/** Fetches everything, one fetch at a time: a late answer never takes the place of a newer one. */
+function refresh() {
+  again = true;
+  running ??= (async () => {
+    try {
+      while (again) {
+        again = false;
+        await fetchAll();
+        drawAll();
+      }
+    } finally {
+      running = null;
+    }
+  })();
+  return running;
 }
 
 let due = null;
@@ -53,6 +72,7 @@ function heard(event) {
     return soon(2000);
   }
   if (event.kind === "session") {
+    told.set(event.session.id, event.session);
     const index = state.sessions.findIndex((one) => one.id === event.session.id);
     if (index < 0) return soon();
     state.sessions[index] = event.session;

@@ -83,6 +83,8 @@ export const press = () => toggle.click();
 export function start() {
   $("player").append(button("‹ Step", (event) => step(event.target, "@-1"), { title: "Shift+←" }), toggle, button("Step ›", (event) => step(event.target, "@+1"), { title: "Shift+→" }), speed, said);
   on("place session", draw);
+  // Whoever moves the replica by hand wants it to stay there.
+  on("turn", pause);
   on("session database", () => playing && playing.id !== state.session && pause());
 }
 

@@ -6,12 +6,25 @@ use std::{
     net::TcpStream,
     path::PathBuf,
     process::{Child, Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
 use tungstenite::{Message, WebSocket, stream::MaybeTlsStream};
 
 use crate::support::wait_until;
+
+/// How long a condition may take to come true.
+const MOST_PATIENCE: Duration = Duration::from_secs(120);
+
+/// What is on the page, for the message of a test that waits in vain.
+const DESCRIPTION: &str = "(() => { \
+    const texts = Object.fromEntries(['#input', '#output', '#connection', '#place', '#states', '#notices', \
+        '#inspector-title', '.plan', '#checkpoint-list', 'dialog[open]', '.session'] \
+        .map((name) => [name, document.querySelector(name)?.innerText])); \
+    return JSON.stringify({ address: location.href, focus: document.activeElement?.outerHTML.slice(0, 120), \
+        disabled: [...document.querySelectorAll('button:disabled')].map((one) => one.innerText), ...texts }, null, 1); \
+    })()";
 
 /// A running browser with one page open.
 pub struct Browser {
@@ -166,10 +179,24 @@ impl Browser {
     /// Waits until an expression is true. It may fail while the page is being loaded.
     #[track_caller]
     pub fn wait_for(&mut self, condition: &str) {
-        wait_until(condition, || {
-            let parameters = json!({"expression": format!("Boolean({condition})"), "returnByValue": true});
-            self.call("Runtime.evaluate", parameters)["result"]["value"] == true
-        });
+        let start = Instant::now();
+        while self.ask(&format!("Boolean({condition})")) != true {
+            // What the page says then is what a reader of the failure needs.
+            assert!(
+                start.elapsed() < MOST_PATIENCE,
+                "waited {MOST_PATIENCE:?} for {condition}\nthe page: {}\nits errors: {:?}",
+                self.ask(DESCRIPTION),
+                self.errors
+            );
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+    }
+
+    /// The value of an expression, null where it fails.
+    #[track_caller]
+    fn ask(&mut self, expression: &str) -> Value {
+        let parameters = json!({"expression": expression, "returnByValue": true});
+        self.call("Runtime.evaluate", parameters)["result"]["value"].take()
     }
 
     /// Waits until an element's text contains this.
@@ -258,6 +285,20 @@ impl Browser {
             "Input.dispatchKeyEvent",
             json!({"type": "keyUp", "key": key, "windowsVirtualKeyCode": code}),
         );
+    }
+
+    /// Holds back the answers to requests of this method and path until [`Self::release`].
+    pub fn hold(&mut self, method: &str, path: &str) {
+        self.eval(&format!(
+            "{{ const real = window.fetch; const held = new Promise((done) => window.release = () => {{ window.fetch = real; done(); }}); \
+             window.held = 0; window.fetch = async (path, how) => {{ const answer = await real(path, how); \
+             if ((how?.method ?? 'GET') === {method:?} && path.startsWith({path:?})) {{ window.held += 1; await held; }} return answer; }} }}"
+        ));
+    }
+
+    /// Lets the answers go that are held back.
+    pub fn release(&mut self) {
+        self.eval("window.release()");
     }
 
     /// Writes text where the focus is.

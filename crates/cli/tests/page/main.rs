@@ -118,6 +118,59 @@ fn the_story_by_keyboard() {
 }
 
 #[test]
+fn what_is_typed_while_the_replica_moves_is_done_in_its_turn() {
+    let shop = Shop::open();
+    let Some(mut page) = shop.browser("/") else { return };
+    page.wait_for_text(PLACE, "6 transactions before head");
+    page.key("j");
+    page.key("J");
+    page.wait_for_text("#inspector-title", "TRANSACTION 3");
+    page.hold("POST", "/api/navigate");
+    for key in ["Enter", "u", "r", "u"] {
+        page.key(key);
+    }
+    page.wait_for("window.held === 1");
+    page.release();
+    page.wait_for("fetch('/api/moves').then((answer) => answer.json()).then((all) => { window.moved = all.length === 4 && all.every((one) => one.state === 'done'); }) && window.moved");
+    page.wait_for_text(PLACE, "6 transactions before head");
+    let moves = page.eval(
+        "fetch('/api/moves').then((answer) => answer.json()).then((all) => all.map((one) => one.to.transaction).reverse())",
+    );
+    assert_eq!(moves, serde_json::json!([4, 0, 4, 0]));
+    page.wait_for("[...document.querySelectorAll('.session button')].map((one) => one.innerText.split(' ')[0]).join() === 'Undo,Redo,Go,?'");
+
+    // A dialog that was closed has the focus until the next frame is drawn; what is typed then is not lost either.
+    page.key("d");
+    page.wait_for_text("#dialog[open]", "public.orders");
+    let focus = page.eval(
+        "document.querySelector('#dialog').close(); const focus = document.activeElement; \
+         focus.dispatchEvent(new KeyboardEvent('keydown', { key: 'Enter', bubbles: true, cancelable: true })); focus.innerText",
+    );
+    assert_eq!(focus, "Close");
+    page.wait_for_text(PLACE, "(before migration)");
+    no_errors(&mut page);
+}
+
+#[test]
+fn an_answer_that_comes_late_does_not_hide_what_is_newer() {
+    let shop = Shop::open();
+    let Some(mut page) = shop.browser("/") else { return };
+    page.wait_for_text(PLACE, "6 transactions before head");
+    // The answer is from before the move, and comes after its event.
+    page.hold("GET", "/api/sessions");
+    shop.sql("insert into orders values (9, 'new', null)");
+    page.wait_for("window.held === 1");
+    shop.product.run(&["navigate", "before migration"]);
+    page.wait_for_text(PLACE, "(before migration)");
+    page.eval("window.places = []; new MutationObserver(() => window.places.push(document.querySelector('#place').innerText)).observe(document.querySelector('#place'), { childList: true })");
+    page.release();
+    page.wait_for("window.places.length >= 1");
+    let places = page.eval("window.places.filter((text) => !text.includes('(before migration)'))");
+    assert_eq!(places, serde_json::json!([]));
+    no_errors(&mut page);
+}
+
+#[test]
 fn play_takes_the_replica_through_every_transaction_and_back() {
     let shop = Shop::open();
     let Some(mut page) = shop.browser("/") else { return };
@@ -208,8 +261,11 @@ fn what_is_captured_appears_by_itself_and_a_link_shows_the_same_again() {
     page.wait_for("document.querySelectorAll('.tx').length === 3");
     page.wait_for("!document.querySelector('#fresh')?.checkVisibility()");
 
-    look_at(&mut page, 1);
-    look_at(&mut page, 2);
+    for ordinal in [1, 2] {
+        page.eval("window.before = location.search");
+        look_at(&mut page, ordinal);
+        page.wait_for("location.search !== window.before");
+    }
     page.eval("history.back()");
     page.wait_for_text("#inspector-title", "TRANSACTION 1");
     page.eval("history.forward()");

@@ -39,11 +39,12 @@ struct RunningMove {
     cancel: CancellationToken,
 }
 
-/// The right to move a session. Dropping it gives the session free.
+/// The right to move a session. Dropping it gives the session free, in this order: who waits in this process must
+/// find the file unlocked, and not take us for another process.
 pub(super) struct SessionLock {
-    _here: OwnedMutexGuard<()>,
     /// Locked by `flock`, so it ends with the process.
     _elsewhere: File,
+    _here: OwnedMutexGuard<()>,
 }
 
 impl Moves {
@@ -55,7 +56,7 @@ impl Moves {
         ptr_log::create_private_folder(run).map_err(ServiceError::file("create", run))?;
         let file = File::create(&path).map_err(ServiceError::file("create", &path))?;
         match file.try_lock() {
-            Ok(()) => Ok(SessionLock { _here: here, _elsewhere: file }),
+            Ok(()) => Ok(SessionLock { _elsewhere: file, _here: here }),
             Err(std::fs::TryLockError::WouldBlock) => Err(ServiceError::precondition(
                 "another process is moving this session",
                 "wait until it is done; moves list shows it",
@@ -161,5 +162,29 @@ pub(super) fn answer(moved: &Move) -> MoveAnswer {
         error,
         started_at: moved.started_at.to_string(),
         finished_at: moved.finished_at.map(|time| time.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn a_move_that_waits_for_another_of_this_process_gets_its_turn() {
+        let run = tempfile::tempdir().unwrap();
+        let session = SessionId("01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap());
+        let moves = Arc::new(Moves::default());
+        let waiting = (0..8).map(|_| {
+            let (moves, run) = (Arc::clone(&moves), run.path().to_owned());
+            tokio::spawn(async move {
+                for _ in 0..500 {
+                    drop(moves.take(session, &run).await?);
+                }
+                Ok::<_, ServiceError>(())
+            })
+        });
+        for waited in waiting.collect::<Vec<_>>() {
+            waited.await.unwrap().expect("no other process is there");
+        }
     }
 }

@@ -21,9 +21,9 @@ mod table_name;
 mod writer;
 
 pub use catalog::{
-    Catalog, CatalogError, Checkpoint, CheckpointKind, Condition, DEFAULT_SESSION, Decision, DecisionId,
-    DecisionKind, Move, MoveId, MoveOutcome, MoveStep, NewCheckpoint, NewMove, NewSession, SequenceSample,
-    Session,
+    Catalog, CatalogError, Checkpoint, CheckpointKind, Conclusion, Condition, DEFAULT_SESSION, Decision,
+    DecisionId, DecisionKind, Move, MoveId, MoveOutcome, MoveStep, NewCheckpoint, NewMove, NewSession,
+    SequenceSample, Session,
 };
 pub use disk::{Disk, DiskFile, SystemDisk, create_private_folder};
 pub use error::{Damage, LogError};

@@ -18,6 +18,7 @@ mod resync;
 mod roles;
 mod rows;
 mod schema;
+mod statements;
 pub(crate) mod tablespaces;
 mod text;
 mod truncate;
@@ -32,7 +33,7 @@ use uuid::Uuid;
 
 use crate::{
     catalog::{Catalog, TableFacts},
-    cursor::{self, Cursor, CursorState},
+    cursor::{self, Cursor, CursorState, Stamp},
     database::{self, Doing},
     error::{Mismatch, ReplayError},
     fold::{Fold, Membership, Pushed, TableEffect, table_name},
@@ -43,21 +44,22 @@ use crate::{
 use bracket::Bracket;
 use guard::Guard;
 pub(crate) use roles::create_missing as create_missing_roles;
+pub(crate) use statements::Statements;
 
 /// How much is kept in memory and in one transaction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
-    /// Bytes of changes that are folded before they are sent.
+    /// Bytes of net effect that are held before they are sent.
     pub window_bytes: usize,
-    /// Changes that are folded before they are sent.
-    pub window_changes: usize,
+    /// Rows of net effect that are held before they are sent.
+    pub window_rows: usize,
     /// Changes after which the replica's transaction commits, at the next end of one of the log's.
     pub commit_changes: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { window_bytes: 64 << 20, window_changes: 200_000, commit_changes: 2_000_000 }
+        Self { window_bytes: 64 << 20, window_rows: 1_000_000, commit_changes: 16_000_000 }
     }
 }
 
@@ -170,6 +172,7 @@ pub struct Applier {
     client: Connection,
     limits: Limits,
     catalog: Catalog,
+    statements: Statements,
     fold: Fold,
     guard: Guard,
     bracket: Bracket,
@@ -189,6 +192,10 @@ pub struct Applier {
     uncommitted: u64,
     /// The server process of the primary whose temporary objects this session has.
     temporary_of: Option<i32>,
+    /// What tells whether somebody else wrote the cursor since.
+    stamp: Stamp,
+    /// Whether the connection, and what is known of the tables, may serve another move: nothing but rows went in.
+    lasting: bool,
 }
 
 #[derive(Debug)]
@@ -207,6 +214,8 @@ impl Applier {
         let client = database::open(dsn).await?;
         environment::prepare_session(&client).await?;
         let problem = |problem: String| Mismatch::Cursor { database: dsn.database().to_owned(), problem };
+        let mut statements = Statements::default();
+        let stamp = cursor::stamp_sql();
         let committed = cursor::read(&client)
             .await?
             .ok_or_else(|| problem("is not a session's database: it has no position of ours".to_owned()))?;
@@ -217,10 +226,14 @@ impl Applier {
             ))
             .into());
         }
+        let stamp =
+            cursor::stamp(&client, &statements.get(&client, &stamp).await.doing("prepare a question")?)
+                .await?;
         Ok(Self {
             client,
             limits,
             catalog: Catalog::default(),
+            statements,
             fold: Fold::default(),
             guard: Guard::default(),
             bracket: Bracket::default(),
@@ -233,7 +246,35 @@ impl Applier {
             open: false,
             uncommitted: 0,
             temporary_of: None,
+            stamp,
+            lasting: true,
         })
+    }
+
+    /// Makes the applier ready for another move; `false` where it is not fit for one any more, because the schema
+    /// changed or somebody else moved the database meanwhile.
+    pub(crate) async fn resume(&mut self, limits: Limits) -> Result<bool, ReplayError> {
+        if !self.lasting || self.open {
+            return Ok(false);
+        }
+        let statement =
+            self.statements.get(&self.client, &cursor::stamp_sql()).await.doing("prepare a question")?;
+        if cursor::stamp(&self.client, &statement).await? != self.stamp {
+            return Ok(false);
+        }
+        self.limits = limits;
+        (self.applied, self.noted) = (Applied::default(), 0);
+        Ok(true)
+    }
+
+    /// Whether data and position agree.
+    pub(crate) fn state(&self) -> CursorState {
+        self.committed.state
+    }
+
+    /// The connection, for questions.
+    pub(crate) fn client(&self) -> &Connection {
+        &self.client
     }
 
     /// Where the database is, as committed.
@@ -309,6 +350,7 @@ impl Applier {
         let alone = summary.counts.ddl > 0 || summary.has_gap;
         if alone {
             self.commit().await?;
+            self.lasting = false;
         }
         self.current = Some(Current { after: summary.after(), alone });
         Ok(())
@@ -380,11 +422,10 @@ impl Applier {
         }
         self.flush().await?;
         self.open_transaction().await?;
-        self.sequences.advance(&self.client).await?;
+        self.sequences.advance(&self.client, &mut self.statements).await?;
         self.guard.release(&self.client).await?;
         let settled = Cursor { position: self.reached, state: CursorState::Settled, ..self.committed };
-        cursor::write(&self.client, &settled).await?;
-        self.client.batch_execute("COMMIT").await.doing("commit")?;
+        self.stamp.writer = cursor::commit(&self.client, &settled).await?;
         self.applied.transactions += self.reached.ordinal.saturating_sub(self.committed.position.ordinal);
         self.applied.entries += self.reached.entry_index.saturating_sub(self.committed.position.entry_index);
         self.committed = settled;
@@ -400,7 +441,7 @@ impl Applier {
         self.guard = Guard::default();
         self.bracket = Bracket::default();
         self.sequences.forget();
-        self.catalog.forget();
+        self.forget_schema();
         self.applied.notices.truncate(self.noted);
         self.current = None;
         self.reached = self.committed.position;
@@ -430,8 +471,7 @@ impl Applier {
         self.open_transaction().await?;
         self.guard.release(&self.client).await?;
         let settled = Cursor { position, state: CursorState::Settled, ..self.committed };
-        cursor::write(&self.client, &settled).await?;
-        self.client.batch_execute("COMMIT").await.doing("commit")?;
+        self.stamp.writer = cursor::commit(&self.client, &settled).await?;
         self.applied.transactions += self.committed.position.ordinal.saturating_sub(position.ordinal);
         self.applied.entries += self.committed.position.entry_index.saturating_sub(position.entry_index);
         (self.committed, self.reached, self.open) = (settled, position, false);
@@ -439,9 +479,9 @@ impl Applier {
     }
 
     /// Gives the sequences what a sample says; where it is of this very position, exactly that.
-    pub(crate) async fn restore_sequences(&self, sample: &SequenceSample) -> Result<(), ReplayError> {
+    pub(crate) async fn restore_sequences(&mut self, sample: &SequenceSample) -> Result<(), ReplayError> {
         let exact = sample.position.ordinal == self.committed.position.ordinal;
-        Ok(sequences::restore(&self.client, sample, exact).await?)
+        Ok(sequences::restore(&self.client, &mut self.statements, sample, exact).await?)
     }
 
     /// How rows of a relation are told apart on this replica.
@@ -500,7 +540,7 @@ impl Applier {
     }
 
     fn fold_is_full(&self) -> bool {
-        self.fold.bytes() >= self.limits.window_bytes || self.fold.changes() >= self.limits.window_changes
+        self.fold.bytes() >= self.limits.window_bytes || self.fold.rows() >= self.limits.window_rows
     }
 
     /// Sends what is folded.
@@ -547,6 +587,12 @@ impl Applier {
              afterwards; computing them again could give others"
         );
         Err(Stop::new(self.position(), reason).about_rows_of(relation).into())
+    }
+
+    /// What is known of tables, and what was prepared for them, may not hold any more.
+    fn forget_schema(&mut self) {
+        self.catalog.forget();
+        self.statements.forget();
     }
 
     fn stop(&self, reason: impl Into<String>) -> ReplayError {

@@ -5,7 +5,7 @@
 
 use ptr_model::{Lsn, OUR_SCHEMA, Position, SessionId};
 use serde::{Deserialize, Serialize};
-use tokio_postgres::Client;
+use tokio_postgres::{Client, SimpleQueryMessage, Statement};
 use uuid::Uuid;
 
 use crate::database::{DatabaseError, Doing};
@@ -75,6 +75,39 @@ pub(crate) async fn install(client: &Client) -> Result<(), DatabaseError> {
 /// Writes the cursor, in the transaction that is open.
 pub(crate) async fn write(client: &Client, cursor: &Cursor) -> Result<(), DatabaseError> {
     client.batch_execute(&write_sql(cursor)).await.doing("write the position")
+}
+
+/// Writes the cursor and commits the transaction that is open; returns what tells the next writer of it.
+pub(crate) async fn commit(client: &Client, cursor: &Cursor) -> Result<Option<String>, DatabaseError> {
+    let sql = format!("{} RETURNING c.xmin::text; COMMIT", write_sql(cursor));
+    let answers = client.simple_query(&sql).await.doing("write the position and commit")?;
+    Ok(answers.iter().find_map(|answer| match answer {
+        SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+        _ => None,
+    }))
+}
+
+/// Which transaction wrote the cursor last, and in which database: as long as both are the same, nobody else has moved
+/// this database or put another in its place.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Stamp {
+    pub(crate) database: u32,
+    pub(crate) writer: Option<String>,
+}
+
+/// Reads the stamp, in one statement that is prepared once.
+pub(crate) async fn stamp(client: &Client, statement: &Statement) -> Result<Stamp, DatabaseError> {
+    let row = client.query_opt(statement, &[]).await.doing("look who wrote the position")?;
+    let absent = Stamp { database: 0, writer: None };
+    Ok(row.map_or(absent, |row| Stamp { database: row.get(0), writer: Some(row.get(1)) }))
+}
+
+/// What [`stamp`] asks.
+pub(crate) fn stamp_sql() -> String {
+    format!(
+        "SELECT d.oid, c.xmin::text FROM {OUR_SCHEMA}.cursor c, pg_catalog.pg_database d
+         WHERE d.datname = pg_catalog.current_database()"
+    )
 }
 
 /// The statement that writes a cursor. All its values are numbers and UUIDs, so none needs quoting.

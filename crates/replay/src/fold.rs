@@ -180,7 +180,7 @@ pub struct Fold {
     tables: Vec<Table>,
     by_oid: HashMap<Oid, usize>,
     bytes: usize,
-    changes: usize,
+    rows: usize,
 }
 
 #[derive(Debug)]
@@ -195,8 +195,12 @@ enum Rows {
     Bag(Bag),
 }
 
-/// What an entry costs in memory beside its values: tuple headers, one `Bytes` a value, map slots.
-const CHANGE_OVERHEAD: usize = 160;
+/// What a kept row image costs in memory: its values, and as much again for the other image of its change, whose
+/// buffer it shares; one [`Datum`] a value; its share of slots and maps.
+fn weight(tuple: &Tuple) -> usize {
+    const SLOT: usize = 96;
+    2 * tuple.size() + tuple.0.len() * size_of::<Datum>() + SLOT
+}
 
 impl Fold {
     /// Whether the table of this relation is in the fold already, with the same columns and identity. A table
@@ -230,29 +234,32 @@ impl Fold {
             _ => return Ok(Pushed::Folded),
         };
         let index = *self.by_oid.get(&relation.oid).expect("the table was added before its changes");
-        let size = change.check(&relation)?;
-        self.bytes += size + CHANGE_OVERHEAD;
-        self.changes += 1;
+        change.check(&relation)?;
         let table = &mut self.tables[index];
         // The reader announces a relation anew with each block; with the newest at hand the next change of the
         // table is recognised by its address.
         table.relation = relation;
-        match &mut table.rows {
+        let (bytes, rows) = table.rows.held();
+        let pushed = match &mut table.rows {
             Rows::Keyed(keyed) => keyed.push(&table.relation, change),
             Rows::Bag(bag) => bag.push(&table.relation, change).map(|()| Pushed::Folded),
-        }
+        };
+        let (held, count) = table.rows.held();
+        self.bytes = self.bytes + held - bytes;
+        self.rows = self.rows + count - rows;
+        pushed
     }
 
-    /// Bytes of memory, roughly, that went in.
+    /// Bytes of memory, roughly, that it holds. However often a row changes, it is held once before and once after.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Changes that went in.
+    /// Rows that it holds.
     #[must_use]
-    pub fn changes(&self) -> usize {
-        self.changes
+    pub fn rows(&self) -> usize {
+        self.rows
     }
 
     /// The net effect, in order of the tables' first appearance. The fold is empty afterwards. Tables that
@@ -260,7 +267,7 @@ impl Fold {
     pub fn take(&mut self) -> Vec<TableEffect> {
         self.by_oid.clear();
         self.bytes = 0;
-        self.changes = 0;
+        self.rows = 0;
         let effects = self.tables.drain(..).map(|table| TableEffect {
             relation: table.relation,
             rows: match table.rows {
@@ -269,6 +276,16 @@ impl Fold {
             },
         });
         effects.filter(|effect| !effect.is_empty()).collect()
+    }
+}
+
+impl Rows {
+    /// Bytes and rows.
+    fn held(&self) -> (usize, usize) {
+        match self {
+            Self::Keyed(keyed) => keyed.held(),
+            Self::Bag(bag) => bag.held(),
+        }
     }
 }
 
@@ -337,27 +354,27 @@ enum RowChange {
 }
 
 impl RowChange {
-    /// Checks that each tuple has a value for each column; returns the bytes of all values.
-    fn check(&self, relation: &Relation) -> Result<usize, FoldError> {
+    /// Checks that each tuple has a value for each column.
+    fn check(&self, relation: &Relation) -> Result<(), FoldError> {
         let image = |old: &OldTuple| match old {
             OldTuple::Full(tuple) | OldTuple::Key(tuple) => shaped(tuple, relation),
-            OldTuple::Unchanged => Ok(0),
+            OldTuple::Unchanged => Ok(()),
         };
         match self {
             Self::Insert(new) if new.0.contains(&Datum::UnchangedToast) => {
                 Err(FoldError::Incomplete { table: table_name(relation), what: "all values of an INSERT" })
             }
             Self::Insert(new) => shaped(new, relation),
-            Self::Update(old, new) => Ok(image(old)? + shaped(new, relation)?),
+            Self::Update(old, new) => image(old).and_then(|()| shaped(new, relation)),
             Self::Delete(old) => image(old),
         }
     }
 }
 
-fn shaped(tuple: &Tuple, relation: &Relation) -> Result<usize, FoldError> {
+fn shaped(tuple: &Tuple, relation: &Relation) -> Result<(), FoldError> {
     let (expected, found) = (relation.columns.len(), tuple.0.len());
     if expected == found {
-        Ok(tuple.size())
+        Ok(())
     } else {
         Err(FoldError::Shape { table: table_name(relation), expected, found })
     }

@@ -3,6 +3,7 @@
 //! Invariant: whatever fails or is interrupted, the session's database is at the position its cursor says. A
 //! move within the database commits at positions; a move by keyframe builds another database first.
 
+mod departure;
 mod facts;
 mod forward;
 mod undo;
@@ -15,12 +16,14 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+pub use departure::{Departure, Kept, depart};
+
 use crate::{
     apply::{Applier, Limits, Notice},
     cursor::CursorState,
     decisions::Decisions,
     error::{Mismatch, ReplayError},
-    plan::{Contents, Here, NoWay, Plan, PlanStep, Strategy, plan},
+    plan::{Contents, Here, NoWay, Plan, PlanFacts, PlanStep, Strategy, plan},
     session::{SessionDatabase, SessionError, TargetState, next_name},
 };
 
@@ -146,36 +149,37 @@ pub async fn navigate(
     progress: &watch::Sender<NavigateProgress>,
     cancel: &CancellationToken,
 ) -> Result<NavigateOutcome, NavigateError> {
+    let departure = depart(request, None).await?;
+    travel(request, departure, progress, cancel).await.0
+}
+
+/// Makes the move that was planned, and returns the connection with which the next one can be made.
+pub async fn travel(
+    request: &NavigateRequest,
+    departure: Departure,
+    progress: &watch::Sender<NavigateProgress>,
+    cancel: &CancellationToken,
+) -> (Result<NavigateOutcome, NavigateError>, Option<Kept>) {
     let started = Instant::now();
-    request.session.remove_leftovers().await?;
-    let from = whereabouts(request).await?;
-    let facts = facts::gather(request, from.map(|here| here.position)).await?;
-    let mut chosen = plan(from, request.to, &facts)?;
-    let mut travel = Travel { request, progress, cancel, outcome: Travelled::default() };
-    let mut result = travel.run(&chosen).await;
-    if chosen.strategy == Strategy::Undo
-        && let Err(NavigateError::Replay(error)) = &result
-        && is_only_this_way_barred(error)
-    {
-        let reason = error.to_string();
-        let nothing_here = plan(None, request.to, &facts)?;
-        chosen = Plan { reason, ..nothing_here };
-        travel.outcome = Travelled::default();
-        result = travel.run(&chosen).await;
-    }
-    result?;
-    let Travelled { transactions, entries, connections_ended, notices } = travel.outcome;
-    Ok(NavigateOutcome {
+    let Departure { from, plan, facts, applier } = departure;
+    let outcome = Travelled::default();
+    let mut travel = Travel { request, progress, cancel, outcome, ready: applier, kept: None };
+    let travelled = travel.take(plan, facts).await;
+    let Travel { outcome: Travelled { transactions, entries, connections_ended, notices }, kept, .. } =
+        travel;
+    let outcome = travelled.map(|taken| NavigateOutcome {
         from: from.map(|here| here.position),
         to: request.to,
-        strategy: chosen.strategy,
-        reason: chosen.reason,
+        strategy: taken.strategy,
+        reason: taken.reason,
         transactions,
         entries_applied: entries,
         elapsed: started.elapsed(),
         connections_ended,
         notices,
-    })
+    });
+    let kept = kept.filter(|_| outcome.is_ok()).map(Kept);
+    (outcome, kept)
 }
 
 /// Whether an undo failed for what a keyframe does not suffer from: old rows that the log has not, a
@@ -208,9 +212,31 @@ struct Travel<'a> {
     progress: &'a watch::Sender<NavigateProgress>,
     cancel: &'a CancellationToken,
     outcome: Travelled,
+    /// A connection to the session's database that is ready to be used.
+    ready: Option<Applier>,
+    /// The connection to the session's database that was used.
+    kept: Option<Applier>,
 }
 
 impl Travel<'_> {
+    /// Goes the planned way; where an undo is barred, by keyframe. Returns the way that was taken.
+    async fn take(&mut self, planned: Plan, facts: Option<PlanFacts>) -> Result<Plan, NavigateError> {
+        let result = self.run(&planned).await;
+        let Err(NavigateError::Replay(error)) = &result else { return result.map(|()| planned) };
+        if planned.strategy != Strategy::Undo || !is_only_this_way_barred(error) {
+            return result.map(|()| planned);
+        }
+        let reason = error.to_string();
+        let facts = match facts {
+            Some(facts) => facts,
+            None => facts::gather(self.request, None).await?,
+        };
+        let by_keyframe = Plan { reason, ..plan(None, self.request.to, &facts)? };
+        (self.outcome, self.kept) = (Travelled::default(), None);
+        self.run(&by_keyframe).await?;
+        Ok(by_keyframe)
+    }
+
     async fn run(&mut self, plan: &Plan) -> Result<(), NavigateError> {
         self.progress.send_modify(|progress| {
             *progress = NavigateProgress { plan: Some(plan.clone()), ..NavigateProgress::default() };
@@ -237,21 +263,25 @@ impl Travel<'_> {
             }
         }
         if plan.steps.is_empty() {
-            let applier = self.open(&database).await?;
-            self.restore_sequences(&applier, self.request.to).await?;
+            let mut applier = self.open(&database).await?;
+            self.restore_sequences(&mut applier, self.request.to).await?;
+            self.keep(applier);
         }
         Ok(())
     }
 
     /// Where the move ends, the sequences get what is known of them.
-    async fn restore_sequences(&self, applier: &Applier, at: Position) -> Result<(), ReplayError> {
+    async fn restore_sequences(&self, applier: &mut Applier, at: Position) -> Result<(), ReplayError> {
         match &self.request.sequences {
             Some(sample) if at == self.request.to => applier.restore_sequences(sample).await,
             _ => Ok(()),
         }
     }
 
-    async fn open(&self, database: &str) -> Result<Applier, ReplayError> {
+    async fn open(&mut self, database: &str) -> Result<Applier, ReplayError> {
+        if let Some(ready) = self.ready.take().filter(|_| database == self.request.session.name) {
+            return Ok(ready);
+        }
         let dsn = self.request.session.output.with_database(database);
         let mut applier = Applier::open(&dsn, self.request.session.log_id, self.request.limits).await?;
         applier.assign(self.request.session.session_id);
@@ -261,7 +291,16 @@ impl Travel<'_> {
     async fn redo(&mut self, database: &str, from: Position, to: Position) -> Result<(), NavigateError> {
         let mut applier = self.open(database).await?;
         self.expect(&applier, from)?;
-        self.redo_and_count(&mut applier, to).await
+        self.redo_and_count(&mut applier, to).await?;
+        self.keep(applier);
+        Ok(())
+    }
+
+    /// Keeps a connection for the next move, if it is to the session's own database.
+    fn keep(&mut self, applier: Applier) {
+        if applier.client().dsn().database() == self.request.session.name {
+            self.kept = Some(applier);
+        }
     }
 
     fn expect(&self, applier: &Applier, position: Position) -> Result<(), ReplayError> {
@@ -285,23 +324,30 @@ impl Travel<'_> {
 /// Takes a session that follows forward to `to` within its database, without looking at other ways; cheap where
 /// little is new. Nothing happens where it is there, or beyond, or was opened for local writes.
 ///
-/// # Errors
-/// [`NavigateError`]; the session is at a position all the same.
+/// What it returns first is as of [`navigate`], then comes the connection for the next time.
 pub async fn follow(
     request: &NavigateRequest,
+    kept: Option<Kept>,
     progress: &watch::Sender<NavigateProgress>,
     cancel: &CancellationToken,
-) -> Result<Option<NavigateOutcome>, NavigateError> {
+) -> (Result<Option<NavigateOutcome>, NavigateError>, Option<Kept>) {
     let started = Instant::now();
-    let mut travel = Travel { request, progress, cancel, outcome: Travelled::default() };
-    let mut applier = travel.open(&request.session.name).await?;
+    let outcome = Travelled::default();
+    let ready = departure::ready(request, kept).await;
+    let mut travel = Travel { request, progress, cancel, outcome, ready, kept: None };
+    let mut applier = match travel.open(&request.session.name).await {
+        Ok(applier) => applier,
+        Err(error) => return (Err(error.into()), None),
+    };
     let from = applier.position();
     if from >= request.to || request.locally_written || request.outdated {
-        return Ok(None);
+        return (Ok(None), Some(Kept(applier)));
     }
-    travel.redo_and_count(&mut applier, request.to).await?;
+    if let Err(error) = travel.redo_and_count(&mut applier, request.to).await {
+        return (Err(error), None);
+    }
     let Travelled { transactions, entries, notices, .. } = travel.outcome;
-    Ok(Some(NavigateOutcome {
+    let outcome = NavigateOutcome {
         from: Some(from),
         to: request.to,
         strategy: Strategy::Redo,
@@ -311,5 +357,6 @@ pub async fn follow(
         elapsed: started.elapsed(),
         connections_ended: 0,
         notices,
-    }))
+    };
+    (Ok(Some(outcome)), Some(Kept(applier)))
 }

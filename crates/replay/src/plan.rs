@@ -197,6 +197,13 @@ pub fn plan(from: Option<Here>, to: Position, facts: &PlanFacts) -> Result<Plan,
     }
 }
 
+/// The way within the session's own database, where none by keyframe can be cheaper: the clone alone would cost more.
+/// It needs to know nothing of keyframes.
+#[must_use]
+pub fn near(here: Here, to: Position, between: &RangeFacts) -> Option<Plan> {
+    within(here, to, between).ok().filter(|plan| plan.estimate.milliseconds <= CLONE_MILLISECONDS)
+}
+
 /// The way in the session's own database, or why there is none.
 fn within(here: Here, to: Position, between: &RangeFacts) -> Result<Plan, String> {
     match here.contents {
@@ -317,6 +324,21 @@ mod tests {
     #[test]
     fn a_keyframe_wins_where_the_difference_is_large() {
         assert_eq!(strategy(here(90_000), 1, &facts(900_000, None)), Strategy::Keyframe);
+    }
+
+    #[test]
+    fn a_near_way_is_what_the_whole_plan_would_be() {
+        for (from, to, entries, irreversible) in
+            [(5, 5, 0, None), (5, 8, 30, None), (5, 2, 30, None), (5, 2, 30, Some(Irreversible::Gap))]
+        {
+            let facts = facts(entries, irreversible);
+            let here = here(from).expect("a place");
+            let whole = plan(Some(here), at(to), &facts).expect("there is a way");
+            let near = near(here, at(to), &facts.between);
+            assert_eq!(near, (whole.strategy != Strategy::Keyframe).then_some(whole), "{from} to {to}");
+        }
+        let far = facts(900_000, None);
+        assert_eq!(near(here(5).expect("a place"), at(90_000), &far.between), None);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use ptr_model::{Change, Datum, Oid, Relation, Tuple};
 use tokio_postgres::Client;
 
 use crate::{
+    apply::Statements,
     catalog::{Direction, TableFacts},
     database::{DatabaseError, Doing},
 };
@@ -60,13 +61,19 @@ impl SequenceWatch {
     }
 
     /// Takes the sequences as far as the rows that were seen; never back.
-    pub(crate) async fn advance(&mut self, client: &Client) -> Result<(), DatabaseError> {
+    pub(crate) async fn advance(
+        &mut self,
+        client: &Client,
+        statements: &mut Statements,
+    ) -> Result<(), DatabaseError> {
         if self.furthest.is_empty() {
             return Ok(());
         }
+        let doing = "advance sequences";
+        let statement = statements.get(client, ADVANCE).await.doing(doing)?;
         let (sequences, values): (Vec<u32>, Vec<i64>) =
             std::mem::take(&mut self.furthest).into_iter().unzip();
-        client.execute(ADVANCE, &[&sequences, &values]).await.doing("advance sequences").map(drop)
+        client.execute(&statement, &[&sequences, &values]).await.doing(doing).map(drop)
     }
 
     /// Forgets rows that were taken back.
@@ -117,6 +124,7 @@ const RESTORE: &str = "
 /// Gives the sequences that are still there what a sample says. Where `exact`, also back.
 pub(crate) async fn restore(
     client: &Client,
+    statements: &mut Statements,
     sample: &SequenceSample,
     exact: bool,
 ) -> Result<(), DatabaseError> {
@@ -128,11 +136,7 @@ pub(crate) async fn restore(
     let names: Vec<&str> = states().map(|state| state.name.as_str()).collect();
     let values: Vec<i64> = states().map(|state| state.last_value).collect();
     let called: Vec<bool> = states().map(|state| state.is_called).collect();
-    // The session's database is read-only for whoever does not say otherwise.
-    client.batch_execute("BEGIN READ WRITE").await.doing("begin")?;
-    client
-        .execute(RESTORE, &[&schemas, &names, &values, &called, &exact])
-        .await
-        .doing("restore sequences")?;
-    client.batch_execute("COMMIT").await.doing("commit")
+    let doing = "restore sequences";
+    let statement = statements.get(client, RESTORE).await.doing(doing)?;
+    client.execute(&statement, &[&schemas, &names, &values, &called, &exact]).await.doing(doing).map(drop)
 }

@@ -298,6 +298,14 @@ impl SessionDatabase {
         }
     }
 
+    /// Whether an interrupted move left something, asked in whichever database `client` is connected to.
+    pub(crate) async fn has_leftovers(&self, client: &Client) -> Result<bool, DatabaseError> {
+        let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = $1 OR datname = $2)";
+        let names: [&(dyn tokio_postgres::types::ToSql + Sync); 2] =
+            [&next_name(&self.name), &old_name(&self.name)];
+        Ok(client.query_one(sql, &names).await.doing("look what an interrupted move left")?.get(0))
+    }
+
     /// Finishes or removes what an interrupted move left. To be called before a session's first move.
     ///
     /// # Errors

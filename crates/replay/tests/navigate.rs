@@ -120,8 +120,8 @@ async fn a_range_is_folded_and_in_windows_of_any_size_gives_the_same() {
     let mut world = World::new(ServerVersion::Debian15, ZOO).await;
     let kept = positions(&mut world).await;
     let (end, expected) = kept.last().unwrap();
-    for window_changes in [1, 3, 1000] {
-        world.limits.window_changes = window_changes;
+    for window_rows in [1, 3, 1000] {
+        world.limits.window_rows = window_rows;
         world.session.delete().await.unwrap();
         world.go(*end).await;
         assert_equal_states(expected, &world.session_state().await);
@@ -195,7 +195,7 @@ async fn a_row_that_somebody_changed_in_the_session_is_noticed() {
 async fn a_connection_that_is_lost_in_the_middle_leaves_data_and_position_together() {
     let mut world = World::new(ServerVersion::Debian15, "CREATE TABLE a (id int PRIMARY KEY, v text)").await;
     world.limits.commit_changes = 100;
-    world.limits.window_changes = 50;
+    world.limits.window_rows = 50;
     for batch in 0..40 {
         world
             .sql(&format!(

@@ -2,6 +2,7 @@
 
 use std::{future::IntoFuture, sync::Arc, time::Duration};
 
+use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 
 use crate::{
@@ -44,6 +45,8 @@ pub async fn serve(service: Arc<Service>) -> Result<(), ServiceError> {
     tracing::info!(address = %bound, "the API answers");
     let ended = service.shutdown_token().clone();
     let shutdown = ended.clone().cancelled_owned();
+    // An answer of several parts must not wait until the client has acknowledged the first.
+    let listener = listener.tap_io(|socket| drop(socket.set_nodelay(true)));
     let serving =
         axum::serve(listener, router(Arc::clone(&service))).with_graceful_shutdown(shutdown).into_future();
     let late = async {

@@ -2,7 +2,7 @@
 //! whether its database still is what its decisions make of the log.
 
 use ptr_model::SessionId;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::{Catalog, CatalogError};
 
@@ -39,19 +39,30 @@ impl Catalog {
         session_id: SessionId,
         set: impl FnOnce(&mut Condition),
     ) -> Result<Condition, CatalogError> {
-        self.change(|transaction| {
-            self.session_in(transaction, session_id)?;
-            let mut condition = self.condition_in(transaction, session_id)?;
-            set(&mut condition);
-            condition.tidy();
-            let notices = serde_json::to_string(&condition.notices).expect("texts are JSON");
-            let sql = "INSERT OR REPLACE INTO condition (session_id, stop, notices, outdated)
-                       VALUES (?, ?, ?, ?)";
-            transaction
-                .execute(sql, params![session_id.to_string(), condition.stop, notices, condition.outdated])
-                .map_err(self.failed())?;
-            Ok(condition)
-        })
+        self.change(|transaction| self.set_condition_in(transaction, session_id, set))
+    }
+
+    pub(super) fn set_condition_in(
+        &self,
+        transaction: &Transaction<'_>,
+        session_id: SessionId,
+        set: impl FnOnce(&mut Condition),
+    ) -> Result<Condition, CatalogError> {
+        self.session_in(transaction, session_id)?;
+        let mut condition = self.condition_in(transaction, session_id)?;
+        let before = condition.clone();
+        set(&mut condition);
+        condition.tidy();
+        if condition == before {
+            return Ok(condition);
+        }
+        let notices = serde_json::to_string(&condition.notices).expect("texts are JSON");
+        let sql = "INSERT OR REPLACE INTO condition (session_id, stop, notices, outdated)
+                   VALUES (?, ?, ?, ?)";
+        transaction
+            .execute(sql, params![session_id.to_string(), condition.stop, notices, condition.outdated])
+            .map_err(self.failed())?;
+        Ok(condition)
     }
 
     fn condition_in(

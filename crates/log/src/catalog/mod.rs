@@ -1,9 +1,12 @@
 //! The catalog, `catalog.sqlite`: checkpoints, sessions and their moves.
 //!
-//! Unlike the index it cannot be learnt from anything else, so every change is durable before it is reported.
+//! Unlike the index it cannot be learnt from anything else, so every change is durable before it is reported. The one
+//! exception is the history of moves: where a session is, its database says, so what is noted about a move may be lost
+//! with the machine's power in the moment before [`Catalog::sync`]; never with this process alone.
 //! Several processes use it at once; each change is one SQLite transaction.
 
 mod checkpoint;
+mod conclusion;
 mod condition;
 mod decision;
 mod error;
@@ -28,6 +31,7 @@ use uuid::Uuid;
 
 pub use self::{
     checkpoint::{Checkpoint, CheckpointKind, NewCheckpoint},
+    conclusion::Conclusion,
     condition::Condition,
     decision::{Decision, DecisionId, DecisionKind},
     error::CatalogError,
@@ -98,6 +102,43 @@ impl Catalog {
         let result = change(&transaction)?;
         transaction.commit().map_err(failed)?;
         Ok(result)
+    }
+
+    /// Changes, all or nothing, without waiting for the disk: a crash of this process loses nothing, one of the machine
+    /// may take the last of these changes back, in order. [`Catalog::sync`] and every other change make them durable.
+    fn note<T>(
+        &self,
+        change: impl FnOnce(&Transaction<'_>) -> Result<T, CatalogError>,
+    ) -> Result<T, CatalogError> {
+        let failed = |error| CatalogError::database(&self.path)(error);
+        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        connection.pragma_update(None, "synchronous", "NORMAL").map_err(failed)?;
+        let changed = (|| {
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+            let result = change(&transaction)?;
+            transaction.commit().map_err(failed)?;
+            Ok(result)
+        })();
+        connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
+        changed
+    }
+
+    /// Makes durable what was noted about moves. Their commits are in the write-ahead log, or were synced with the
+    /// catalog itself when SQLite emptied it.
+    ///
+    /// # Errors
+    /// [`CatalogError::File`] where the disk refuses.
+    pub fn sync(&self) -> Result<(), CatalogError> {
+        let mut path = self.path.as_os_str().to_owned();
+        path.push("-wal");
+        let path = PathBuf::from(path);
+        match fs::File::open(&path).and_then(|file| file.sync_data()) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(CatalogError::File { path, source: error })
+            }
+            _ => Ok(()),
+        }
     }
 
     fn failed(&self) -> impl Fn(rusqlite::Error) -> CatalogError + '_ {

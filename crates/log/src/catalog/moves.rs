@@ -90,7 +90,7 @@ impl Catalog {
     /// # Errors
     /// [`CatalogError::NotFound`] where the session is gone, or nothing is there to undo or redo.
     pub fn begin_move(&self, new: &NewMove) -> Result<Move, CatalogError> {
-        self.change(|transaction| {
+        self.note(|transaction| {
             self.session_in(transaction, new.session_id)?;
             self.mark_interrupted(transaction, new.session_id)?;
             let repeats = match new.step {
@@ -126,18 +126,6 @@ impl Catalog {
         })
     }
 
-    /// Notes which way a move takes after all; it was begun with the way that was planned.
-    ///
-    /// # Errors
-    /// [`CatalogError::NotFound`].
-    pub fn set_move_strategy(&self, id: MoveId, strategy: &str) -> Result<(), CatalogError> {
-        self.change(|transaction| {
-            self.move_in(transaction, id)?;
-            let sql = "UPDATE move SET strategy = ? WHERE id = ?";
-            transaction.execute(sql, params![strategy, id.0]).map(drop).map_err(self.failed())
-        })
-    }
-
     /// Notes how a move ended, and where the session is. A move that stopped half way can be taken back like
     /// one that arrived.
     ///
@@ -149,22 +137,30 @@ impl Catalog {
         outcome: &MoveOutcome,
         reached: Position,
     ) -> Result<Move, CatalogError> {
-        self.change(|transaction| {
-            let begun = self.move_in(transaction, id)?;
-            let [ordinal, lsn, entry] = position_columns(reached);
-            let (word, error) = outcome.columns();
-            transaction
-                .execute(
-                    "UPDATE move SET to_ordinal = ?, to_lsn = ?, to_entry = ?, finished_at = ?, outcome = ?, error = ?
-                     WHERE id = ?",
-                    params![ordinal, lsn, entry, now().0, word, error, id.0],
-                )
-                .map_err(self.failed())?;
-            if *outcome == MoveOutcome::Done || begun.from != Some(reached) {
-                self.restack(transaction, &begun, outcome)?;
-            }
-            self.move_in(transaction, id)
-        })
+        self.note(|transaction| self.finish_in(transaction, id, outcome, reached))
+    }
+
+    pub(super) fn finish_in(
+        &self,
+        transaction: &Transaction<'_>,
+        id: MoveId,
+        outcome: &MoveOutcome,
+        reached: Position,
+    ) -> Result<Move, CatalogError> {
+        let begun = self.move_in(transaction, id)?;
+        let [ordinal, lsn, entry] = position_columns(reached);
+        let (word, error) = outcome.columns();
+        transaction
+            .execute(
+                "UPDATE move SET to_ordinal = ?, to_lsn = ?, to_entry = ?, finished_at = ?, outcome = ?, error = ?
+                 WHERE id = ?",
+                params![ordinal, lsn, entry, now().0, word, error, id.0],
+            )
+            .map_err(self.failed())?;
+        if *outcome == MoveOutcome::Done || begun.from != Some(reached) {
+            self.restack(transaction, &begun, outcome)?;
+        }
+        self.move_in(transaction, id)
     }
 
     /// Notes moves of a session that have no end as interrupted: called where its process is known to be gone.
@@ -268,7 +264,7 @@ impl Catalog {
         transaction.execute(sql, values).map(|_| ()).map_err(self.failed())
     }
 
-    fn move_in(&self, connection: &Connection, id: MoveId) -> Result<Move, CatalogError> {
+    pub(super) fn move_in(&self, connection: &Connection, id: MoveId) -> Result<Move, CatalogError> {
         let sql = format!("SELECT {COLUMNS} FROM move WHERE id = ?");
         let found = connection.query_row(&sql, [id.0], move_of).optional().map_err(self.failed())?;
         found.ok_or_else(|| CatalogError::not_found("move", id.0))

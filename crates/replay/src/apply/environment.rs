@@ -23,6 +23,8 @@ pub(super) async fn prepare_session(client: &Client) -> Result<(), DatabaseError
         .with("array_nulls", "on")
         .with("check_function_bodies", "off")
         .with("transform_null_equals", "off")
+        // Statements are prepared once, for one row and for ten thousand.
+        .with("plan_cache_mode", "force_custom_plan")
         .with("client_min_messages", "error");
     if database::server_version(client).await? >= 170_000 {
         settings = settings.with("event_triggers", "off");

@@ -26,6 +26,7 @@ impl Applier {
     /// Gives a table what was taken from the primary.
     pub(crate) async fn load(&mut self, load: &Load<'_>) -> Result<(), ReplayError> {
         let contents = resync::read(&load.folder).map_err(|error| self.unreadable(load, &error))?;
+        self.lasting = false;
         let loaded = self.load_contents(&contents, load).await;
         loaded.map_err(|error| self.not_loaded(load, error))?;
         let notice = Notice::Resynchronised {
@@ -102,7 +103,7 @@ impl Applier {
             resync::statements(&dump)
         );
         self.client.batch_execute(&sql).await.doing_with(doing)?;
-        self.catalog.forget();
+        self.forget_schema();
         let made = self.catalog.table(&self.client, &name).await?;
         made.ok_or_else(|| self.stop(format!("{} does not make {name}", resync::SCHEMA)))
     }

@@ -118,7 +118,7 @@ impl Applier {
         let sql = format!("ALTER TABLE ONLY {} REPLICA IDENTITY FULL", table.name);
         let doing = || format!("give {} the replica identity that it has on the primary", table.name);
         self.client.batch_execute(&sql).await.doing_with(doing)?;
-        self.catalog.forget();
+        self.forget_schema();
         self.table(relation).await
     }
 
@@ -142,7 +142,7 @@ impl Applier {
         self.client.batch_execute(sql).await.doing("set the search path back")
     }
 
-    async fn run(&self, table: &TableFacts, step: Step) -> Result<(), ReplayError> {
+    async fn run(&mut self, table: &TableFacts, step: Step) -> Result<(), ReplayError> {
         let (action, expected, position) = (step.action.name(), step.rows, self.position());
         let found = self.send(table, step).await.map_err(|error| match ServerError::of(&error.source) {
             // Class 23 is a violated constraint, 22 a value that the type refuses, 42 a name or type that does
@@ -164,16 +164,18 @@ impl Applier {
         Err(Mismatch::Rows { table: table.name.clone(), action, expected, found, position }.into())
     }
 
-    async fn send(&self, table: &TableFacts, step: Step) -> Result<u64, DatabaseError> {
+    async fn send(&mut self, table: &TableFacts, step: Step) -> Result<u64, DatabaseError> {
         let doing = || format!("{} rows of {}", step.action.name(), table.name);
         match step.command {
             Command::Execute { sql, parameters } => {
                 let parameters: Vec<&(dyn ToSql + Sync)> =
                     parameters.iter().map(|one| one as &(dyn ToSql + Sync)).collect();
-                self.client.execute(&sql, &parameters).await.doing_with(doing)
+                let statement = self.statements.get(&self.client, &sql).await.doing_with(doing)?;
+                self.client.execute(&statement, &parameters).await.doing_with(doing)
             }
             Command::Copy { sql, mut data } => {
-                let sink = self.client.copy_in(&sql).await.doing_with(doing)?;
+                let statement = self.statements.get(&self.client, &sql).await.doing_with(doing)?;
+                let sink = self.client.copy_in(&statement).await.doing_with(doing)?;
                 let mut sink = std::pin::pin!(sink);
                 while !data.is_empty() {
                     let part = data.split_to(data.len().min(COPY_PART));

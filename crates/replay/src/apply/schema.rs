@@ -57,7 +57,7 @@ impl Applier {
         self.prepare_tablespaces(change).await?;
         self.discard_temporary(change).await?;
         self.run_statement(change).await?;
-        self.catalog.forget();
+        self.forget_schema();
         change.dropped.iter().for_each(|object| self.bracket.dropped(&object.identity));
         Ok(())
     }
@@ -386,7 +386,7 @@ impl Applier {
                 continue;
             }
             let table = QualifiedName::new(row.get::<_, String>(1), row.get::<_, String>(2));
-            self.catalog.forget();
+            self.forget_schema();
             let facts = self.named(&table.to_string()).await?;
             self.guard.silence(&self.client, &facts).await?;
             let literal = value.value.as_deref().map_or_else(|| "NULL".to_owned(), quote_literal);

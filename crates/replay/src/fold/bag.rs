@@ -4,13 +4,14 @@ use std::collections::HashMap;
 
 use ptr_model::{Datum, OldTuple, Relation, Tuple};
 
-use super::{FoldError, RowChange, RowsEffect, fill, has_holes, table_name};
+use super::{FoldError, RowChange, RowsEffect, fill, has_holes, table_name, weight};
 
 /// How many copies of each row came (positive) or went (negative), in order of first appearance.
 #[derive(Debug, Default)]
 pub(super) struct Bag {
     counts: Vec<i64>,
     by_row: HashMap<Tuple, usize>,
+    bytes: usize,
 }
 
 impl Bag {
@@ -33,12 +34,18 @@ impl Bag {
             let what = "all values as text";
             return Err(FoldError::Incomplete { table: table_name(relation), what });
         }
-        let index = *self.by_row.entry(row).or_insert_with(|| {
+        let index = *self.by_row.entry(row).or_insert_with_key(|row| {
+            self.bytes += weight(row);
             self.counts.push(0);
             self.counts.len() - 1
         });
         self.counts[index] += copies;
         Ok(())
+    }
+
+    /// Bytes and rows.
+    pub(super) fn held(&self) -> (usize, usize) {
+        (self.bytes, self.counts.len())
     }
 
     pub(super) fn into_effect(self) -> RowsEffect {

@@ -6,7 +6,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use ptr_model::{Datum, OldTuple, Relation, Tuple};
 
 use super::{
-    FoldError, LoneUpdate, NetRow, OldRow, Pushed, RowChange, RowsEffect, fill, has_holes, table_name,
+    FoldError, LoneUpdate, NetRow, OldRow, Pushed, RowChange, RowsEffect, fill, has_holes, table_name, weight,
 };
 
 #[derive(Debug)]
@@ -15,6 +15,7 @@ pub(super) struct Keyed {
     others_unique: bool,
     slots: Vec<Slot>,
     by_key: HashMap<Bytes, usize>,
+    bytes: usize,
 }
 
 /// What is known of the row of one key.
@@ -28,7 +29,7 @@ struct Slot {
 
 impl Keyed {
     pub(super) fn new(key: Vec<usize>, others_unique: bool) -> Self {
-        Self { key, others_unique, slots: Vec::new(), by_key: HashMap::new() }
+        Self { key, others_unique, slots: Vec::new(), by_key: HashMap::new(), bytes: 0 }
     }
 
     pub(super) fn push(&mut self, relation: &Relation, change: RowChange) -> Result<Pushed, FoldError> {
@@ -43,6 +44,27 @@ impl Keyed {
         Ok(Pushed::Folded)
     }
 
+    /// Bytes and rows.
+    pub(super) fn held(&self) -> (usize, usize) {
+        (self.bytes, self.slots.len())
+    }
+
+    /// A row that is first met now.
+    fn add(&mut self, key: Bytes, before: Option<OldRow>, after: Option<Tuple>) {
+        self.bytes += before.as_ref().map_or(0, |old| weight(old.tuple()));
+        self.bytes += after.as_ref().map_or(0, weight);
+        self.by_key.insert(key, self.slots.len());
+        self.slots.push(Slot { before, after });
+    }
+
+    /// A row that is known becomes this; returns what it was.
+    fn replace(&mut self, index: usize, after: Option<Tuple>) -> Option<Tuple> {
+        self.bytes += after.as_ref().map_or(0, weight);
+        let was = std::mem::replace(&mut self.slots[index].after, after);
+        self.bytes -= was.as_ref().map_or(0, weight);
+        was
+    }
+
     fn insert(&mut self, relation: &Relation, new: Tuple) -> Result<(), FoldError> {
         let key = self.key_of(relation, &new)?;
         match self.by_key.get(&key) {
@@ -50,12 +72,11 @@ impl Keyed {
                 Err(FoldError::Exists { table: table_name(relation), key: self.show(&new) })
             }
             Some(&index) => {
-                self.slots[index].after = Some(new);
+                self.replace(index, Some(new));
                 Ok(())
             }
             None => {
-                self.by_key.insert(key, self.slots.len());
-                self.slots.push(Slot { before: None, after: Some(new) });
+                self.add(key, None, Some(new));
                 Ok(())
             }
         }
@@ -65,51 +86,61 @@ impl Keyed {
         let key = self.key_of(relation, old.tuple())?;
         match self.by_key.get(&key) {
             Some(&index) => {
-                let gone = self.slots[index].after.take();
+                let gone = self.replace(index, None);
                 gone.map(|_| ()).ok_or_else(|| self.missing(relation, old.tuple()))
             }
             None => {
-                self.by_key.insert(key, self.slots.len());
-                self.slots.push(Slot { before: Some(old), after: None });
+                self.add(key, Some(old), None);
                 Ok(())
             }
         }
     }
 
     fn update(&mut self, relation: &Relation, old: OldTuple, mut new: Tuple) -> Result<Pushed, FoldError> {
-        let image = old_image(relation, &old, Some(&new))?;
-        fill(&mut new, |index| match &old {
-            OldTuple::Full(tuple) => Some(tuple.0[index].clone()),
-            OldTuple::Key(tuple) if relation.columns[index].in_identity => Some(tuple.0[index].clone()),
-            OldTuple::Key(_) | OldTuple::Unchanged => None,
-        });
-        let (old_key, new_key) = (self.key_of(relation, &image)?, self.key_of(relation, &new)?);
-        let slot = self.by_key.get(&old_key).copied();
-        if let Some(before) = slot.and_then(|index| self.slots[index].after.as_ref()) {
-            fill(&mut new, |index| Some(before.0[index].clone()));
+        if has_holes(&new) {
+            fill(&mut new, |index| match &old {
+                OldTuple::Full(tuple) => Some(tuple.0[index].clone()),
+                OldTuple::Key(tuple) if relation.columns[index].in_identity => Some(tuple.0[index].clone()),
+                OldTuple::Key(_) | OldTuple::Unchanged => None,
+            });
         }
-        if has_holes(&new) && (old_key != new_key || self.others_unique) {
-            // The old row may be in this fold with holes of its own; the caller applies the fold first.
-            return Ok(Pushed::Alone(LoneUpdate {
-                relation: relation.clone().into(),
-                key: self.key.clone(),
-                old: image,
-                new,
-            }));
+        let new_key = self.key_of(relation, &new)?;
+        let old_key = match &old {
+            OldTuple::Full(image) | OldTuple::Key(image) => self.key_of(relation, image)?,
+            // The identity did not change, so the new row holds it.
+            OldTuple::Unchanged => new_key.clone(),
+        };
+        let slot = self.by_key.get(&old_key).copied();
+        if has_holes(&new) {
+            if let Some(before) = slot.and_then(|index| self.slots[index].after.as_ref()) {
+                fill(&mut new, |index| Some(before.0[index].clone()));
+            }
+            if has_holes(&new) && (old_key != new_key || self.others_unique) {
+                // The old row may be in this fold with holes of its own; the caller applies the fold first.
+                return Ok(Pushed::Alone(LoneUpdate {
+                    relation: relation.clone().into(),
+                    key: self.key.clone(),
+                    old: old_image(relation, &old, Some(&new))?,
+                    new,
+                }));
+            }
         }
         if old_key != new_key {
+            let image = old_image(relation, &old, Some(&new))?;
             self.delete(relation, old_row(old, image))?;
             return self.insert(relation, new).map(|()| Pushed::Folded);
         }
         match slot {
-            Some(index) if self.slots[index].after.is_none() => Err(self.missing(relation, &image)),
+            Some(index) if self.slots[index].after.is_none() => {
+                Err(self.missing(relation, &old_image(relation, &old, Some(&new))?))
+            }
             Some(index) => {
-                self.slots[index].after = Some(new);
+                self.replace(index, Some(new));
                 Ok(Pushed::Folded)
             }
             None => {
-                self.by_key.insert(old_key, self.slots.len());
-                self.slots.push(Slot { before: Some(old_row(old, image)), after: Some(new) });
+                let image = old_image(relation, &old, Some(&new))?;
+                self.add(old_key, Some(old_row(old, image)), Some(new));
                 Ok(Pushed::Folded)
             }
         }

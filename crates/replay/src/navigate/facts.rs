@@ -16,11 +16,7 @@ pub(super) async fn gather(
     from: Option<Position>,
 ) -> Result<PlanFacts, NavigateError> {
     let between = match from {
-        Some(from) if from > request.to => backwards(request, from).await?,
-        Some(from) => RangeFacts {
-            entries: request.to.entry_index.saturating_sub(from.entry_index),
-            ..RangeFacts::default()
-        },
+        Some(from) => between(request, from).await?,
         None => RangeFacts::default(),
     };
     let creation = request.log.creation();
@@ -39,6 +35,15 @@ pub(super) async fn gather(
         range: Some(range),
     });
     Ok(PlanFacts { between, keyframes: keyframe.into_iter().collect() })
+}
+
+/// The log between `from` and where the move goes.
+pub(super) async fn between(request: &NavigateRequest, from: Position) -> Result<RangeFacts, NavigateError> {
+    if from > request.to {
+        return backwards(request, from).await;
+    }
+    let entries = request.to.entry_index.saturating_sub(from.entry_index);
+    Ok(RangeFacts { entries, ..RangeFacts::default() })
 }
 
 async fn template_bytes(server: &Connection, template: &str) -> Result<Option<u64>, NavigateError> {

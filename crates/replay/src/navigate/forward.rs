@@ -194,8 +194,8 @@ fn is_of_a_fold(error: &ReplayError) -> bool {
 /// Smaller steps; `None` where they cannot be smaller.
 fn finer(limits: Limits) -> Option<Limits> {
     match limits {
-        Limits { commit_changes: 1, window_changes: 1, .. } => None,
-        Limits { commit_changes: 1, .. } => Some(Limits { window_changes: 1, ..limits }),
+        Limits { commit_changes: 1, window_rows: 1, .. } => None,
+        Limits { commit_changes: 1, .. } => Some(Limits { window_rows: 1, ..limits }),
         _ => Some(Limits { commit_changes: (limits.commit_changes / FINER).max(1), ..limits }),
     }
 }
@@ -207,11 +207,18 @@ mod tests {
     #[test]
     fn steps_become_smaller_until_they_are_single_changes() {
         let steps: Vec<_> = std::iter::successors(Some(Limits::default()), |limits| finer(*limits))
-            .map(|limits| (limits.commit_changes, limits.window_changes))
+            .map(|limits| (limits.commit_changes, limits.window_rows))
             .collect();
         assert_eq!(
             steps,
-            [(2_000_000, 200_000), (31_250, 200_000), (488, 200_000), (7, 200_000), (1, 200_000), (1, 1)]
+            [
+                (16_000_000, 1_000_000),
+                (250_000, 1_000_000),
+                (3_906, 1_000_000),
+                (61, 1_000_000),
+                (1, 1_000_000),
+                (1, 1)
+            ]
         );
     }
 }

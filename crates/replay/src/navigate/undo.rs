@@ -26,10 +26,14 @@ impl Travel<'_> {
         self.expect(&applier, from)?;
         let outcome = self.undo_with(&mut applier, from, to).await;
         self.count(&applier);
-        if outcome.is_err() {
-            applier.give_up().await;
+        match outcome {
+            Ok(()) => self.keep(applier),
+            Err(error) => {
+                applier.give_up().await;
+                return Err(error.into());
+            }
         }
-        Ok(outcome?)
+        Ok(())
     }
 
     async fn undo_with(

@@ -102,7 +102,7 @@ async fn every_statement_comes_out_equal_on_18() {
 #[tokio::test]
 async fn a_large_table_made_from_a_query_is_not_held_in_memory() {
     let mut world = World::set_up(ServerVersion::Debian15, "").await;
-    world.limits = Limits { window_bytes: 64 << 10, window_changes: 500, ..Limits::default() };
+    world.limits = Limits { window_bytes: 64 << 10, window_rows: 500, ..Limits::default() };
     world
         .sql(
             "BEGIN; CREATE TABLE a AS SELECT i, random() AS r, repeat('x', 100) AS t FROM generate_series(1, 30000) i;

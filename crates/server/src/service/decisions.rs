@@ -178,13 +178,6 @@ impl Service {
         Ok(blocking(move || catalog.decisions(session)).await??)
     }
 
-    /// What a session leaves out, and whether its database was made otherwise.
-    pub(super) async fn left_out(&self, session: &Session) -> Result<(Decisions, bool), ServiceError> {
-        let decisions = Decisions::new(self.decisions_of(session.id).await?);
-        let decisions = decisions.with_contents_in(&self.contents_of(session));
-        Ok((decisions, self.condition_of(session.id).await?.outdated))
-    }
-
     pub(super) async fn stop_of(&self, session: SessionId) -> Result<Option<Stop>, ServiceError> {
         Ok(read_stop(&self.condition_of(session).await?))
     }
@@ -304,24 +297,35 @@ pub(super) fn refused(error: NavigateError, session: &Session) -> ServiceError {
     }
 }
 
-/// What a condition becomes when a move is over.
-pub(super) fn moved_on(
-    condition: &mut Condition,
-    outcome: &Result<Option<Position>, &NavigateError>,
+/// What the end of a move changes of what there is to say about its session.
+pub(super) struct Ended {
     notices: Vec<String>,
-) {
-    condition.notices.extend(notices);
-    match outcome {
-        Ok(Some(reached)) => {
-            if read_stop(condition).is_none_or(|stop| stop.position.ordinal < reached.ordinal) {
-                condition.stop = None;
+    reached: Option<Position>,
+    stop: Option<String>,
+}
+
+impl Ended {
+    /// Of a move that ended so; `None` where it moved nothing.
+    pub(super) fn of(outcome: Result<Option<Position>, &NavigateError>, notices: Vec<String>) -> Self {
+        let stop = match outcome {
+            Err(NavigateError::Replay(ReplayError::Stopped(stop))) => {
+                Some(serde_json::to_string(stop).expect("texts and numbers are JSON"))
             }
+            _ => None,
+        };
+        Self { notices, reached: outcome.ok().flatten(), stop }
+    }
+
+    pub(super) fn tell(self, condition: &mut Condition) {
+        condition.notices.extend(self.notices);
+        let is_passed = |reached: Position| {
+            read_stop(condition).is_none_or(|stop| stop.position.ordinal < reached.ordinal)
+        };
+        if self.stop.is_some() {
+            condition.stop = self.stop;
+        } else if self.reached.is_some_and(is_passed) {
+            condition.stop = None;
         }
-        Ok(None) => {}
-        Err(NavigateError::Replay(ReplayError::Stopped(stop))) => {
-            condition.stop = Some(serde_json::to_string(stop).expect("texts and numbers are JSON"));
-        }
-        Err(_) => {}
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use ptr_log::{Item, Log};
-use ptr_model::{Change, Position, Relation};
+use ptr_model::{Change, Position, Relation, Tuple};
 use ptr_postgres::{SessionSettings, connect};
 use ptr_replay::fold::{Fold, Membership, NetRow, OldRow, Pushed, RowIdentity, RowsEffect, TableEffect};
 
@@ -185,20 +185,14 @@ fn show(folded: Folded, from: Position, to: Position, limit: usize) -> DiffAnswe
     let mut truncated = false;
     for effect in &folded.effects {
         let diff = table_diff(&mut tables, name(&effect.relation));
-        for row in rows(effect) {
-            let row = if backward { turned(row) } else { row };
-            match row.change.as_str() {
-                "insert" => diff.inserted += 1,
-                "update" => diff.updated += 1,
-                _ => diff.deleted += 1,
-            }
-            if left > 0 {
-                left -= 1;
-                diff.rows.push(row);
-            } else {
-                truncated = limit > 0;
-            }
-        }
+        let [inserted, updated, deleted] = counts(effect, backward);
+        diff.inserted += inserted;
+        diff.updated += updated;
+        diff.deleted += deleted;
+        let shown = diff.rows.len();
+        diff.rows.extend(rows(effect).take(left).map(|row| if backward { turned(row) } else { row }));
+        left -= diff.rows.len() - shown;
+        truncated |= limit > 0 && (diff.rows.len() - shown) as u64 != inserted + updated + deleted;
     }
     let differs = |table: &TableDiff| table.inserted + table.updated + table.deleted > 0 || table.truncated;
     DiffAnswer {
@@ -216,7 +210,25 @@ fn table_diff(tables: &mut BTreeMap<String, TableDiff>, name: String) -> &mut Ta
     tables.entry(name.clone()).or_insert_with(|| empty(name))
 }
 
-fn rows(effect: &TableEffect) -> Vec<RowDiff> {
+/// Rows that came, changed and went, or, looked at from the other end, the other way round.
+fn counts(effect: &TableEffect, backward: bool) -> [u64; 3] {
+    let [mut inserted, mut updated, mut deleted] = [0; 3];
+    match &effect.rows {
+        RowsEffect::Keyed { rows, .. } => rows.iter().for_each(|net| match net {
+            NetRow::Insert(_) => inserted += 1,
+            NetRow::Update { .. } => updated += 1,
+            NetRow::Delete(_) => deleted += 1,
+        }),
+        RowsEffect::Counted { removed, added } => {
+            deleted = removed.iter().map(|(_, copies)| copies).sum();
+            inserted = added.iter().map(|(_, copies)| copies).sum();
+        }
+    }
+    if backward { [deleted, updated, inserted] } else { [inserted, updated, deleted] }
+}
+
+/// Each row, made only as it is asked for: a difference may have more of them than anybody wants to see.
+fn rows(effect: &TableEffect) -> Box<dyn Iterator<Item = RowDiff> + '_> {
     let relation = &effect.relation;
     let image = |tuple| Some(values::row(relation, tuple));
     let row = |change: &str, before, after| RowDiff { change: change.to_owned(), before, after };
@@ -226,25 +238,22 @@ fn rows(effect: &TableEffect) -> Vec<RowDiff> {
                 OldRow::Full(tuple) => values::row(relation, tuple),
                 OldRow::Key(tuple) => values::part(relation, tuple, key),
             };
-            rows.iter()
-                .map(|net| match net {
-                    NetRow::Insert(new) => row("insert", None, image(new)),
-                    NetRow::Delete(gone) => row("delete", Some(old(gone)), None),
-                    NetRow::Update { old: before, new } => row("update", Some(old(before)), image(new)),
-                })
-                .collect()
+            Box::new(rows.iter().map(move |net| match net {
+                NetRow::Insert(new) => row("insert", None, image(new)),
+                NetRow::Delete(gone) => row("delete", Some(old(gone)), None),
+                NetRow::Update { old: before, new } => row("update", Some(old(before)), image(new)),
+            }))
         }
         RowsEffect::Counted { removed, added } => {
-            let copies = |count: &u64| usize::try_from(*count).unwrap_or(usize::MAX);
-            let gone = removed
-                .iter()
-                .flat_map(|(tuple, count)| vec![row("delete", image(tuple), None); copies(count)]);
-            let come = added
-                .iter()
-                .flat_map(|(tuple, count)| vec![row("insert", None, image(tuple)); copies(count)]);
-            gone.chain(come).collect()
+            let gone = removed.iter().flat_map(copies).map(move |tuple| row("delete", image(tuple), None));
+            let come = added.iter().flat_map(copies).map(move |tuple| row("insert", None, image(tuple)));
+            Box::new(gone.chain(come))
         }
     }
+}
+
+fn copies((tuple, count): &(Tuple, u64)) -> impl Iterator<Item = &Tuple> {
+    (0..*count).map(move |_| tuple)
 }
 
 /// The same difference the other way.

@@ -1,14 +1,17 @@
-//! Moves under way: one a session at a time, in any process, told as they go on, and cancelled by request.
+//! Moves under way: one a session at a time, in any process, told as they go on, and cancelled by request. Between
+//! moves a session's connection stays open for a moment, so that the next one need not begin with another.
 
 use std::{
     collections::HashMap,
     fs::File,
     path::Path,
     sync::{Arc, Mutex},
+    time::{Duration, Instant},
 };
 
 use ptr_log::{CatalogError, Move, MoveId, MoveOutcome};
 use ptr_model::SessionId;
+use ptr_replay::navigate::Kept;
 use tokio::sync::{OwnedMutexGuard, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -31,7 +34,26 @@ pub enum Direction {
 #[derive(Default)]
 pub(super) struct Moves {
     running: Mutex<HashMap<String, RunningMove>>,
-    locks: Mutex<HashMap<SessionId, Arc<tokio::sync::Mutex<()>>>>,
+    locks: Mutex<HashMap<SessionId, Arc<tokio::sync::Mutex<Slot>>>>,
+}
+
+/// How long a connection stays open after a move. PostgreSQL waits five seconds for others to leave before it refuses to
+/// drop, rename or clone a database, so whoever wants that waits and is not refused.
+const KEPT_FOR: Duration = Duration::from_secs(3);
+
+/// What is kept of a session between moves.
+#[derive(Default)]
+struct Slot {
+    kept: Option<Kept>,
+    used: Option<Instant>,
+    /// Whether a task waits for it to be idle.
+    watched: bool,
+}
+
+impl Slot {
+    fn is_idle(&self) -> bool {
+        self.used.is_none_or(|used| used.elapsed() >= KEPT_FOR)
+    }
 }
 
 struct RunningMove {
@@ -44,19 +66,63 @@ struct RunningMove {
 pub(super) struct SessionLock {
     /// Locked by `flock`, so it ends with the process.
     _elsewhere: File,
-    _here: OwnedMutexGuard<()>,
+    here: OwnedMutexGuard<Slot>,
+}
+
+impl SessionLock {
+    /// The connection of the move before, if it is still there.
+    pub(super) fn take_kept(&mut self) -> Option<Kept> {
+        self.here.kept.take()
+    }
+
+    /// Keeps a connection for the next move, for a moment.
+    pub(super) fn keep(&mut self, kept: Option<Kept>) {
+        (self.here.kept, self.here.used) = (kept, Some(Instant::now()));
+        if self.here.kept.is_some() && !std::mem::replace(&mut self.here.watched, true) {
+            let slot = Arc::clone(OwnedMutexGuard::mutex(&self.here));
+            tokio::spawn(forget_when_idle(slot));
+        }
+    }
+}
+
+async fn forget_when_idle(slot: Arc<tokio::sync::Mutex<Slot>>) {
+    loop {
+        tokio::time::sleep(KEPT_FOR / 3).await;
+        // Whoever holds it is moving the session.
+        let Ok(mut slot) = slot.try_lock() else { continue };
+        if slot.is_idle() {
+            (slot.kept, slot.watched) = (None, false);
+            return;
+        }
+    }
 }
 
 impl Moves {
-    /// Waits until no other move of this process is at the session, then takes it for this process.
+    /// Waits until no other move of this process is at the session, then takes it for this process. Nothing is kept of
+    /// the move before: whoever takes it may do anything with the database.
     pub(super) async fn take(&self, session: SessionId, run: &Path) -> Result<SessionLock, ServiceError> {
+        let mut lock = self.take_to_move(session, run).await?;
+        lock.keep(None);
+        Ok(lock)
+    }
+
+    /// [`Moves::take`] for a move within the database, which may go on with the connection of the one before.
+    pub(super) async fn take_to_move(
+        &self,
+        session: SessionId,
+        run: &Path,
+    ) -> Result<SessionLock, ServiceError> {
         let mutex = Arc::clone(lock(&self.locks).entry(session).or_default());
         let here = mutex.lock_owned().await;
         let path = run.join(format!("session-{session}.lock"));
         ptr_log::create_private_folder(run).map_err(ServiceError::file("create", run))?;
         let file = File::create(&path).map_err(ServiceError::file("create", &path))?;
         match file.try_lock() {
+<<<<<<< HEAD
             Ok(()) => Ok(SessionLock { _elsewhere: file, _here: here }),
+=======
+            Ok(()) => Ok(SessionLock { here, _elsewhere: file }),
+>>>>>>> c07e2a3 (Moves keep their connection for a moment, plan once, and fold by what they hold)
             Err(std::fs::TryLockError::WouldBlock) => Err(ServiceError::precondition(
                 "another process is moving this session",
                 "wait until it is done; moves list shows it",
@@ -77,6 +143,12 @@ impl Moves {
 
     pub(super) fn cancel_all(&self) {
         lock(&self.running).values().for_each(|running| running.cancel.cancel());
+        for slot in lock(&self.locks).values() {
+            // A move that still runs is about to end, and its connection with it.
+            if let Ok(mut slot) = slot.try_lock() {
+                slot.kept = None;
+            }
+        }
     }
 
     fn running(&self, id: &str) -> Option<MoveAnswer> {

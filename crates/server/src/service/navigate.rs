@@ -5,14 +5,15 @@
 
 use std::sync::Arc;
 
-use ptr_log::{Move, MoveOutcome, MoveStep, NewMove, Session};
+use ptr_log::{Conclusion, Move, MoveOutcome, MoveStep, NewMove, Session};
 use ptr_model::{Position, PositionExpression};
 use ptr_replay::{
     ReplayError,
     apply::Limits,
+    decisions::Decisions,
     navigate::{
-        NavigateError, NavigateOutcome, NavigateProgress, NavigateRequest, follow, navigate, plan_for,
-        whereabouts,
+        Departure, Kept, NavigateError, NavigateOutcome, NavigateProgress, NavigateRequest, depart, follow,
+        plan_for, travel,
     },
     plan::Strategy,
 };
@@ -21,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Captured, Direction, Service, ServiceError, blocking,
-    decisions::{moved_on, refused},
+    decisions::{Ended, refused},
     entries::{Wanted, cursor, page_length},
     moves::SessionLock,
 };
@@ -97,7 +98,7 @@ impl Service {
             return self.plan_only(journey).await;
         }
         // The lock first: what @ means may change while another move ends.
-        let lock = self.moves.take(session.id, &self.configuration.data.run()).await?;
+        let lock = self.moves.take_to_move(session.id, &self.configuration.data.run()).await?;
         let mut journey = self.journey(session, expression, limit).await?;
         journey.follow = request.follow;
         journey.request.outdated |= request.rebuild;
@@ -119,7 +120,7 @@ impl Service {
     /// There is nothing to take back.
     pub async fn step(self: &Arc<Self>, direction: Direction, request: Step) -> Result<Moved, ServiceError> {
         let session = self.session_named(request.session_id.as_deref()).await?;
-        let lock = self.moves.take(session.id, &self.configuration.data.run()).await?;
+        let lock = self.moves.take_to_move(session.id, &self.configuration.data.run()).await?;
         let (catalog, id) = (self.catalog.clone(), session.id);
         let found = blocking(move || match direction {
             Direction::Undo => catalog.move_to_undo(id),
@@ -177,15 +178,19 @@ impl Service {
         captured: &Arc<Captured>,
         to: Position,
     ) -> Result<NavigateRequest, ServiceError> {
-        let (catalog, database) = (self.catalog.clone(), session.database.clone());
-        let sequences = blocking(move || catalog.sequences_at(&database, to)).await??;
-        let (decisions, outdated) = self.left_out(session).await?;
+        let (catalog, database, id) = (self.catalog.clone(), session.database.clone(), session.id);
+        let known = blocking(move || {
+            let condition = catalog.condition(id)?;
+            Ok::<_, ServiceError>((catalog.sequences_at(&database, to)?, catalog.decisions(id)?, condition))
+        });
+        let (sequences, decisions, condition) = known.await??;
+        let (database, template) = self.session_and_template(session)?;
         Ok(NavigateRequest {
-            outdated,
-            decisions,
+            outdated: condition.outdated,
+            decisions: Decisions::new(decisions).with_contents_in(&self.contents_of(session)),
             log: captured.log.clone(),
-            session: self.session_database(session)?,
-            template: self.template_of(session)?,
+            session: database,
+            template,
             to,
             locally_written: session.open,
             sequences,
@@ -220,19 +225,22 @@ impl Service {
     async fn set_out(
         self: &Arc<Self>,
         journey: Journey,
-        lock: SessionLock,
+        mut lock: SessionLock,
         background: bool,
     ) -> Result<Moved, ServiceError> {
-        let moved = self.begin(&journey).await?;
+        let departure = depart(&journey.request, lock.take_kept()).await?;
+        let moved = self.begin(&journey, &departure).await?;
         let first = super::moves::answer(&moved);
         let (told, _) = watch::channel(first.clone());
         let cancel = self.shutdown.child_token();
         self.moves.began(&told, &cancel);
         let service = Arc::clone(self);
         let task = self.spawn(async move {
-            let outcome = service.travel(&journey, &moved, &told, &cancel).await;
+            let (outcome, kept) = service.travel(&journey, departure, &moved, &told, &cancel).await;
             service.moves.ended(&moved.id.0.to_string());
+            lock.keep(kept);
             drop(lock);
+            service.sync_moves();
             outcome
         });
         if background {
@@ -245,32 +253,54 @@ impl Service {
     }
 
     /// Notes that a move begins.
-    async fn begin(&self, journey: &Journey) -> Result<Move, ServiceError> {
-        let plan = plan_for(&journey.request).await?;
+    async fn begin(&self, journey: &Journey, departure: &Departure) -> Result<Move, ServiceError> {
         let new = NewMove {
             session_id: journey.session.id,
             step: journey.step,
-            from: whereabouts(&journey.request).await?.map(|here| here.position),
+            from: departure.from(),
             to: journey.request.to,
-            strategy: name(plan.strategy).to_owned(),
+            strategy: name(departure.plan().strategy).to_owned(),
         };
         let catalog = self.catalog.clone();
         Ok(blocking(move || catalog.begin_move(&new)).await??)
     }
 
-    /// The move itself, and what is written about it.
+    /// Has the disk keep what was noted about moves. Nobody waits for it: the position is in the session's database.
+    fn sync_moves(&self) {
+        let catalog = self.catalog.clone();
+        self.tasks.spawn_blocking(move || {
+            if let Err(error) = catalog.sync() {
+                tracing::warn!("the history of moves may lack the last ones after a power failure: {error}");
+            }
+        });
+    }
+
+    /// The move itself, and what is written about it; with the connection for the next one.
     async fn travel(
+        &self,
+        journey: &Journey,
+        departure: Departure,
+        moved: &Move,
+        told: &watch::Sender<MoveAnswer>,
+        cancel: &CancellationToken,
+    ) -> (Result<Navigated, ServiceError>, Option<Kept>) {
+        let (progress, watched) = watch::channel(NavigateProgress::default());
+        let (outcome, kept) = tokio::select! {
+            ended = travel(&journey.request, departure, &progress, cancel) => ended,
+            () = self.tell_progress(watched.clone(), told) => unreachable!("progress is told until the move is over"),
+        };
+        (self.arrive(journey, moved, told, outcome, &watched).await, kept)
+    }
+
+    /// What is written and told of a move that ended.
+    async fn arrive(
         &self,
         journey: &Journey,
         moved: &Move,
         told: &watch::Sender<MoveAnswer>,
-        cancel: &CancellationToken,
+        outcome: Result<NavigateOutcome, NavigateError>,
+        watched: &watch::Receiver<NavigateProgress>,
     ) -> Result<Navigated, ServiceError> {
-        let (progress, watched) = watch::channel(NavigateProgress::default());
-        let outcome = tokio::select! {
-            outcome = navigate(&journey.request, &progress, cancel) => outcome,
-            () = self.tell_progress(watched.clone(), told) => unreachable!("progress is told until the move is over"),
-        };
         let reached = match &outcome {
             Ok(outcome) => outcome.to,
             // A server that went away cannot be asked; the next move finds out.
@@ -288,7 +318,10 @@ impl Service {
         let id = shown.id.clone();
         told.send_replace(shown.clone());
         self.tell(Event::Move { r#move: shown });
-        self.told_session(&journey.session).await?;
+        match &outcome {
+            Ok(outcome) => self.told_session_at(&journey.session, outcome.to).await?,
+            Err(_) => drop(self.told_session(&journey.session).await?),
+        }
         let outcome = outcome.map_err(|error| refused(error, &journey.session))?;
         answer(journey, &outcome, Some(id)).await
     }
@@ -328,28 +361,26 @@ impl Service {
         outcome: &Result<NavigateOutcome, NavigateError>,
         Arrival { reached, used, notices }: Arrival,
     ) -> Result<Move, ServiceError> {
-        let catalog = self.catalog.clone();
-        let (session, moved, follow) = (journey.session.id, moved.id, journey.follow);
         // A keyframe holds exactly what the log says, whatever was written into the database before.
         let stopped = matches!(outcome, Err(NavigateError::Replay(ReplayError::Stopped(_))));
         let closed = used == Some(Strategy::Keyframe) && (outcome.is_ok() || stopped);
-        let written = written(outcome);
-        let mut after = self.condition_of(session).await?;
-        after.notices.clear();
-        after.outdated &= !closed;
-        moved_on(&mut after, &outcome.as_ref().map(|outcome| Some(outcome.to)), notices);
-        let finished = blocking(move || {
-            if closed {
-                catalog.set_session_open(session, false)?;
-            }
-            catalog.set_condition(session, |condition| *condition = after)?;
-            catalog.set_session_follow(session, follow)?;
-            if let Some(used) = used {
-                catalog.set_move_strategy(moved, name(used))?;
-            }
-            catalog.finish_move(moved, &written, reached)
+        let ended = Ended::of(outcome.as_ref().map(|outcome| Some(outcome.to)), notices);
+        let conclusion = Conclusion {
+            outcome: written(outcome),
+            reached,
+            strategy: used.map(|used| name(used).to_owned()),
+            follow: journey.follow,
+            closed,
+        };
+        let (catalog, moved) = (self.catalog.clone(), moved.id);
+        let concluded = blocking(move || {
+            catalog.conclude_move(moved, &conclusion, |condition| {
+                condition.notices.clear();
+                condition.outdated &= !closed;
+                ended.tell(condition);
+            })
         });
-        Ok(finished.await??)
+        Ok(concluded.await??)
     }
 
     /// The entries between two positions; moves nothing.
@@ -379,13 +410,15 @@ impl Service {
 
     /// Takes a follower to `head`. It is no move of the history: the user asked once.
     pub(super) async fn advance(&self, session: &Session, head: Position) -> Result<(), ServiceError> {
-        let _lock = self.moves.take(session.id, &self.configuration.data.run()).await?;
+        let mut lock = self.moves.take_to_move(session.id, &self.configuration.data.run()).await?;
         // It may have been taken elsewhere while this waited.
         let session = self.session_named(Some(&session.id.to_string())).await?;
         if session.follow {
             let journey = self.journey_to(session, head, 1).await?;
             let (progress, watched) = watch::channel(NavigateProgress::default());
-            let outcome = follow(&journey.request, &progress, &self.shutdown).await;
+            let kept = lock.take_kept();
+            let (outcome, kept) = follow(&journey.request, kept, &progress, &self.shutdown).await;
+            lock.keep(kept);
             let notices = watched.borrow().notices.iter().map(ToString::to_string).collect();
             self.followed(&journey.session, outcome, notices).await?;
         }
@@ -402,7 +435,7 @@ impl Service {
         let before = self.condition_of(session.id).await?;
         let mut after = before.clone();
         let reached = outcome.as_ref().map(|outcome| outcome.as_ref().map(|outcome| outcome.to));
-        moved_on(&mut after, &reached, notices);
+        Ended::of(reached, notices).tell(&mut after);
         if after != before {
             let (catalog, id) = (self.catalog.clone(), session.id);
             blocking(move || catalog.set_condition(id, |condition| *condition = after)).await??;

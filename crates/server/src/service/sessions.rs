@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ptr_capture::sequences::sample_sequences;
 use ptr_log::{CatalogError, DEFAULT_SESSION, NewSession, SequenceSample, Session};
-use ptr_model::SessionId;
+use ptr_model::{Position, SessionId};
 use ptr_postgres::{Installation, SessionSettings, connect};
 use ptr_replay::{
     base::{BaseOptions, BaseProgress, Manifest, install_base},
@@ -156,14 +156,24 @@ impl Service {
 
     /// A session's database, as replay needs to know it.
     pub(super) fn session_database(&self, session: &Session) -> Result<SessionDatabase, ServiceError> {
+        Ok(self.session_and_template(session)?.0)
+    }
+
+    /// A session's database, and the template that it is made from.
+    pub(super) fn session_and_template(
+        &self,
+        session: &Session,
+    ) -> Result<(SessionDatabase, String), ServiceError> {
         let manifest = self.manifest_of(session)?;
-        Ok(SessionDatabase {
+        let template = template_name(&manifest.database.name, manifest.log_id);
+        let database = SessionDatabase {
             output: self.output()?.clone(),
             name: session.target_database.clone(),
             session_id: session.id,
             log_id: manifest.log_id,
             properties: manifest.database,
-        })
+        };
+        Ok((database, template))
     }
 
     /// The base image of the session's history, which must be the log's.
@@ -183,12 +193,6 @@ impl Service {
             }
             _ => Ok(manifest),
         }
-    }
-
-    /// The template that a session's database is made from.
-    pub(super) fn template_of(&self, session: &Session) -> Result<String, ServiceError> {
-        let manifest = self.manifest_of(session)?;
-        Ok(template_name(&manifest.database.name, manifest.log_id))
     }
 
     /// The session of that id or name; the active one where none is given.
@@ -270,11 +274,22 @@ impl Service {
 
     /// A session as it is shown; a server that does not answer is part of the answer.
     pub(super) async fn session_answer(&self, session: &Session) -> SessionAnswer {
-        let (position, state) = match self.cursor_of(session).await {
-            Ok(Some(cursor)) if cursor.state == CursorState::Moving => {
-                (Some(cursor.position), SessionState::Moving)
-            }
-            Ok(Some(cursor)) => (Some(cursor.position), SessionState::Settled),
+        let cursor = self.cursor_of(session).await;
+        self.session_answer_with(
+            session,
+            cursor.map(|cursor| cursor.map(|found| (found.position, found.state))),
+        )
+        .await
+    }
+
+    async fn session_answer_with(
+        &self,
+        session: &Session,
+        found: Result<Option<(Position, CursorState)>, ServiceError>,
+    ) -> SessionAnswer {
+        let (position, state) = match found {
+            Ok(Some((position, CursorState::Moving))) => (Some(position), SessionState::Moving),
+            Ok(Some((position, CursorState::Settled))) => (Some(position), SessionState::Settled),
             Ok(None) => (None, SessionState::Missing),
             Err(_) => (None, SessionState::Unreachable),
         };
@@ -305,6 +320,18 @@ impl Service {
         let answer = self.session_answer(&session).await;
         self.tell(Event::Session { session: answer.clone() });
         Ok(answer)
+    }
+
+    /// [`Service::told_session`] after a move that arrived, which need not ask the database where it is.
+    pub(super) async fn told_session_at(
+        &self,
+        session: &Session,
+        position: Position,
+    ) -> Result<(), ServiceError> {
+        let session = self.session_named(Some(&session.id.to_string())).await?;
+        let session = self.session_answer_with(&session, Ok(Some((position, CursorState::Settled)))).await;
+        self.tell(Event::Session { session });
+        Ok(())
     }
 
     /// `POST /api/sessions/switch`.

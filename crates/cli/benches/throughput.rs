@@ -2,7 +2,8 @@
 //!
 //! `cargo bench -p postgres-test-replay`, or `script/bench`. One primary makes 800,000 changes with pgbench; then
 //! `pg_recvlogical` and our listener each drain a slot that kept them all, and a built-in subscription and our
-//! `navigate` each bring a replica from before them to after them. Nothing is asserted: it prints.
+//! `navigate` each bring a replica from before them to after them. Then the same replay of a million updates of a hundred
+//! rows. Nothing is asserted: it prints.
 #![allow(missing_docs)]
 
 #[path = "../tests/support/mod.rs"]
@@ -147,7 +148,7 @@ async fn compare(transactions: u64) {
         if round % 2 == 0 {
             theirs.push(receive(&primary, slot, &file, &end).await);
         }
-        ours.push(listen(&primary, &product, &end).await);
+        ours.push(listen(&primary, &product, &Pair::BANK, &end).await);
         if round % 2 == 1 {
             theirs.push(receive(&primary, slot, &file, &end).await);
         }
@@ -162,10 +163,68 @@ async fn compare(transactions: u64) {
         ratio(log_bytes, stream_bytes)
     );
 
-    let peer = subscribe(&primary, &replica, &end).await;
+    let peer = subscribe(&primary, &replica, &Pair::BANK, &end).await;
     let ours = navigate(&product).await;
     row("replay", "subscription", &peer, &ours);
     println!("(a subscription's CPU and memory are the server's, and not counted)");
+    drop(product);
+    replay_hot(&primary, &replica).await;
+}
+
+/// A captured database, the built-in subscription's copy of it, and who reads its changes.
+struct Pair {
+    database: &'static str,
+    peer: &'static str,
+    slot: &'static str,
+    peer_slot: &'static str,
+}
+
+impl Pair {
+    const BANK: Self = Self { database: "bank", peer: "peer", slot: SLOT, peer_slot: "peer_subscription" };
+    const HOT: Self =
+        Self { database: "hot", peer: "hot_peer", slot: "hot_ours", peer_slot: "hot_subscription" };
+}
+
+/// A hundred rows that change all the time, ten changes a transaction.
+async fn replay_hot(primary: &TestServer, replica: &TestServer) {
+    let updates = setting("BENCH_HOT", 1_000_000);
+    let pair = Pair::HOT;
+    primary.database(pair.database).await;
+    replica.database(pair.peer).await;
+    for (server, database) in [(primary, pair.database), (replica, pair.peer)] {
+        let make = "CREATE TABLE hot (id int PRIMARY KEY, v bigint NOT NULL, filler text NOT NULL);
+                    INSERT INTO hot SELECT i, 0, repeat('x', 80) FROM generate_series(0, 99) i";
+        server.psql(database, make).await;
+    }
+    let product = Product::new(
+        Some(&primary.dsn(pair.database).to_uri_with_password()),
+        Some(&replica.dsn(pair.database).to_uri_with_password()),
+    )
+    .with("REPLICATION_SLOT", pair.slot);
+    let mut up = product.spawn("up", &["up", "--addr", "127.0.0.1:0"]);
+    up.wait_for_text("capturing");
+    product.run(&["down"]);
+    drop(up);
+    primary.psql(pair.database, "CREATE PUBLICATION peer FOR TABLE hot").await;
+    let slot = format!("SELECT pg_create_logical_replication_slot('{}', 'pgoutput')", pair.peer_slot);
+    primary.psql(pair.database, &slot).await;
+    println!("\n{updates} updates of 100 rows");
+    let change = format!(
+        "DO $$ BEGIN FOR i IN 1..{updates} LOOP UPDATE hot SET v = v + 1 WHERE id = i % 100;
+         IF i % 10 = 0 THEN COMMIT; END IF; END LOOP; END $$"
+    );
+    primary.psql(pair.database, &change).await;
+    let end = primary
+        .psql(
+            pair.database,
+            "SELECT pg_logical_emit_message(true, 'bench', 'end'); SELECT pg_current_wal_lsn()",
+        )
+        .await;
+    let end = end.lines().last().expect("an LSN").to_owned();
+    primary.psql(pair.database, "SELECT pg_logical_emit_message(true, 'bench', 'after the end')").await;
+    listen(primary, &product, &pair, &end).await;
+    let peer = subscribe(primary, replica, &pair, &end).await;
+    row("hot rows", "subscription", &peer, &navigate(&product).await);
 }
 
 #[allow(clippy::cast_precision_loss, reason = "a ratio for people")]
@@ -238,10 +297,11 @@ async fn receive(primary: &TestServer, slot: &str, file: &Path, end: &str) -> Co
     watch(start, &mut child, async || false).await
 }
 
-async fn listen(primary: &TestServer, product: &Product, end: &str) -> Cost {
-    let client = primary.client("bank").await;
+async fn listen(primary: &TestServer, product: &Product, pair: &Pair, end: &str) -> Cost {
+    let client = primary.client(pair.database).await;
     let query = format!(
-        "SELECT confirmed_flush_lsn >= '{end}' FROM pg_replication_slots WHERE slot_name = 'postgres_test_replay'"
+        "SELECT confirmed_flush_lsn >= '{end}' FROM pg_replication_slots WHERE slot_name = '{}'",
+        pair.slot
     );
     let start = Instant::now();
     let mut running = product.spawn("listener", &["listener"]);
@@ -251,42 +311,45 @@ async fn listen(primary: &TestServer, product: &Product, end: &str) -> Cost {
     .await;
     drop(running);
     // The server notices a moment later that nobody reads the slot.
-    let in_use = format!("SELECT active FROM pg_replication_slots WHERE slot_name = '{SLOT}'");
+    let in_use = format!("SELECT active FROM pg_replication_slots WHERE slot_name = '{}'", pair.slot);
     while client.query_one(&in_use, &[]).await.is_ok_and(|row| row.get(0)) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     cost
 }
 
-async fn subscribe(primary: &TestServer, replica: &TestServer, end: &str) -> Cost {
-    let source = primary.dsn("bank");
+async fn subscribe(primary: &TestServer, replica: &TestServer, pair: &Pair, end: &str) -> Cost {
+    let source = primary.dsn(pair.database);
     let value = |name: &str| {
         let all = source.libpq_environment();
         all.into_iter().find(|(key, _)| key == name).map(|(_, value)| value).unwrap_or_default()
     };
     let connection = format!(
-        "host={} port={} user={} password={} dbname=bank",
+        "host={} port={} user={} password={} dbname={}",
         value("PGHOST"),
         value("PGPORT"),
         value("PGUSER"),
-        value("PGPASSWORD")
+        value("PGPASSWORD"),
+        pair.database
     );
     let create = format!(
         "CREATE SUBSCRIPTION peer CONNECTION '{connection}' PUBLICATION peer
-         WITH (create_slot = false, slot_name = 'peer_subscription', copy_data = false, enabled = false, synchronous_commit = off)"
+         WITH (create_slot = false, slot_name = '{}', copy_data = false, enabled = false, synchronous_commit = off)",
+        pair.peer_slot
     );
-    replica.psql("peer", &create).await;
-    let client = primary.client("bank").await;
+    replica.psql(pair.peer, &create).await;
+    let client = primary.client(pair.database).await;
     let query = format!(
-        "SELECT confirmed_flush_lsn >= '{end}' FROM pg_replication_slots WHERE slot_name = 'peer_subscription'"
+        "SELECT confirmed_flush_lsn >= '{end}' FROM pg_replication_slots WHERE slot_name = '{}'",
+        pair.peer_slot
     );
     let start = Instant::now();
-    replica.psql("peer", "ALTER SUBSCRIPTION peer ENABLE").await;
+    replica.psql(pair.peer, "ALTER SUBSCRIPTION peer ENABLE").await;
     while !client.query_one(&query, &[]).await.is_ok_and(|row| row.get::<_, Option<bool>>(0) == Some(true)) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let wall = start.elapsed();
-    replica.psql("peer", "ALTER SUBSCRIPTION peer DISABLE; ALTER SUBSCRIPTION peer SET (slot_name = NONE); DROP SUBSCRIPTION peer").await;
+    replica.psql(pair.peer, "ALTER SUBSCRIPTION peer DISABLE; ALTER SUBSCRIPTION peer SET (slot_name = NONE); DROP SUBSCRIPTION peer").await;
     Cost { wall, cpu: Duration::ZERO, peak_kilobytes: 0 }
 }
 

@@ -1,29 +1,19 @@
-//! Random histories, and random walks over them during which the connection is cut at any message, or the move is
-//! dropped at any moment. Wherever a session is then, it holds what the primary held there, and goes on from there.
+//! Random histories, and random walks over them in windows of any size, with the connection of the move before where
+//! there is one, cut at any message or dropped at any moment. Wherever a session is then, it holds what the primary held
+//! there, and goes on from there.
 //!
 //! The seed is printed; `PTR_TEST_SEED` (a number, or `random`), `PTR_WALK_TRANSACTIONS` and `PTR_WALK_STEPS` are others.
 
 mod support;
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
 use ptr_model::Position;
 use ptr_postgres::Dsn;
 use ptr_replay::{Limits, NavigateProgress, Strategy, navigate::Kept};
-use ptr_testkit::{DatabaseState, ServerVersion, assert_equal_states};
+use ptr_testkit::{Chance, DatabaseState, Proxy, ServerVersion, assert_equal_states};
 use support::{World, ddl_in};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-    sync::watch,
-};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 const SCHEMA: &str = "
@@ -36,33 +26,6 @@ const SCHEMA: &str = "
     INSERT INTO pairs SELECT i % 5, i, 0, repeat('x', i) FROM generate_series(1, 40) i;
     INSERT INTO bag SELECT i % 7, 'x' FROM generate_series(1, 40) i;
     INSERT INTO by_key SELECT i, 0, repeat(md5(i::text), 100) FROM generate_series(1, 10) i;";
-
-/// SplitMix64.
-struct Chance(u64);
-
-impl Chance {
-    fn seeded() -> Self {
-        let seed = match std::env::var("PTR_TEST_SEED").as_deref() {
-            Err(_) => 21,
-            Ok("random") => uuid::Uuid::new_v4().as_u64_pair().0,
-            Ok(text) => text.parse().expect("PTR_TEST_SEED is a number or \"random\""),
-        };
-        println!("seed: PTR_TEST_SEED={seed}");
-        Self(seed)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % bound as u64).expect("below a usize")
-    }
-}
 
 fn setting(name: &str, default: usize) -> usize {
     std::env::var(name).ok().map_or(default, |text| text.parse().expect("a number"))
@@ -93,7 +56,7 @@ fn statement(chance: &mut Chance, fresh: usize) -> String {
 /// The positions of a random history, and what the primary held there.
 async fn history(world: &mut World, chance: &mut Chance) -> Vec<(Position, DatabaseState)> {
     let mut kept = vec![(world.log.creation(), world.primary_state().await)];
-    for number in 0..setting("PTR_WALK_TRANSACTIONS", 30) {
+    for number in 0..setting("PTR_WALK_TRANSACTIONS", 16) {
         let statements: Vec<String> =
             (0..=chance.below(6)).map(|index| statement(chance, 1_000 + number * 10 + index)).collect();
         let mut transaction = statements.join("; ");
@@ -112,76 +75,18 @@ async fn history(world: &mut World, chance: &mut Chance) -> Vec<(Position, Datab
     kept
 }
 
-/// Stands between us and the server, and cuts the connections once so many messages went through.
-struct Proxy {
-    dsn: Dsn,
-    left: Arc<AtomicI64>,
-}
-
-/// More than a move ever sends.
-const NO_CUT: i64 = i64::MAX / 2;
-
-impl Proxy {
-    async fn before(server: &Dsn) -> Self {
-        let environment: HashMap<String, String> = server.libpq_environment().into_iter().collect();
-        let target = format!("{}:{}", environment["PGHOST"], environment["PGPORT"]);
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let uri = server.to_uri_with_password();
-        let proxied = uri.replace(&format!(":{}/", environment["PGPORT"]), &format!(":{port}/"));
-        assert_ne!(uri, proxied, "the port stands in the URI");
-        let left = Arc::new(AtomicI64::new(NO_CUT));
-        let count = Arc::clone(&left);
-        tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(forward(client, target.clone(), Arc::clone(&count)));
-            }
-        });
-        Self { dsn: Dsn::parse(&proxied, &|_| None).unwrap(), left }
-    }
-
-    fn cut_after(&self, messages: i64) {
-        self.left.store(messages, Ordering::SeqCst);
-    }
-}
-
-async fn forward(client: TcpStream, target: String, left: Arc<AtomicI64>) -> std::io::Result<()> {
-    let server = TcpStream::connect(target).await?;
-    server.set_nodelay(true)?;
-    client.set_nodelay(true)?;
-    let (mut from_client, mut to_client) = client.into_split();
-    let (mut from_server, mut to_server) = server.into_split();
-    let back = tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });
-    let passed = pass(&mut from_client, &mut to_server, &left).await;
-    // Without an answer to what was sent before, as when a machine goes away.
-    back.abort();
-    passed
-}
-
-/// The first message has no type.
-async fn pass(
-    from: &mut (impl AsyncReadExt + Unpin),
-    to: &mut (impl AsyncWriteExt + Unpin),
-    left: &AtomicI64,
-) -> std::io::Result<()> {
-    let mut head = 0;
-    loop {
-        let mut message = vec![0; head + 4];
-        from.read_exact(&mut message).await?;
-        let length = u32::from_be_bytes(message[head..].try_into().expect("four bytes"));
-        message.resize(head + length as usize, 0);
-        from.read_exact(&mut message[head + 4..]).await?;
-        if left.fetch_sub(1, Ordering::SeqCst) <= 0 {
-            return Ok(());
-        }
-        to.write_all(&message).await?;
-        head = 1;
-    }
+/// The same database, by the way that can be cut.
+fn by_way_of(proxy: &Proxy, server: &Dsn, port: u16) -> Dsn {
+    let uri = server.to_uri_with_password();
+    let proxied = uri.replace(&format!(":{port}/"), &format!(":{}/", proxy.port()));
+    assert_ne!(uri, proxied, "the port stands in the URI");
+    Dsn::parse(&proxied, &|_| None).unwrap()
 }
 
 struct Walker {
     world: World,
     proxy: Proxy,
+    output: Dsn,
     kept: Option<Kept>,
 }
 
@@ -189,7 +94,7 @@ impl Walker {
     /// Makes a move, through the proxy, over the connection of the move before where there is one.
     async fn go(&mut self, to: Position, limits: Limits) -> Result<Strategy, String> {
         let mut request = self.world.request(to);
-        request.session.output = self.proxy.dsn.clone();
+        request.session.output = self.output.clone();
         request.limits = limits;
         let (progress, _) = watch::channel(NavigateProgress::default());
         let departure = ptr_replay::navigate::depart(&request, self.kept.take()).await;
@@ -216,20 +121,29 @@ async fn whatever_cuts_a_move_the_session_is_at_a_position_and_goes_on_from_ther
     let mut world = World::new(ServerVersion::Debian15, SCHEMA).await;
     let states = history(&mut world, &mut chance).await;
     world.go(states[0].0).await;
-    let proxy = Proxy::before(&world.session.output).await;
-    let mut walker = Walker { world, proxy, kept: None };
+    let port = world.server.cluster().port();
+    let proxy = Proxy::to(port).await;
+    let output = by_way_of(&proxy, &world.session.output, port);
+    let mut walker = Walker { world, proxy, output, kept: None };
     let (mut cut, mut arrived, mut warm) = (0, Vec::new(), 0);
-    for step in 0..setting("PTR_WALK_STEPS", 40) {
-        let (to, _) = &states[chance.below(states.len())];
+    let (steps, mut here) = (setting("PTR_WALK_STEPS", 24), 0);
+    for step in 0..steps {
+        // The last third of the way is gone in small steps, undisturbed.
+        let is_disturbed = step < steps * 2 / 3;
+        let target = match is_disturbed {
+            true => chance.below(states.len()),
+            false => (here + chance.below(7)).saturating_sub(3).min(states.len() - 1),
+        };
+        let (to, _) = &states[target];
         let limits = match chance.below(3) {
             0 => Limits { window_rows: 1 + chance.below(4), commit_changes: 1, ..Limits::default() },
             1 => Limits { window_bytes: 1 + chance.below(4_000), ..Limits::default() },
             _ => Limits::default(),
         };
         warm += u32::from(walker.kept.is_some());
-        let outcome = match chance.below(4) {
+        let outcome = match if is_disturbed { chance.below(4) } else { 3 } {
             0 | 1 => {
-                walker.proxy.cut_after(i64::try_from(chance.below(90)).expect("small"));
+                walker.proxy.cut_after(chance.below(90) as u64);
                 walker.go(*to, limits).await
             }
             2 => {
@@ -239,9 +153,12 @@ async fn whatever_cuts_a_move_the_session_is_at_a_position_and_goes_on_from_ther
             }
             _ => walker.go(*to, limits).await,
         };
-        walker.proxy.cut_after(NO_CUT);
+        walker.proxy.heal();
+        // A cut between closing the session's database to newcomers and exchanging it leaves it closed until then.
+        walker.world.session.remove_leftovers().await.unwrap();
         println!("step {step}: to {to}: {outcome:?}");
         let at = walker.is_exact(&states).await;
+        here = states.iter().position(|(position, _)| *position == at).expect("a position of the log");
         match outcome {
             Ok(strategy) => {
                 assert_eq!(at, *to);

@@ -118,11 +118,7 @@ impl Moves {
         ptr_log::create_private_folder(run).map_err(ServiceError::file("create", run))?;
         let file = File::create(&path).map_err(ServiceError::file("create", &path))?;
         match file.try_lock() {
-<<<<<<< HEAD
-            Ok(()) => Ok(SessionLock { _elsewhere: file, _here: here }),
-=======
-            Ok(()) => Ok(SessionLock { here, _elsewhere: file }),
->>>>>>> c07e2a3 (Moves keep their connection for a moment, plan once, and fold by what they hold)
+            Ok(()) => Ok(SessionLock { _elsewhere: file, here }),
             Err(std::fs::TryLockError::WouldBlock) => Err(ServiceError::precondition(
                 "another process is moving this session",
                 "wait until it is done; moves list shows it",

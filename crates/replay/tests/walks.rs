@@ -4,6 +4,8 @@
 //!
 //! The seed is printed; `PTR_TEST_SEED` (a number, or `random`), `PTR_WALK_TRANSACTIONS` and `PTR_WALK_STEPS` are others.
 
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 mod support;
 
 use std::time::Duration;

@@ -328,6 +328,9 @@ impl Service {
         session: &Session,
         position: Position,
     ) -> Result<(), ServiceError> {
+        if self.events.receiver_count() == 0 {
+            return Ok(());
+        }
         let session = self.session_named(Some(&session.id.to_string())).await?;
         let session = self.session_answer_with(&session, Ok(Some((position, CursorState::Settled)))).await;
         self.tell(Event::Session { session });

@@ -1,24 +1,74 @@
 -- What our event triggers call. The outer function runs as whoever issued the DDL and under their settings, so
--- it names everything in full, calls nothing but functions of pg_catalog and ours, and uses no operator: a
--- search_path must not lead it to anybody's code. The inner one runs as our owner under settings of ours.
+-- it names everything in full, calls nothing but functions of pg_catalog and ours, and no operator of another schema:
+-- a search_path must not lead it to anybody's code. The inner one runs as our owner under settings of ours.
 --
 -- Nothing here fires an event, so there is no recursion to guard against. The two ways in which a user's
 -- statement could fail because of us are caught: building the message, in a subtransaction that takes no XID
 -- because it only reads, and whatever is written beside messages and the identity of new tables, in one that is
 -- rarely entered.
 
-CREATE FUNCTION postgres_test_replay.capture(event text, tag text, caller name, path text, settings json)
+-- All that is looked up for an event: its message, and what has to be written beside it. Writes nothing.
+CREATE FUNCTION postgres_test_replay.look(
+    event text, tag text, caller name, path text, settings text[], context text,
+    OUT message bytea, OUT relations oid[], OUT rewritten oid[], OUT names_identity boolean,
+    -- Of tables that were just made, those that get FULL.
+    OUT fresh oid[],
+    -- Whether identities of others may have to be set.
+    OUT is_unsettled boolean,
+    -- Whether the list of published tables may have to be kept.
+    OUT is_harmed boolean)
+LANGUAGE plpgsql AS $$
+DECLARE
+    described record := postgres_test_replay.message(event, tag, caller, path, settings, context);
+BEGIN
+    message := described.message;
+    relations := described.relations;
+    rewritten := described.rewritten;
+    names_identity := described.names_identity;
+    fresh := '{}';
+    is_unsettled := false;
+    is_harmed := false;
+    IF event = 'sql_drop' THEN
+        is_harmed := relations <> '{}' AND postgres_test_replay.would_harm(relations, fresh, false);
+    ELSIF event <> 'ddl_command_end' THEN
+        NULL;
+    ELSIF tag IN ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'CREATE SCHEMA', 'CREATE EXTENSION') THEN
+        fresh := postgres_test_replay.to_settle(relations);
+        is_harmed := postgres_test_replay.would_harm(relations, fresh, true);
+    ELSIF tag LIKE '% PUBLICATION' THEN
+        is_unsettled := true;
+    ELSIF tag IN ('ALTER TABLE', 'ALTER TYPE', 'ALTER EXTENSION') THEN
+        is_unsettled := names_identity OR EXISTS (SELECT FROM postgres_test_replay.unsettled(relations));
+        is_harmed := tag = 'ALTER TABLE'
+            AND (is_unsettled OR postgres_test_replay.would_harm(relations, fresh, false));
+    END IF;
+END $$;
+REVOKE ALL ON FUNCTION postgres_test_replay.look(text, text, name, text, text[], text) FROM PUBLIC;
+
+-- Whether an event can do without the subtransaction that keeps the user's statement safe from us. The server ends
+-- each with a walk through all files and all relations that the transaction made and dropped, so that thousands of
+-- statements in one transaction pay for each other. What can fail is what puts values and expressions into words
+-- (`describe_values` has one of its own), text that is not UTF-8, and what is too large. And what of ours is damaged,
+-- which shows in the transaction's first hundred events.
+CREATE FUNCTION postgres_test_replay.is_plain(event text, tag text, context text) RETURNS boolean
+LANGUAGE plpgsql AS $$
+DECLARE
+    counted text := current_setting('postgres_test_replay.n', true);
+BEGIN
+    RETURN length(counted) >= 3 AND event IN ('ddl_command_end', 'sql_drop') AND getdatabaseencoding() = 'UTF8'
+        AND tag IN ('CREATE TABLE', 'CREATE INDEX', 'CREATE SEQUENCE', 'CREATE VIEW', 'CREATE FUNCTION', 'COMMENT',
+                    'GRANT', 'ALTER TABLE', 'ALTER SEQUENCE', 'ALTER INDEX', 'DROP TABLE', 'DROP INDEX',
+                    'DROP SEQUENCE', 'DROP VIEW', 'DROP FUNCTION')
+        AND strpos(context, 'SQL function "') = 0
+        AND octet_length(current_query()) < 10000000 AND octet_length(context) < 10000000;
+END $$;
+REVOKE ALL ON FUNCTION postgres_test_replay.is_plain(text, text, text) FROM PUBLIC;
+
+CREATE FUNCTION postgres_test_replay.capture(event text, tag text, caller name, path text, settings text[])
 RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET lc_messages = 'C'
-SET DateStyle = 'ISO'
-SET IntervalStyle = 'postgres'
-SET TimeZone = 'UTC'
-SET extra_float_digits = '3'
-SET bytea_output = 'hex'
-SET lc_monetary = 'C'
-SET xmloption = 'content'
 SET quote_all_identifiers = 'off'
 -- The text of these functions is parsed when it first runs, and the patterns in it hold backslashes.
 SET standard_conforming_strings = 'on'
@@ -28,10 +78,10 @@ AS $$
 DECLARE
     context text;
     frame text;
+    seen record;
     content bytea;
-    touched oid[] := '{}';
-    changed oid[] := '{}';
-    fresh oid[];
+    touched oid[];
+    changed oid[];
     listed oid[];
     one oid;
 BEGIN
@@ -49,50 +99,49 @@ BEGIN
             USING ERRCODE = 'insufficient_privilege';
     END IF;
 
-    BEGIN
-        SELECT m.message, m.relations, m.rewritten INTO content, touched, changed
-          FROM postgres_test_replay.message(event, tag, caller, path, settings, context) m;
-        IF event = 'ddl_command_end'
-           AND tag IN ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'CREATE SCHEMA', 'CREATE EXTENSION') THEN
-            SELECT array_agg(u.relation) INTO fresh FROM postgres_test_replay.unsettled(touched) u WHERE u.identity = 'f';
-        END IF;
-    EXCEPTION WHEN OTHERS THEN
-        PERFORM postgres_test_replay.send_gap(format('%s of %s could not be described: %s', event, tag, SQLERRM), SQLSTATE);
-    END;
+    IF postgres_test_replay.is_plain(event, tag, context) THEN
+        seen := postgres_test_replay.look(event, tag, caller, path, settings, context);
+    ELSE
+        BEGIN
+            seen := postgres_test_replay.look(event, tag, caller, path, settings, context);
+        EXCEPTION WHEN OTHERS THEN
+            PERFORM postgres_test_replay.send_gap(format('%s of %s could not be described: %s', event, tag, SQLERRM), SQLSTATE);
+            IF event = 'ddl_command_end' THEN
+                PERFORM postgres_test_replay.settle_all();
+            END IF;
+            RETURN true;
+        END;
+    END IF;
+    content := seen.message;
+    touched := seen.relations;
+    changed := seen.rewritten;
     IF content IS NOT NULL THEN
         PERFORM postgres_test_replay.send(content);
     END IF;
-    IF event = 'sql_drop' AND touched <> '{}' THEN
+    IF event = 'sql_drop' AND seen.is_harmed THEN
         PERFORM postgres_test_replay.spare(touched, false);
     END IF;
     IF event <> 'ddl_command_end' THEN
         RETURN true;
     END IF;
 
-    IF fresh IS NOT NULL THEN
+    IF seen.fresh <> '{}' THEN
         -- Tables that nobody else can see yet: nothing can conflict, and a subtransaction for each would take
         -- an XID for each. By UPDATE of the catalog, because ALTER TABLE would fire events.
-        UPDATE pg_class SET relreplident = 'f' WHERE oid = ANY (fresh);
-    ELSIF tag IN ('ALTER TABLE', 'ALTER TYPE', 'CREATE PUBLICATION', 'ALTER PUBLICATION', 'DROP PUBLICATION',
-                  'ALTER EXTENSION') THEN
+        UPDATE pg_class SET relreplident = 'f' WHERE oid = ANY (seen.fresh);
+    ELSIF seen.is_unsettled THEN
         BEGIN
-            IF tag = 'ALTER TABLE' AND concat(current_query(), context) ~* 'replica\s+identity'
-               AND NOT postgres_test_replay.is_ours() THEN
+            IF seen.names_identity AND NOT postgres_test_replay.is_ours() THEN
                 PERFORM postgres_test_replay.remember_identity(touched);
             END IF;
-            IF tag LIKE '% PUBLICATION' THEN
-                touched := NULL;
-            END IF;
-            IF EXISTS (SELECT FROM postgres_test_replay.unsettled(touched)) THEN
-                PERFORM postgres_test_replay.settle(touched);
-            END IF;
+            PERFORM postgres_test_replay.settle(CASE WHEN tag NOT LIKE '% PUBLICATION' THEN touched END);
         EXCEPTION WHEN OTHERS THEN
             NULL;  -- The identity stays as the user has it; doctor lists it, and undo takes a keyframe.
         END;
     END IF;
 
-    IF tag IN ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'CREATE SCHEMA', 'ALTER TABLE', 'CREATE EXTENSION') THEN
-        listed := postgres_test_replay.spare(touched, tag NOT LIKE 'ALTER %');
+    IF seen.is_harmed THEN
+        listed := postgres_test_replay.spare(touched, tag <> 'ALTER TABLE');
         -- The rows of CREATE TABLE AS came before its table was on the list.
         IF tag NOT IN ('CREATE TABLE', 'CREATE SCHEMA', 'CREATE EXTENSION') THEN
             changed := ARRAY(SELECT unnest(changed) UNION SELECT unnest(listed));
@@ -113,31 +162,39 @@ BEGIN
     RETURN true;
 END $$;
 
+-- The names of the settings are in sql/message.sql, in this order.
 CREATE FUNCTION postgres_test_replay.on_event() RETURNS event_trigger
 LANGUAGE plpgsql AS $$
 DECLARE
     captured boolean;
 BEGIN
+    -- Only CONCURRENTLY needs the start, and that only at the beginning of a transaction.
+    IF TG_TAG OPERATOR(pg_catalog.=) 'CREATE INDEX' AND TG_EVENT OPERATOR(pg_catalog.=) 'ddl_command_start' THEN
+        IF pg_catalog.pg_current_xact_id_if_assigned() IS NOT NULL THEN
+            RETURN;
+        ELSIF pg_catalog.current_query() OPERATOR(pg_catalog.!~*) 'concurrently' THEN
+            RETURN;
+        END IF;
+    END IF;
     captured := postgres_test_replay.capture(TG_EVENT, TG_TAG, current_user, pg_catalog.current_setting('search_path'),
-        pg_catalog.json_strip_nulls(pg_catalog.json_build_object(
-            'DateStyle', pg_catalog.current_setting('DateStyle'),
-            'IntervalStyle', pg_catalog.current_setting('IntervalStyle'),
-            'TimeZone', pg_catalog.current_setting('TimeZone'),
-            'default_tablespace', pg_catalog.current_setting('default_tablespace'),
-            'default_table_access_method', pg_catalog.current_setting('default_table_access_method'),
-            'default_toast_compression', pg_catalog.current_setting('default_toast_compression', true),
-            'standard_conforming_strings', pg_catalog.current_setting('standard_conforming_strings', true),
-            'backslash_quote', pg_catalog.current_setting('backslash_quote'),
-            'transform_null_equals', pg_catalog.current_setting('transform_null_equals'),
-            'xmloption', pg_catalog.current_setting('xmloption'),
-            'array_nulls', pg_catalog.current_setting('array_nulls'),
-            'default_text_search_config', pg_catalog.current_setting('default_text_search_config'),
-            'allow_in_place_tablespaces', pg_catalog.current_setting('allow_in_place_tablespaces', true),
-            'lc_monetary', pg_catalog.current_setting('lc_monetary'),
-            'extra_float_digits', pg_catalog.current_setting('extra_float_digits'),
-            'bytea_output', pg_catalog.current_setting('bytea_output'),
-            'check_function_bodies', pg_catalog.current_setting('check_function_bodies'),
-            'session_replication_role', pg_catalog.current_setting('session_replication_role'))));
+        ARRAY[pg_catalog.current_setting('DateStyle'),
+              pg_catalog.current_setting('IntervalStyle'),
+              pg_catalog.current_setting('TimeZone'),
+              pg_catalog.current_setting('default_tablespace'),
+              pg_catalog.current_setting('default_table_access_method'),
+              pg_catalog.current_setting('default_toast_compression', true),
+              pg_catalog.current_setting('standard_conforming_strings', true),
+              pg_catalog.current_setting('backslash_quote'),
+              pg_catalog.current_setting('transform_null_equals'),
+              pg_catalog.current_setting('xmloption'),
+              pg_catalog.current_setting('array_nulls'),
+              pg_catalog.current_setting('default_text_search_config'),
+              pg_catalog.current_setting('allow_in_place_tablespaces', true),
+              pg_catalog.current_setting('lc_monetary'),
+              pg_catalog.current_setting('extra_float_digits'),
+              pg_catalog.current_setting('bytea_output'),
+              pg_catalog.current_setting('check_function_bodies'),
+              pg_catalog.current_setting('session_replication_role')]);
 END $$;
 -- Nobody needs the right to run it: the server does not ask for it when an event fires, only when somebody
 -- makes an event trigger of their own with it.

@@ -1,4 +1,6 @@
--- Parts of a message. All read only: what they do in a subtransaction takes no XID.
+-- Parts of a message. All read only: what they do in a subtransaction takes no XID. Those that put values or
+-- expressions into words do so under settings of ours. What is asked often is asked in PL/pgSQL, because a function
+-- in SQL is planned anew with each event.
 
 CREATE FUNCTION postgres_test_replay.describe_roles() RETURNS json
 LANGUAGE sql STABLE AS $$
@@ -61,28 +63,78 @@ REVOKE ALL ON FUNCTION postgres_test_replay.query_carrier(integer) FROM PUBLIC;
 -- Values that rows older than a column read. The ones of a constant default are the same everywhere; those of
 -- DEFAULT now() are not, and the catalog does not tell them apart.
 CREATE FUNCTION postgres_test_replay.describe_missing(relations oid[]) RETURNS json
-LANGUAGE sql STABLE AS $$
-    SELECT json_agg(json_build_object(
-               'relation', format('%I.%I', n.nspname, c.relname), 'column', a.attname,
-               'value', (a.attmissingval::text::text[])[1])
-               ORDER BY c.oid, a.attnum)
-      FROM pg_attribute a
-      JOIN pg_class c ON c.oid = a.attrelid
-      JOIN pg_namespace n ON n.oid = c.relnamespace
-     WHERE c.oid = ANY (relations) AND a.atthasmissing AND NOT a.attisdropped AND c.relpersistence <> 't'
-$$;
+LANGUAGE plpgsql STABLE
+SET DateStyle = 'ISO'
+SET IntervalStyle = 'postgres'
+SET TimeZone = 'UTC'
+SET extra_float_digits = '3'
+SET bytea_output = 'hex'
+SET lc_monetary = 'C'
+SET xmloption = 'content'
+AS $$
+BEGIN
+    RETURN (
+        SELECT json_agg(json_build_object(
+                   'relation', format('%I.%I', n.nspname, c.relname), 'column', a.attname,
+                   'value', (a.attmissingval::text::text[])[1])
+                   ORDER BY c.oid, a.attnum)
+          FROM pg_attribute a
+          JOIN pg_class c ON c.oid = a.attrelid
+          JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE c.oid = ANY (relations) AND a.atthasmissing AND NOT a.attisdropped AND c.relpersistence <> 't');
+END $$;
 REVOKE ALL ON FUNCTION postgres_test_replay.describe_missing(oid[]) FROM PUBLIC;
 
 -- Bounds of partitions, which may have been expressions such as now().
 CREATE FUNCTION postgres_test_replay.describe_bounds(relations oid[]) RETURNS json
-LANGUAGE sql STABLE AS $$
-    SELECT json_agg(json_build_object('relation', format('%I.%I', n.nspname, c.relname),
-                                      'bound', pg_get_expr(c.relpartbound, c.oid)) ORDER BY c.oid)
-      FROM pg_class c
-      JOIN pg_namespace n ON n.oid = c.relnamespace
-     WHERE c.oid = ANY (relations) AND c.relispartition AND c.relkind IN ('r', 'p', 'f')
-$$;
+LANGUAGE plpgsql STABLE
+SET DateStyle = 'ISO'
+SET IntervalStyle = 'postgres'
+SET TimeZone = 'UTC'
+SET extra_float_digits = '3'
+SET bytea_output = 'hex'
+SET lc_monetary = 'C'
+SET xmloption = 'content'
+AS $$
+BEGIN
+    RETURN (
+        SELECT json_agg(json_build_object('relation', format('%I.%I', n.nspname, c.relname),
+                                          'bound', pg_get_expr(c.relpartbound, c.oid)) ORDER BY c.oid)
+          FROM pg_class c
+          JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE c.oid = ANY (relations) AND c.relispartition AND c.relkind IN ('r', 'p', 'f'));
+END $$;
 REVOKE ALL ON FUNCTION postgres_test_replay.describe_bounds(oid[]) FROM PUBLIC;
+
+-- The two above, where any of the relations has something of the kind. Putting expressions and values of users' types
+-- into words can fail; that is caught here, in a subtransaction that few statements need.
+CREATE FUNCTION postgres_test_replay.describe_values(
+    tag text, relations oid[], is_plain boolean, OUT missing json, OUT bounds json, OUT failure text, OUT state text)
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    is_missing boolean := tag LIKE 'ALTER %'
+        AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = ANY (relations) AND a.atthasmissing);
+    is_bound boolean := tag IN ('CREATE TABLE', 'ALTER TABLE')
+        AND EXISTS (SELECT FROM pg_class c WHERE c.oid = ANY (relations) AND c.relispartition);
+BEGIN
+    IF NOT is_missing AND NOT is_bound THEN
+        RETURN;
+    END IF;
+    IF NOT is_bound AND NOT EXISTS (SELECT FROM pg_attribute a
+             WHERE a.attrelid = ANY (relations) AND a.atthasmissing AND a.atttypid::bigint >= 16384)
+       AND is_plain THEN
+        missing := postgres_test_replay.describe_missing(relations);
+        RETURN;
+    END IF;
+    BEGIN
+        missing := CASE WHEN is_missing THEN postgres_test_replay.describe_missing(relations) END;
+        bounds := CASE WHEN is_bound THEN postgres_test_replay.describe_bounds(relations) END;
+    EXCEPTION WHEN OTHERS THEN
+        failure := SQLERRM;
+        state := SQLSTATE;
+    END;
+END $$;
+REVOKE ALL ON FUNCTION postgres_test_replay.describe_values(text, oid[], boolean) FROM PUBLIC;
 
 -- Tablespaces beside the two that every cluster has. Few, and rarely any; so they are not remembered as sent.
 CREATE FUNCTION postgres_test_replay.describe_tablespaces() RETURNS json
@@ -94,7 +146,15 @@ REVOKE ALL ON FUNCTION postgres_test_replay.describe_tablespaces() FROM PUBLIC;
 -- What CREATE TABLE AS made, to make it again without running its query again; of a materialised view, whether it
 -- holds rows. Also what IMPORT FOREIGN SCHEMA made, to make it without asking the other server.
 CREATE FUNCTION postgres_test_replay.describe_table_as(relations oid[]) RETURNS json
-LANGUAGE sql STABLE AS $$
+LANGUAGE sql STABLE
+SET DateStyle = 'ISO'
+SET IntervalStyle = 'postgres'
+SET TimeZone = 'UTC'
+SET extra_float_digits = '3'
+SET bytea_output = 'hex'
+SET lc_monetary = 'C'
+SET xmloption = 'content'
+AS $$
     SELECT json_agg(json_build_object(
                'relation', format('%I.%I', n.nspname, c.relname), 'populated', c.relispopulated,
                'schema', n.nspname, 'name', c.relname, 'persistence', c.relpersistence, 'options', c.reloptions,
@@ -122,9 +182,40 @@ LANGUAGE sql STABLE AS $$
 $$;
 REVOKE ALL ON FUNCTION postgres_test_replay.describe_table_as(oid[]) FROM PUBLIC;
 
+-- Indexes that REINDEX rebuilt. One that a failed CREATE INDEX CONCURRENTLY left is valid now, and no event told how it
+-- was made.
+CREATE FUNCTION postgres_test_replay.describe_indexes(relations oid[]) RETURNS json
+LANGUAGE sql STABLE
+SET DateStyle = 'ISO'
+SET IntervalStyle = 'postgres'
+SET TimeZone = 'UTC'
+SET extra_float_digits = '3'
+SET bytea_output = 'hex'
+SET lc_monetary = 'C'
+SET xmloption = 'content'
+AS $$
+    SELECT json_agg(json_build_object(
+               'index', format('%I.%I', n.nspname, c.relname), 'definition', pg_get_indexdef(c.oid),
+               'tablespace', (SELECT spcname FROM pg_tablespace WHERE oid = c.reltablespace))
+               ORDER BY c.oid)
+      FROM pg_class c
+      JOIN pg_namespace n ON n.oid = c.relnamespace
+      JOIN pg_index i ON i.indexrelid = c.oid
+     WHERE c.oid = ANY (relations) AND c.relkind = 'i' AND i.indisvalid AND n.nspname <> 'pg_toast'
+$$;
+REVOKE ALL ON FUNCTION postgres_test_replay.describe_indexes(oid[]) FROM PUBLIC;
+
 -- Bodies of the SQL functions on the call stack: a frame of theirs names function and statement number only.
 CREATE FUNCTION postgres_test_replay.describe_functions(context text) RETURNS json
-LANGUAGE sql STABLE AS $$
+LANGUAGE sql STABLE
+SET DateStyle = 'ISO'
+SET IntervalStyle = 'postgres'
+SET TimeZone = 'UTC'
+SET extra_float_digits = '3'
+SET bytea_output = 'hex'
+SET lc_monetary = 'C'
+SET xmloption = 'content'
+AS $$
     SELECT json_agg(json_build_object(
                'name', p.proname, 'source', coalesce(nullif(p.prosrc, ''), pg_get_function_sqlbody(p.oid))))
       FROM pg_proc p

@@ -59,3 +59,10 @@ SELECT 'made', pg_catalog.format('%I.%I', n.nspname, c.relname), c.oid::text
  WHERE c.relkind IN ('r', 'm') AND c.relpersistence = 'p' AND c.oid >= 16384 AND n.nspname <> 'postgres_test_replay'
    AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
                       AND d.objid = c.oid AND d.deptype = 'e')
+UNION ALL
+-- By the index's OID, so that a new name is not taken for an index that went away.
+SELECT 'invalid_index', i.indexrelid::text, concat(i.indrelid, ' ', pg_catalog.format('%I.%I', n.nspname, x.relname))
+  FROM pg_catalog.pg_index i
+  JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
+  JOIN pg_catalog.pg_namespace n ON n.oid = x.relnamespace
+ WHERE NOT i.indisvalid AND x.relkind = 'i' AND x.oid >= 16384

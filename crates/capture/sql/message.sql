@@ -1,7 +1,10 @@
--- Builds the message of one event. `message` is NULL where nothing is to be said.
+-- Builds the message of one event. `message` is NULL where nothing is to be said. `relations` are those that the
+-- event is about, `rewritten` those whose rows have to be sent; `names_identity` is whether the text that may have
+-- caused it speaks of a replica identity. A value that is null says nothing (`ddl/event.rs`), so that no null is
+-- taken out: reading the whole again would cost as much as making it. Each look-up is by index, or is not done.
 CREATE FUNCTION postgres_test_replay.message(
-    event text, tag text, caller name, path text, settings json, context text,
-    OUT message bytea, OUT relations oid[], OUT rewritten oid[])
+    event text, tag text, caller name, path text, settings text[], context text,
+    OUT message bytea, OUT relations oid[], OUT rewritten oid[], OUT names_identity boolean)
 LANGUAGE plpgsql AS $$
 DECLARE
     counted text := current_setting('postgres_test_replay.n', true);
@@ -11,11 +14,16 @@ DECLARE
     found_dropped json;
     found_rewrites json;
     in_script boolean;
+    drops_index boolean;
+    told record;
     carrier integer;
 BEGIN
     relations := '{}';
     rewritten := '{}';
-    IF event = 'ddl_command_end' THEN
+    names_identity := false;
+    IF event = 'ddl_command_end' AND tag LIKE 'DROP %' THEN
+        NULL;  -- What drops lists nothing here.
+    ELSIF event = 'ddl_command_end' THEN
         SELECT json_agg(json_build_object('type', o.object_type, 'schema', o.schema_name,
                    'identity', o.object_identity, 'oid', o.objid::bigint, 'in_extension', o.in_extension)),
                coalesce(array_agg(o.objid) FILTER (WHERE o.classid = 'pg_class'::regclass), '{}'),
@@ -24,9 +32,9 @@ BEGIN
           FROM pg_event_trigger_ddl_commands() o;
         relations := postgres_test_replay.reach(relations, tag);
         -- An extension's script is run again by CREATE EXTENSION; a statement that made and changed nothing
-        -- (IF NOT EXISTS) is not said at all. What drops lists nothing here, ALTER PUBLICATION ... DROP TABLE included.
+        -- (IF NOT EXISTS) is not said at all; but ALTER PUBLICATION ... DROP TABLE lists nothing either.
         IF in_script AND tag NOT IN ('CREATE EXTENSION', 'ALTER EXTENSION')
-           OR found_objects IS NULL AND tag NOT LIKE 'DROP %' AND tag <> 'ALTER PUBLICATION' THEN
+           OR found_objects IS NULL AND tag <> 'ALTER PUBLICATION' THEN
             RETURN;
         END IF;
         IF pending ~ '^[0-9]+:[0-9]+(,[0-9]+:[0-9]+)*$' AND tag LIKE 'ALTER %' THEN
@@ -44,19 +52,18 @@ BEGIN
                                 WHERE c.oid = ANY (relations) AND c.relkind = 'm' AND c.relispopulated);
         END IF;
     ELSIF event = 'sql_drop' THEN
+        -- The relations are tables that may have lost their key.
         SELECT json_agg(json_build_object('type', d.object_type, 'identity', d.object_identity,
-                                          'is_temporary', d.is_temporary))
-          INTO found_dropped
-          FROM pg_event_trigger_dropped_objects() d WHERE d.original;
-        -- Tables that may have lost their key.
-        relations := ARRAY(
-            SELECT to_regclass(format('%I.%I', d.address_names[1], d.address_names[2]))
-              FROM pg_event_trigger_dropped_objects() d WHERE d.object_type = 'table constraint'
-             UNION
-            SELECT c.oid FROM pg_class c
-             WHERE c.relreplident = 'i'
-               AND EXISTS (SELECT FROM pg_event_trigger_dropped_objects() d
-                            WHERE d.original AND d.object_type = 'index'));
+                                          'is_temporary', d.is_temporary)) FILTER (WHERE d.original),
+               coalesce(array_agg(to_regclass(format('%I.%I', d.address_names[1], d.address_names[2]))::oid)
+                        FILTER (WHERE d.object_type = 'table constraint'), '{}'),
+               coalesce(bool_or(d.original AND d.object_type = 'index'), false)
+          INTO found_dropped, relations, drops_index
+          FROM pg_event_trigger_dropped_objects() d;
+        relations := array_remove(relations, NULL);
+        IF drops_index THEN
+            relations := relations || ARRAY(SELECT c.oid FROM pg_class c WHERE c.relreplident = 'i');
+        END IF;
     ELSIF event = 'table_rewrite' THEN
         SELECT json_build_array(json_build_array(format('%I.%I', n.nspname, c.relname),
                                                  pg_event_trigger_table_rewrite_reason()))
@@ -66,8 +73,6 @@ BEGIN
         -- The rows can be read only when the statement is done; its end event does.
         PERFORM set_config('postgres_test_replay.rewrites', concat_ws(',', nullif(pending, ''),
             pg_event_trigger_table_rewrite_oid()::text || ':' || pg_event_trigger_table_rewrite_reason()), true);
-    ELSIF tag = 'CREATE INDEX' AND current_query() !~* 'concurrently' THEN
-        RETURN;
     END IF;
     IF postgres_test_replay.is_ours() THEN
         RETURN;
@@ -75,24 +80,37 @@ BEGIN
 
     PERFORM set_config('postgres_test_replay.n', number::text, true);
     carrier := postgres_test_replay.query_carrier(number);
-    message := postgres_test_replay.seal(json_strip_nulls(json_build_object(
+    names_identity := event = 'ddl_command_end' AND tag = 'ALTER TABLE'
+        AND (context ~* 'replica\s+identity' OR postgres_test_replay.query_says('identity', 'replica\s+identity'));
+    told := postgres_test_replay.describe_values(CASE event WHEN 'ddl_command_end' THEN tag ELSE '' END, relations,
+                                                 number > 100);
+    IF told.failure IS NOT NULL THEN
+        message := postgres_test_replay.gap(
+            format('%s of %s could not be described: %s', event, tag, told.failure), told.state);
+        RETURN;
+    END IF;
+    message := postgres_test_replay.seal(json_build_object(
         'v', 1, 'event', event, 'tag', tag, 'n', number,
         'query', CASE WHEN carrier IS NULL THEN coalesce(current_query(), '') END, 'query_of', carrier,
         'context', context,
         'session_user', session_user, 'current_user', caller, 'search_path', path,
-        'statement_time', statement_timestamp()::text, 'pid', pg_backend_pid(), 'settings', settings,
+        'statement_time', extract(epoch FROM statement_timestamp())::text, 'pid', pg_backend_pid(),
+        'settings', json_object(ARRAY['DateStyle', 'IntervalStyle', 'TimeZone', 'default_tablespace',
+            'default_table_access_method', 'default_toast_compression', 'standard_conforming_strings',
+            'backslash_quote', 'transform_null_equals', 'xmloption', 'array_nulls', 'default_text_search_config',
+            'allow_in_place_tablespaces', 'lc_monetary', 'extra_float_digits', 'bytea_output',
+            'check_function_bodies', 'session_replication_role'], settings),
         'objects', found_objects, 'dropped', found_dropped, 'rewrites', found_rewrites,
-        'missing', CASE WHEN event = 'ddl_command_end' AND tag LIKE 'ALTER %'
-                        THEN postgres_test_replay.describe_missing(relations) END,
-        'bounds', CASE WHEN event = 'ddl_command_end' AND tag IN ('CREATE TABLE', 'ALTER TABLE')
-                       THEN postgres_test_replay.describe_bounds(relations) END,
+        'missing', told.missing, 'bounds', told.bounds,
         'table_as', CASE WHEN event = 'ddl_command_end'
                           AND tag IN ('CREATE TABLE AS', 'SELECT INTO', 'CREATE MATERIALIZED VIEW',
                                       'REFRESH MATERIALIZED VIEW', 'IMPORT FOREIGN SCHEMA')
-                         THEN postgres_test_replay.describe_table_as(relations) END,
+                         THEN json_strip_nulls(postgres_test_replay.describe_table_as(relations)) END,
+        'indexes', CASE WHEN event = 'ddl_command_end' AND tag = 'REINDEX'
+                        THEN postgres_test_replay.describe_indexes(relations) END,
         'functions', CASE WHEN strpos(context, 'SQL function "') > 0
                           THEN postgres_test_replay.describe_functions(context) END,
         'tablespaces', CASE WHEN number = 1 THEN postgres_test_replay.describe_tablespaces() END,
-        'roles', CASE WHEN number = 1 THEN postgres_test_replay.unsent_roles() END)));
+        'roles', CASE WHEN number = 1 THEN postgres_test_replay.unsent_roles() END));
 END $$;
-REVOKE ALL ON FUNCTION postgres_test_replay.message(text, text, name, text, json, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION postgres_test_replay.message(text, text, name, text, text[], text) FROM PUBLIC;

@@ -141,6 +141,22 @@ BEGIN
 END $$;
 REVOKE ALL ON FUNCTION postgres_test_replay.keep_list(oid[], boolean) FROM PUBLIC;
 
+-- Whether `keep_list` has anything to do; `fresh` are those of the tables that get FULL before. Writes nothing.
+CREATE FUNCTION postgres_test_replay.would_harm(touched oid[], fresh oid[], makes_tables boolean) RETURNS boolean
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF touched = '{}' THEN
+        RETURN false;
+    ELSIF current_setting('postgres_test_replay.emptied', true) = 'on' OR postgres_test_replay.is_listed() THEN
+        RETURN true;
+    ELSIF touched <> fresh AND postgres_test_replay.breaking(
+            ARRAY(SELECT unnest(touched) EXCEPT SELECT unnest(fresh))) <> '{}' THEN
+        RETURN true;
+    END IF;
+    RETURN makes_tables AND NOT pg_try_advisory_xact_lock_shared(8103227168964309876);
+END $$;
+REVOKE ALL ON FUNCTION postgres_test_replay.would_harm(oid[], oid[], boolean) FROM PUBLIC;
+
 -- `keep_list`, which must not make the user's statement fail.
 CREATE FUNCTION postgres_test_replay.spare(touched oid[], makes_tables boolean) RETURNS oid[]
 LANGUAGE plpgsql AS $$
@@ -193,8 +209,11 @@ BEGIN
         RAISE EXCEPTION 'postgres_test_replay.before_unlogged is called by event triggers only'
             USING ERRCODE = 'insufficient_privilege';
     END IF;
+    IF NOT postgres_test_replay.is_listed() THEN
+        RETURN true;
+    END IF;
     -- The statements of an SQL function are not in the context.
-    IF concat_ws(E'\n', current_query(), context) ~* '\munlogged\M|SQL function "' AND postgres_test_replay.is_listed() THEN
+    IF context ~* '\munlogged\M|SQL function "' OR postgres_test_replay.query_says('unlogged', '\munlogged\M') THEN
         BEGIN
             PERFORM postgres_test_replay.unlist_tables(NULL);
             PERFORM set_config('postgres_test_replay.emptied', 'on', true);

@@ -2,7 +2,15 @@
 -- statement holds it locked against everybody who writes, so that nothing comes between. Chunks stay below about a
 -- megabyte, plus one row.
 CREATE FUNCTION postgres_test_replay.send_rows(relation oid) RETURNS void
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql
+SET DateStyle = 'ISO'
+SET IntervalStyle = 'postgres'
+SET TimeZone = 'UTC'
+SET extra_float_digits = '3'
+SET bytea_output = 'hex'
+SET lc_monetary = 'C'
+SET xmloption = 'content'
+AS $$
 DECLARE
     target text;
     names json;

@@ -29,13 +29,21 @@ BEGIN
 END $$;
 REVOKE ALL ON FUNCTION postgres_test_replay.send(bytea) FROM PUBLIC;
 
+-- A message that says that something is missing at its place.
+CREATE FUNCTION postgres_test_replay.gap(cause text, state text) RETURNS bytea
+LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN postgres_test_replay.seal(json_build_object(
+        'v', 1, 'event', 'gap', 'reason', cause, 'statement', left(current_query(), 10000), 'sqlstate', state));
+END $$;
+REVOKE ALL ON FUNCTION postgres_test_replay.gap(text, text) FROM PUBLIC;
+
 -- Says in the stream that something is missing at this place. Swallows its own failure: what is left then is
 -- the fingerprint of the catalog that checkpoints compare.
 CREATE FUNCTION postgres_test_replay.send_gap(cause text, state text) RETURNS void
 LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM postgres_test_replay.send(postgres_test_replay.seal(json_build_object(
-        'v', 1, 'event', 'gap', 'reason', cause, 'statement', left(current_query(), 10000), 'sqlstate', state)));
+    PERFORM postgres_test_replay.send(postgres_test_replay.gap(cause, state));
 EXCEPTION WHEN OTHERS THEN
     NULL;
 END $$;
@@ -48,8 +56,37 @@ LANGUAGE plpgsql STABLE AS $$
 DECLARE
     proof text := coalesce(current_setting('postgres_test_replay.ours', true), '');
 BEGIN
-    RETURN proof <> '' AND proof = (
+    IF proof = '' THEN
+        RETURN false;
+    END IF;
+    RETURN proof = (
         SELECT encode(sha256(convert_to(f.secret || ':ours:' || pg_backend_pid(), 'UTF8')), 'hex')
           FROM postgres_test_replay.configuration f);
 END $$;
 REVOKE ALL ON FUNCTION postgres_test_replay.is_ours() FROM PUBLIC;
+
+-- Whether the string that the client sent matches a pattern. What is long is looked through once a transaction, and
+-- the answer is remembered in a setting, because each statement of a script is about the whole of it. Whoever changes
+-- that setting misleads us about nothing but the replica identity or the list that their own statement needs.
+CREATE FUNCTION postgres_test_replay.query_says(what text, pattern text) RETURNS boolean
+LANGUAGE plpgsql AS $$
+DECLARE
+    sent text := current_query();
+    setting text := concat('postgres_test_replay.says_', what);
+    string text;
+    remembered text;
+    answer boolean;
+BEGIN
+    IF octet_length(sent) < 10000 THEN
+        RETURN sent ~* pattern;
+    END IF;
+    string := concat(extract(epoch FROM statement_timestamp()), ':', octet_length(sent), ':');
+    remembered := current_setting(setting, true);
+    IF starts_with(remembered, string) THEN
+        RETURN remembered = string || 't';
+    END IF;
+    answer := sent ~* pattern;
+    PERFORM set_config(setting, concat(string, answer), true);
+    RETURN answer;
+END $$;
+REVOKE ALL ON FUNCTION postgres_test_replay.query_says(text, text) FROM PUBLIC;

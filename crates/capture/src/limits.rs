@@ -89,6 +89,13 @@ pub const LIMITS: &[Limit] = &[
         aspect: Some(Aspect::Made),
     },
     Limit {
+        code: "indexes_made_valid",
+        what: "Invalid indexes that a failed CREATE INDEX CONCURRENTLY leaves, and what makes one valid without an event: \
+               REINDEX before PostgreSQL 17, TRUNCATE, VACUUM FULL, CLUSTER and rewrites of its table.",
+        fix: "DROP INDEX and CREATE INDEX again, which are captured",
+        aspect: Some(Aspect::InvalidIndex),
+    },
+    Limit {
         code: "sequences_between",
         what: "Sequences between checkpoints: they are read at checkpoints, and inferred from rows in between.",
         fix: "make a checkpoint where the exact value matters, with writers paused",
@@ -157,6 +164,9 @@ impl Slipped {
         match self.aspect {
             Aspect::Owner => format!("{} got another owner", named(self.aspect, &self.names)),
             Aspect::Made => format!("{} appeared", named(self.aspect, &self.names)),
+            Aspect::InvalidIndex => {
+                format!("{} became valid, which replicas do not have", named(self.aspect, &self.names))
+            }
             _ => format!("{} changed", named(self.aspect, &self.names)),
         }
     }
@@ -171,6 +181,7 @@ pub fn slipped(before: &Fingerprint, after: &Fingerprint, touched: &BTreeSet<Str
         .filter_map(|aspect| {
             let names = match aspect {
                 Aspect::Made => made(before, after, touched),
+                Aspect::InvalidIndex => made_valid(before, after, touched),
                 _ => changed(aspect, before.of(aspect), after.of(aspect), touched),
             };
             (!names.is_empty()).then_some(Slipped { aspect, names })
@@ -187,7 +198,7 @@ fn changed(
     let all: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
     let differs = |name: &&&String| match aspect {
         // What has no contents now, or none any more, is told by `present` and by its schema change.
-        Aspect::UnloggedTable | Aspect::ForeignTable | Aspect::Made => false,
+        Aspect::UnloggedTable | Aspect::ForeignTable | Aspect::Made | Aspect::InvalidIndex => false,
         // A new object has a new owner; that is its schema change.
         Aspect::Owner => {
             before.get(**name).zip(after.get(**name)).is_some_and(|(before, after)| before != after)
@@ -205,6 +216,18 @@ fn made(before: &Fingerprint, after: &Fingerprint, touched: &BTreeSet<String>) -
         !known.contains(oid) && !before.of(Aspect::Owner).contains_key(*name) && !touched.contains(*name)
     };
     after.of(Aspect::Made).iter().filter(is_new).map(|(name, _)| name.clone()).collect()
+}
+
+/// Indexes that are invalid no more, on tables that are still there; a captured DROP INDEX or REINDEX names its index.
+fn made_valid(before: &Fingerprint, after: &Fingerprint, touched: &BTreeSet<String>) -> Vec<String> {
+    let tables: BTreeSet<&str> = after.of(Aspect::Made).values().map(String::as_str).collect();
+    let invalid = after.of(Aspect::InvalidIndex);
+    let gone = before.of(Aspect::InvalidIndex).iter().filter(|(oid, _)| !invalid.contains_key(*oid));
+    let named = gone.filter_map(|(_, value)| value.split_once(' '));
+    named
+        .filter(|(table, index)| tables.contains(table) && !touched.contains(*index))
+        .map(|(_, index)| index.to_owned())
+        .collect()
 }
 
 /// Things of one kind for a sentence: how many, and the first few.
@@ -251,6 +274,23 @@ mod tests {
         let found = slipped(&before, &after, &BTreeSet::from(["public.told".to_owned()]));
         assert_eq!(found, [Slipped { aspect: Aspect::Made, names: vec!["public.hidden".into()] }]);
         assert_eq!(found[0].told(), "1 table or materialised view (public.hidden) appeared");
+    }
+
+    #[test]
+    fn an_index_that_became_valid_without_a_captured_statement_slipped_through() {
+        let table = |oid| (Aspect::Made, if oid == "1" { "public.a" } else { "public.b" }, oid);
+        let before = of(&[
+            table("1"),
+            table("2"),
+            (Aspect::InvalidIndex, "11", "1 public.mended"),
+            (Aspect::InvalidIndex, "12", "1 public.dropped"),
+            (Aspect::InvalidIndex, "13", "1 public.still"),
+            (Aspect::InvalidIndex, "14", "2 public.with_its_table"),
+        ]);
+        let after = of(&[table("1"), (Aspect::InvalidIndex, "13", "1 public.renamed")]);
+        let found = slipped(&before, &after, &BTreeSet::from(["public.dropped".to_owned()]));
+        assert_eq!(found, [Slipped { aspect: Aspect::InvalidIndex, names: vec!["public.mended".into()] }]);
+        assert_eq!(found[0].told(), "1 index (public.mended) became valid, which replicas do not have");
     }
 
     #[test]

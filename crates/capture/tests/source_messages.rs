@@ -198,11 +198,11 @@ on_every_version! {
         // Something of ours breaks.
         primary.run("ALTER FUNCTION postgres_test_replay.describe_missing(oid[]) RENAME TO gone").await;
         primary.run("CREATE TABLE t (x int)").await;
-        primary.run("ALTER TABLE t ADD COLUMN y int").await;
+        primary.run("ALTER TABLE t ADD COLUMN y int DEFAULT 1").await;
         let (messages, _) = primary.messages(&secret).await;
         let gap = messages.last().unwrap();
         assert_eq!((gap["event"].as_str(), gap["sqlstate"].as_str()), (Some("gap"), Some("42883")), "{gap}");
-        assert_eq!(gap["statement"], "ALTER TABLE t ADD COLUMN y int");
+        assert_eq!(gap["statement"], "ALTER TABLE t ADD COLUMN y int DEFAULT 1");
         // And even what says so.
         primary.run("DROP TABLE postgres_test_replay.configuration CASCADE").await;
         primary.run("CREATE TABLE u (x int); DROP TABLE u").await;

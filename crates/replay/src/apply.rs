@@ -14,6 +14,7 @@ mod detach;
 mod environment;
 mod guard;
 mod partitions;
+mod reindex;
 mod resync;
 mod roles;
 mod rows;

@@ -25,13 +25,14 @@
 //! | `query_of` | in its further ones, instead: the `n` of the message that carries the string |
 //! | `context` | `PG_CONTEXT` under `lc_messages = C`, our own frames included |
 //! | `session_user`, `current_user`, `search_path`, `settings`, `pid` | under what it ran |
-//! | `statement_time` | `statement_timestamp()` as text |
+//! | `statement_time` | `statement_timestamp()`, as seconds since 1970 |
 //! | `objects` | `{type, schema, identity, oid, in_extension}` of `pg_event_trigger_ddl_commands()` |
 //! | `dropped` | `{type, identity, is_temporary}` of `pg_event_trigger_dropped_objects()`, roots only |
 //! | `rewrites` | `[table, reason]` |
 //! | `missing` | `{relation, column, value}`: `attmissingval` |
 //! | `table_as` | the tables of CREATE TABLE AS and its like: columns, types, collations, persistence, ...; of a materialised view also whether it is `populated` |
 //! | `bounds` | `{relation, bound}` of partitions that the statement made or altered, a detail |
+//! | `indexes` | `{index, definition, tablespace}` of the valid ones that REINDEX rebuilt, a detail |
 //! | `tablespaces` | names, beside the two that every cluster has; a detail, in a transaction's first message |
 //! | `functions` | `{name, source}` of the SQL functions that `context` names |
 //! | `roles` | the cluster's roles, only when they changed |
@@ -112,7 +113,7 @@ pub struct SchemaEvent {
     pub statement_time: String,
     #[serde(default, deserialize_with = "or_default")]
     pub pid: i32,
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "settings")]
     pub settings: BTreeMap<String, String>,
     #[serde(default, deserialize_with = "or_default")]
     pub objects: Vec<Object>,
@@ -213,6 +214,7 @@ pub fn parse(json: &[u8]) -> Result<Event, EventError> {
         _ => {
             let mut event: SchemaEvent = serde_json::from_slice(json)?;
             event.details.remove("v");
+            event.details.retain(|_, value| !value.is_null());
             Ok(Event::Schema(Box::new(event)))
         }
     }
@@ -228,6 +230,12 @@ pub fn statement_of_unreadable(json: &[u8]) -> Option<String> {
 /// `null` reads as the default: SQL aggregates of nothing are NULL.
 fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(source: D) -> Result<T, D::Error> {
     Ok(Option::<T>::deserialize(source)?.unwrap_or_default())
+}
+
+/// A setting that the server does not know is `null`.
+fn settings<'de, D: Deserializer<'de>>(source: D) -> Result<BTreeMap<String, String>, D::Error> {
+    let all: BTreeMap<String, Option<String>> = or_default(source)?;
+    Ok(all.into_iter().filter_map(|(name, value)| Some((name, value?))).collect())
 }
 
 /// Each event of a script has the whole script.

@@ -31,11 +31,13 @@ pub enum Aspect {
     Clustered,
     /// A table or materialised view, by its OID.
     Made,
+    /// An index that a failed CREATE INDEX CONCURRENTLY left, by its OID: its table's OID and its name.
+    InvalidIndex,
 }
 
 impl Aspect {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::LargeObjects,
         Self::UnloggedTable,
         Self::ForeignTable,
@@ -46,6 +48,7 @@ impl Aspect {
         Self::Owner,
         Self::Clustered,
         Self::Made,
+        Self::InvalidIndex,
     ];
 
     /// One and several of it.
@@ -60,6 +63,7 @@ impl Aspect {
             Self::DatabaseSetting => ("setting of the database", "settings of the database"),
             Self::Owner => ("object", "objects"),
             Self::Clustered => ("mark of CLUSTER", "marks of CLUSTER"),
+            Self::InvalidIndex => ("index", "indexes"),
             Self::Made => ("table or materialised view", "tables and materialised views"),
         }
     }

@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use ptr_model::{AffectedObject, MissingValue, SchemaChange, Statement};
+use ptr_model::{MissingValue, SchemaChange, Statement};
 use ptr_postgres::{QualifiedName, ServerError, quote_identifier, quote_literal};
 use tokio_postgres::error::SqlState;
 
 use super::{
-    Applier, Notice, bracket, captured_table, detach, environment, roles, tablespaces, text,
+    Applier, Notice, bracket, captured_table, detach, environment, reindex, roles, tablespaces, text,
     unvalidated::Unvalidated,
 };
 use crate::{
@@ -77,7 +77,7 @@ impl Applier {
                 None => return Ok(()),
             },
             "REINDEX" => {
-                self.no_index_missing(change).await?;
+                self.make_missing_indexes(change).await?;
                 sql
             }
             _ => sql,
@@ -153,7 +153,7 @@ impl Applier {
                 Ok(Decision::Run(detach::at_once(statement).unwrap_or_else(|| statement.clone())))
             }
             "CREATE INDEX" | "DROP INDEX" => Ok(Decision::Run(text::without_concurrently(statement))),
-            "REINDEX" => Ok(Decision::Run(reindex(change, statement))),
+            "REINDEX" => Ok(Decision::Run(reindex::one_by_one(change, statement))),
             _ => Ok(Decision::Run(statement.clone())),
         }
     }
@@ -176,17 +176,20 @@ impl Applier {
         Ok((!found.is_empty()).then(|| format!("DROP INDEX {}", found.join(", "))))
     }
 
-    async fn no_index_missing(&self, change: &SchemaChange) -> Result<(), ReplayError> {
-        let indexes: Vec<&str> = user_indexes(change).map(|index| index.identity.as_str()).collect();
+    /// Indexes that a failed CREATE INDEX CONCURRENTLY left on the primary, and that this REINDEX made valid there: made
+    /// here as the primary describes them.
+    async fn make_missing_indexes(&mut self, change: &SchemaChange) -> Result<(), ReplayError> {
+        let indexes: Vec<&str> = reindex::user_indexes(change).map(|index| index.identity.as_str()).collect();
         let found = self.existing(&indexes).await?;
-        match indexes.iter().find(|index| !found.iter().any(|name| name == *index)) {
-            None => Ok(()),
-            Some(index) => {
+        for missing in indexes.into_iter().filter(|index| !found.iter().any(|name| name == index)) {
+            let Some(sql) = reindex::making(change, missing) else {
                 let reason =
-                    format!("the replica has no index {index}: until now it was invalid on the primary");
-                Err(Stop::new(self.position(), reason).at_statement(change.statement.text()).into())
-            }
+                    format!("the replica has no index {missing}: until now it was invalid on the primary");
+                return Err(Stop::new(self.position(), reason).at_statement(change.statement.text()).into());
+            };
+            self.execute(change, &sql).await?;
         }
+        Ok(())
     }
 
     /// An index without a name gets one that is free, and an invalid index takes a name on the primary only.
@@ -436,19 +439,4 @@ fn not_on_a_replica(change: &SchemaChange) -> Option<&'static str> {
 enum Decision {
     Run(String),
     Skip(String),
-}
-
-/// The indexes of a REINDEX but those of TOAST tables, whose names hold an OID of the primary.
-fn user_indexes(change: &SchemaChange) -> impl Iterator<Item = &AffectedObject> {
-    let is_user_index = |object: &&AffectedObject| {
-        object.object_type == "index" && object.schema.as_deref() != Some("pg_toast")
-    };
-    change.objects.iter().filter(is_user_index)
-}
-
-/// REINDEX, an event from PostgreSQL 17 on: index by index, because most of its forms cannot be in a transaction.
-fn reindex(change: &SchemaChange, statement: &str) -> String {
-    let options = text::tablespace_option(statement)
-        .map_or_else(String::new, |tablespace| format!("(TABLESPACE {tablespace}) "));
-    user_indexes(change).map(|index| format!("REINDEX {options}INDEX {};", index.identity)).collect()
 }

@@ -256,6 +256,16 @@ pub const CASES: &[Case] = &[
         "!CREATE UNIQUE INDEX CONCURRENTLY bad ON t (a)",
         "DROP INDEX bad, good; CREATE INDEX ON t (a)",
     ]),
+    since(18, "an index that could not be built concurrently and then was", &[
+        "CREATE SCHEMA s; CREATE TABLE s.t (a int, \"B b\" text, d date); INSERT INTO s.t VALUES (1, 'x'), (1, 'X')",
+        "!CREATE UNIQUE INDEX CONCURRENTLY \"I i\" ON s.t USING btree (a DESC NULLS LAST, lower(\"B b\") COLLATE \"C\")
+           INCLUDE (d) WITH (fillfactor = 70) WHERE d IS NULL OR d > '01.02.2003'",
+        "!CREATE UNIQUE INDEX CONCURRENTLY other ON s.t (a)",
+        "DELETE FROM s.t WHERE \"B b\" = 'X'",
+        "REINDEX INDEX s.\"I i\"",
+        "REINDEX (CONCURRENTLY) INDEX s.other",
+        "INSERT INTO s.t VALUES (2, 'y'); REINDEX TABLE s.t; ALTER INDEX s.other RENAME TO another",
+    ]),
     contrib("foreign tables imported", &[
         "CREATE EXTENSION postgres_fdw; CREATE SCHEMA remote; CREATE SCHEMA here; CREATE TABLE remote.t (id int NOT NULL, v varchar(5) COLLATE \"C\", n numeric(7, 2) DEFAULT 3); CREATE TABLE remote.\"U u\" (a text)",
         "DO $$ BEGIN EXECUTE format('CREATE SERVER self FOREIGN DATA WRAPPER postgres_fdw OPTIONS (dbname %L, host ''127.0.0.1'', port %L)', current_database(), current_setting('port')); END $$",

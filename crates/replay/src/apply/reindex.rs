@@ -1,0 +1,41 @@
+//! REINDEX, an event from PostgreSQL 17 on: which indexes it was about, and how they are built again. Pure.
+
+use ptr_model::{AffectedObject, SchemaChange};
+use ptr_postgres::quote_literal;
+use serde::Deserialize;
+
+use super::text;
+
+/// A valid index as REINDEX left it on the primary (`describe_indexes` in capture's `sql/describe.sql`).
+#[derive(Deserialize)]
+struct Described {
+    /// Qualified and quoted.
+    index: String,
+    /// The CREATE INDEX that makes it, every name in it qualified.
+    definition: String,
+    /// Where it is not in the database's own.
+    tablespace: Option<String>,
+}
+
+/// The indexes of a REINDEX but those of TOAST tables, whose names hold an OID of the primary.
+pub(super) fn user_indexes(change: &SchemaChange) -> impl Iterator<Item = &AffectedObject> {
+    let is_user_index = |object: &&AffectedObject| {
+        object.object_type == "index" && object.schema.as_deref() != Some("pg_toast")
+    };
+    change.objects.iter().filter(is_user_index)
+}
+
+/// Index by index, because most forms of REINDEX cannot be in a transaction.
+pub(super) fn one_by_one(change: &SchemaChange, statement: &str) -> String {
+    let options = text::tablespace_option(statement)
+        .map_or_else(String::new, |tablespace| format!("(TABLESPACE {tablespace}) "));
+    user_indexes(change).map(|index| format!("REINDEX {options}INDEX {};", index.identity)).collect()
+}
+
+/// What makes an index that the replica lacks; `None` where the log does not describe it.
+pub(super) fn making(change: &SchemaChange, index: &str) -> Option<String> {
+    let all: Vec<Described> = serde_json::from_value(change.details.get("indexes")?.clone()).ok()?;
+    let found = all.into_iter().find(|described| described.index == index)?;
+    let tablespace = quote_literal(found.tablespace.as_deref().unwrap_or_default());
+    Some(format!("SET LOCAL default_tablespace = {tablespace}; {}", found.definition))
+}

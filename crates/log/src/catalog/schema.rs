@@ -7,7 +7,7 @@ use rusqlite::Transaction;
 use super::CatalogError;
 
 /// What leads from version N to version N + 1, at place N. A step that was released is never altered.
-const STEPS: [&str; 3] = ["
+const STEPS: [&str; 4] = ["
     CREATE TABLE session (
         number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, name TEXT NOT NULL UNIQUE,
         description TEXT NOT NULL, database TEXT NOT NULL, target_database TEXT NOT NULL UNIQUE,
@@ -42,6 +42,9 @@ const STEPS: [&str; 3] = ["
     CREATE TABLE condition (
         session_id TEXT PRIMARY KEY REFERENCES session (id) ON DELETE CASCADE,
         stop TEXT, notices TEXT NOT NULL, outdated INTEGER NOT NULL) WITHOUT ROWID;
+", "
+    CREATE INDEX move_unfinished ON move (session_id) WHERE finished_at IS NULL;
+    CREATE INDEX move_stack ON move (session_id, stack, id) WHERE stack IS NOT NULL;
 "];
 
 /// Takes the catalog to the version of this program.

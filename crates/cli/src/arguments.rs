@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::commands::{
-    backup, checkpoint, completions, config, diff, doctor, down, dsn, listener, log, man, navigate, replay,
-    service, session, show, status, teardown, undo, up, verify,
+    backup, checkpoint, completions, config, diff, doctor, down, dsn, keyframe, listener, log, man, navigate,
+    replay, service, session, show, status, teardown, undo, up, verify,
 };
 
 /// A time machine for a PostgreSQL database: captures every change, names points in its history, and takes a
@@ -87,6 +87,8 @@ pub enum Command {
     Checkpoint(checkpoint::Checkpoint),
     #[command(subcommand)]
     Session(session::Session),
+    #[command(subcommand)]
+    Keyframe(keyframe::Keyframe),
     #[command(visible_alias = "goto")]
     Navigate(navigate::Navigate),
     Undo(undo::Undo),

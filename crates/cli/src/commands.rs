@@ -9,6 +9,7 @@ pub mod diff;
 pub mod doctor;
 pub mod down;
 pub mod dsn;
+pub mod keyframe;
 pub mod listener;
 pub mod log;
 pub mod man;

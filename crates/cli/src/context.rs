@@ -2,13 +2,14 @@
 
 use std::{
     io::{self, BufRead, IsTerminal, Write},
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
 use ptr_server::{
     Configuration, Flags, Setting,
     resource::{
-        navigation::{MoveAnswer, MoveState},
+        navigation::{MoveAnswer, MoveQuery, MoveState},
         verification::{VerificationAnswer, VerificationState},
     },
 };
@@ -29,6 +30,8 @@ pub struct Context {
     pub global: Global,
     /// Where results go.
     pub output: Output,
+    /// Whether a move is under way, which ends in its own way when somebody presses Ctrl-C.
+    moving: AtomicBool,
 }
 
 impl Context {
@@ -36,7 +39,7 @@ impl Context {
     pub fn new(global: Global) -> Self {
         let format = if global.json { Format::Json } else { Format::Text };
         let output = Output::new(format, global.quiet);
-        Self { global, output }
+        Self { global, output, moving: AtomicBool::new(false) }
     }
 
     /// The settings from everywhere; `flags` are the command's own.
@@ -89,13 +92,35 @@ impl Context {
         let client = self.client().await?;
         let progress = Progress::spinner(&self.output, "moving");
         let watched = self.output.draws_progress();
+        let moves = Call::get("/api/moves").query(&MoveQuery { session_id: call.session_id() });
+        self.moving.store(true, Ordering::Relaxed);
+        let mut asked = std::pin::pin!(client.ask(call));
         let answer = tokio::select! {
-            answer = client.ask(call) => answer,
-            () = watch_move(&client, &progress), if watched => unreachable!("it watches for ever"),
+            answer = &mut asked => answer,
+            () = watch_move(&client, &moves, &progress), if watched => unreachable!("it watches for ever"),
+            _ = tokio::signal::ctrl_c() => {
+                progress.above(|| self.output.prose("stopping at the next position; Ctrl-C again leaves it to go on"));
+                // From here on another Ctrl-C ends this command only.
+                self.moving.store(false, Ordering::Relaxed);
+                stop_move(&client, &moves).await;
+                asked.await.map_err(Failure::interrupted)
+            }
         };
+        self.moving.store(false, Ordering::Relaxed);
         progress.finish();
         client.close().await;
         answer
+    }
+
+    /// Returns once somebody presses Ctrl-C, unless a move is under way, which takes it for itself.
+    pub async fn interrupted(&self) {
+        // Where signals cannot be heard, nobody can interrupt.
+        while tokio::signal::ctrl_c().await.is_ok() {
+            if !self.moving.load(Ordering::Relaxed) {
+                return;
+            }
+        }
+        std::future::pending().await
     }
 
     /// One question whose answer takes a verification; tells how far that is.
@@ -201,12 +226,19 @@ async fn watch_verification(client: &Client, progress: &Progress) {
     }
 }
 
+/// Asks the move under way to end, and waits until it has. What goes wrong the answer of the move itself tells.
+async fn stop_move(client: &Client, moves: &Call) {
+    let Ok(moves) = client.ask::<Vec<MoveAnswer>>(moves).await else { return };
+    let Some(running) = moves.into_iter().find(|one| one.state == MoveState::Running) else { return };
+    let _ = client.ask::<MoveAnswer>(&Call::delete(format!("/api/moves/{}", running.id))).await;
+}
+
 /// Draws how far the move under way is, for ever.
-async fn watch_move(client: &Client, progress: &Progress) {
+async fn watch_move(client: &Client, moves: &Call, progress: &Progress) {
     loop {
         tokio::time::sleep(INTERVAL).await;
         // What is only drawn may fail: the answer that is waited for says what is wrong.
-        let Ok(moves) = client.ask::<Vec<MoveAnswer>>(&Call::get("/api/moves")).await else { continue };
+        let Ok(moves) = client.ask::<Vec<MoveAnswer>>(moves).await else { continue };
         let running = moves.into_iter().find(|one| one.state == MoveState::Running);
         if let Some(step) = running.and_then(|one| one.progress) {
             progress.step(&step);

@@ -97,6 +97,13 @@ impl Failure {
         Self { kind, what: what.to_string(), hint: None, problem: None }
     }
 
+    /// Of a move that somebody ended by Ctrl-C: what it says, with the exit code for that.
+    #[must_use]
+    pub fn interrupted(self) -> Self {
+        let hint = "postgres-test-replay undo takes the session back";
+        Self { kind: Kind::Interrupted, hint: Some(hint.to_owned()), problem: None, ..self }
+    }
+
     /// Adds what to do next.
     #[must_use]
     pub fn hint(mut self, hint: impl Display) -> Self {

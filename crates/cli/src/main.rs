@@ -68,7 +68,7 @@ async fn run(command: Command, context: &Context) -> Result<(), Failure> {
     }
     tokio::select! {
         done = answer(command, context) => done,
-        _ = tokio::signal::ctrl_c() => Err(Failure::new(Kind::Interrupted, "interrupted")),
+        () = context.interrupted() => Err(Failure::new(Kind::Interrupted, "interrupted")),
     }
 }
 
@@ -82,6 +82,7 @@ async fn answer(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Dsn(command) => command.run(context).await,
         Command::Checkpoint(command) => command.run(context).await,
         Command::Session(command) => command.run(context).await,
+        Command::Keyframe(command) => command.run(context).await,
         Command::Navigate(command) => command.run(context).await,
         Command::Undo(command) => command.run(context).await,
         Command::Redo(command) => command.run(context).await,

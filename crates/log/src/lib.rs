@@ -22,16 +22,16 @@ mod writer;
 
 pub use catalog::{
     Catalog, CatalogError, Checkpoint, CheckpointKind, Conclusion, Condition, DEFAULT_SESSION, Decision,
-    DecisionId, DecisionKind, Move, MoveId, MoveOutcome, MoveStep, NewCheckpoint, NewMove, NewSession,
-    SequenceSample, Session,
+    DecisionId, DecisionKind, MeasuredRate, Move, MoveId, MoveOutcome, MoveStep, NewCheckpoint, NewMove,
+    NewSession, SequenceSample, Session,
 };
 pub use disk::{Disk, DiskFile, SystemDisk, create_private_folder};
 pub use error::{Damage, LogError};
 pub use format::FormatError;
 pub use identity::{LogIdentity, create};
 pub use log::{
-    Axis, Bucket, CheckReport, Direction, Entry, EntryPage, EntryQuery, Item, Log, LogStatistics, Reader,
-    ResolveError, TransactionQuery,
+    Axis, Bucket, CheckReport, Direction, Entry, EntryPage, EntryQuery, Extent, Item, Log, LogStatistics,
+    Reader, ResolveError, TransactionQuery,
 };
 pub use recovery::Recovery;
 pub use table_name::{TableName, TableNameError};

@@ -103,3 +103,40 @@ fn nothing_has_no_buckets() {
     assert!(log.histogram(5..5, Axis::Transactions, 10).unwrap().is_empty());
     assert_eq!(log.histogram(2490..9999, Axis::Transactions, 1).unwrap()[0].transactions, 10);
 }
+
+#[test]
+fn the_extent_of_a_range_is_what_its_transactions_hold() {
+    let (_test, log) = log();
+    for (from, to) in [(0, 2500), (0, 1024), (1000, 1100), (1023, 2049), (7, 7), (2400, 9_000)] {
+        let extent = log.extent(from..to).unwrap();
+        let to = to.min(2500);
+        let query = |since| TransactionQuery {
+            since: Some(since),
+            until: Some(to),
+            limit: 1000,
+            ..TransactionQuery::default()
+        };
+        let pages = (from..to).step_by(1000).flat_map(|since| log.transactions(&query(since)).unwrap());
+        assert_eq!(extent.bytes, pages.map(|one| one.bytes).sum::<u64>());
+        assert_eq!((extent.counts, extent.transactions), (counted(&log, from, to), to - from));
+    }
+}
+
+#[test]
+fn transactions_that_are_more_than_ordinary_rows_are_found() {
+    let table = relation(1, "items", &["id"]);
+    let large = vec!["x".repeat(2 << 20)];
+    let large: Vec<&str> = large.iter().map(String::as_str).collect();
+    let mut history: Vec<Transaction> =
+        (0..3000).map(|number| transaction(number, vec![insert(&table, &["1"])])).collect();
+    history[1500] = transaction(1500, vec![insert(&table, &large)]);
+    let test = TestLog::create();
+    test.write(&history);
+    let log = test.log();
+    let found = |range| log.next_barrier(range).unwrap().map(|one| one.ordinal);
+    assert_eq!(
+        [found(0..3000), found(1500..1501), found(0..1500), found(1501..3000)],
+        [Some(1500), Some(1500), None, None]
+    );
+    assert_eq!(log.schema_changing().unwrap(), []);
+}

@@ -65,7 +65,7 @@ impl Default for Limits {
 }
 
 /// Something done on the way that the user should know.
-#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 #[serde(tag = "notice", rename_all = "snake_case")]
 pub enum Notice {
     /// A role of the primary was missing on the output server and was created, without login.
@@ -299,6 +299,16 @@ impl Applier {
     /// Gives the database to a session; with the next commit.
     pub fn assign(&mut self, session_id: SessionId) {
         self.committed.session_id = Some(session_id);
+    }
+
+    /// Frees the space of dead rows and gathers the planner's statistics.
+    pub(crate) async fn vacuum(&self) -> Result<(), ReplayError> {
+        Ok(self.client.batch_execute("VACUUM (ANALYZE)").await.doing("vacuum the database")?)
+    }
+
+    /// Ends the connection, and waits until it is closed.
+    pub(crate) async fn close(self) {
+        self.client.close().await;
     }
 
     /// Takes back what is not committed and goes on from there with other limits.

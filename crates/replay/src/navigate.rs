@@ -16,6 +16,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use self::facts::{Gathered, Look};
 pub use departure::{Departure, Kept, depart};
 
 use crate::{
@@ -23,7 +24,10 @@ use crate::{
     cursor::CursorState,
     decisions::Decisions,
     error::{Mismatch, ReplayError},
-    plan::{Contents, Here, NoWay, Plan, PlanFacts, PlanStep, Strategy, plan},
+    keyframe::Images,
+    plan::{
+        Component, Contents, Estimate, Here, Measurement, NoWay, Part, Plan, PlanStep, Rates, Strategy, plan,
+    },
     session::{SessionDatabase, SessionError, TargetState, next_name},
 };
 
@@ -34,8 +38,6 @@ pub struct NavigateRequest {
     pub log: Log,
     /// The session's database.
     pub session: SessionDatabase,
-    /// The template database at CREATION.
-    pub template: String,
     /// Where to.
     pub to: Position,
     /// Whether the session was opened for local writes since its last move by keyframe.
@@ -48,6 +50,8 @@ pub struct NavigateRequest {
     pub sequences: Option<SequenceSample>,
     /// Memory and transaction sizes.
     pub limits: Limits,
+    /// What the parts of a move cost on this server.
+    pub rates: Rates,
 }
 
 /// How far a move is.
@@ -86,6 +90,10 @@ pub struct NavigateOutcome {
     pub connections_ended: u64,
     /// What the user should know.
     pub notices: Vec<Notice>,
+    /// What it was expected to cost, and what else could have been done.
+    pub plan: Plan,
+    /// What its parts took, to learn from.
+    pub measured: Vec<Measurement>,
 }
 
 /// Why a move did not arrive.
@@ -128,19 +136,20 @@ fn not_ours(request: &NavigateRequest, holds: String) -> NavigateError {
     SessionError::Foreign { database: request.session.name.clone(), holds }.into()
 }
 
-/// What would be done, without doing it.
+/// What would be done, without doing it, and what else could be.
 ///
 /// # Errors
 /// As [`navigate`].
 pub async fn plan_for(request: &NavigateRequest) -> Result<Plan, NavigateError> {
     let from = whereabouts(request).await?;
-    let facts = facts::gather(request, from.map(|here| here.position)).await?;
-    Ok(plan(from, request.to, &facts)?)
+    let gathered = facts::gather(request, from, Look::ForAll).await?;
+    Ok(plan(from, request.to, &gathered.facts)?)
 }
 
 /// Takes a session to a position, in the cheapest way.
 ///
-/// Cancelling stops it at a position of the log; the session is then where [`ReplayError::Cancelled`] says.
+/// Cancelling stops it at a position of the log: within the session's database where [`ReplayError::Cancelled`] says,
+/// else where it was.
 ///
 /// # Errors
 /// [`NavigateError`]; the session is at a position all the same.
@@ -161,25 +170,43 @@ pub async fn travel(
     cancel: &CancellationToken,
 ) -> (Result<NavigateOutcome, NavigateError>, Option<Kept>) {
     let started = Instant::now();
-    let Departure { from, plan, facts, applier } = departure;
+    let Departure { from, plan, images, applier, took } = departure;
     let outcome = Travelled::default();
-    let mut travel = Travel { request, progress, cancel, outcome, ready: applier, kept: None };
-    let travelled = travel.take(plan, facts).await;
-    let Travel { outcome: Travelled { transactions, entries, connections_ended, notices }, kept, .. } =
-        travel;
+    let mut travel =
+        Travel { request, progress, cancel, images, from, outcome, ready: applier, kept: None, again: 0 };
+    let travelled = travel.go(plan).await;
+    let Travel { outcome, kept, again, .. } = travel;
+    let Travelled { transactions, entries, connections_ended, notices, mut measured } = outcome;
+    let elapsed = took + started.elapsed();
+    if again == 0 {
+        // What is in none of the steps.
+        let steps: Duration = measured.iter().map(|part| part.elapsed).sum();
+        let parts = vec![Part::new(Component::Move, 1)];
+        measured.push(Measurement { parts, elapsed: elapsed.saturating_sub(steps) });
+    }
     let outcome = travelled.map(|taken| NavigateOutcome {
         from: from.map(|here| here.position),
         to: request.to,
         strategy: taken.strategy,
-        reason: taken.reason,
+        reason: taken.reason.clone(),
         transactions,
         entries_applied: entries,
-        elapsed: started.elapsed(),
+        elapsed,
         connections_ended,
         notices,
+        plan: taken,
+        measured,
     });
     let kept = kept.filter(|_| outcome.is_ok()).map(Kept);
     (outcome, kept)
+}
+
+/// How often a move is planned again because a keyframe or spare went away meanwhile.
+const ATTEMPTS: usize = 4;
+
+/// Whether an undo failed for what other ways do not suffer from.
+fn is_barred_undo(plan: &Plan, error: &ReplayError) -> bool {
+    plan.steps.iter().any(|step| matches!(step, PlanStep::Undo { .. })) && is_only_this_way_barred(error)
 }
 
 /// Whether an undo failed for what a keyframe does not suffer from: old rows that the log has not, a
@@ -205,36 +232,54 @@ struct Travelled {
     entries: u64,
     connections_ended: u64,
     notices: Vec<Notice>,
+    measured: Vec<Measurement>,
 }
 
 struct Travel<'a> {
     request: &'a NavigateRequest,
     progress: &'a watch::Sender<NavigateProgress>,
     cancel: &'a CancellationToken,
+    /// The keyframes and spares that were there when the move was planned.
+    images: Images,
+    /// Where the session is.
+    from: Option<Here>,
     outcome: Travelled,
     /// A connection to the session's database that is ready to be used.
     ready: Option<Applier>,
     /// The connection to the session's database that was used.
     kept: Option<Applier>,
+    /// How often it was planned again.
+    again: usize,
 }
 
 impl Travel<'_> {
-    /// Goes the planned way; where an undo is barred, by keyframe. Returns the way that was taken.
-    async fn take(&mut self, planned: Plan, facts: Option<PlanFacts>) -> Result<Plan, NavigateError> {
-        let result = self.run(&planned).await;
-        let Err(NavigateError::Replay(error)) = &result else { return result.map(|()| planned) };
-        if planned.strategy != Strategy::Undo || !is_only_this_way_barred(error) {
-            return result.map(|()| planned);
+    /// Goes the planned way; another, where an undo is barred or a keyframe went away. Returns the way that was taken.
+    async fn go(&mut self, planned: Plan) -> Result<Plan, NavigateError> {
+        let (mut chosen, mut barred) = (planned, None);
+        loop {
+            match self.run(&chosen).await {
+                Ok(()) => return Ok(chosen),
+                // Others make and take keyframes at the same time.
+                Err(NavigateError::Session(
+                    SessionError::NoSpare { .. } | SessionError::NoTemplate { .. },
+                )) if self.again < ATTEMPTS => {}
+                Err(NavigateError::Replay(error)) if barred.is_none() && is_barred_undo(&chosen, &error) => {
+                    barred = Some(error.to_string());
+                }
+                Err(error) => return Err(error),
+            }
+            self.again += 1;
+            let Gathered { mut facts, images } = facts::gather(self.request, self.from, Look::ForAll).await?;
+            if barred.is_some() {
+                facts.images.retain(|image| image.position <= self.request.to);
+            }
+            let here = self.from.filter(|_| barred.is_none());
+            chosen = plan(here, self.request.to, &facts)?;
+            if let Some(reason) = &barred {
+                chosen.reason.clone_from(reason);
+            }
+            (self.images, self.outcome, self.kept) = (images, Travelled::default(), None);
         }
-        let reason = error.to_string();
-        let facts = match facts {
-            Some(facts) => facts,
-            None => facts::gather(self.request, None).await?,
-        };
-        let by_keyframe = Plan { reason, ..plan(None, self.request.to, &facts)? };
-        (self.outcome, self.kept) = (Travelled::default(), None);
-        self.run(&by_keyframe).await?;
-        Ok(by_keyframe)
     }
 
     async fn run(&mut self, plan: &Plan) -> Result<(), NavigateError> {
@@ -244,23 +289,14 @@ impl Travel<'_> {
         let session = &self.request.session;
         let mut database = session.name.clone();
         for step in &plan.steps {
-            match step {
-                PlanStep::Clone { keyframe, .. } => {
-                    database = next_name(&session.name);
-                    let server = session.server().await.map_err(SessionError::from)?;
-                    session.clone_to(&server, keyframe, &database).await?;
+            let result = self.step(step, &mut database).await;
+            if result.is_err() && database != session.name {
+                // An error that matters more than that something is left for the next move to remove.
+                if let Err(error) = session.drop_next().await {
+                    tracing::warn!("what a move began to build is left for later: {error}");
                 }
-                PlanStep::Redo { from, to } => {
-                    let outcome = self.redo(&database, *from, *to).await;
-                    if is_stopped(&outcome) && database != session.name {
-                        // What can be reached takes the session's place: it is where the stop says.
-                        self.outcome.connections_ended += session.swap_in(&database).await?;
-                    }
-                    outcome?;
-                }
-                PlanStep::Undo { from, to } => self.undo(&database, *from, *to).await?,
-                PlanStep::Swap => self.outcome.connections_ended += session.swap_in(&database).await?,
             }
+            result?;
         }
         if plan.steps.is_empty() {
             let mut applier = self.open(&database).await?;
@@ -268,6 +304,82 @@ impl Travel<'_> {
             self.keep(applier);
         }
         Ok(())
+    }
+
+    /// Makes one step, and notes how long it took.
+    async fn step(&mut self, step: &PlanStep, database: &mut String) -> Result<(), NavigateError> {
+        let (session, started) = (&self.request.session, Instant::now());
+        let parts = match step {
+            PlanStep::Clone { keyframe, .. } => {
+                *database = next_name(&session.name);
+                let server = session.server().await.map_err(SessionError::from)?;
+                session.clone_to(&server, keyframe, database).await?;
+                server.close().await;
+                Part::copy(self.tell_notices(keyframe))
+            }
+            PlanStep::Spare { spare, at } => {
+                *database = next_name(&session.name);
+                let server = session.server().await.map_err(SessionError::from)?;
+                session.take_spare(&server, spare, database).await?;
+                server.close().await;
+                self.tell_notices(spare);
+                if *at == self.request.to {
+                    session.claim(database).await?;
+                }
+                vec![Part::new(Component::Spare, 1)]
+            }
+            PlanStep::Redo { from, to } => {
+                let outcome = self.redo(database, *from, *to).await;
+                if is_stopped(&outcome) && *database != session.name {
+                    // What can be reached takes the session's place: it is where the stop says.
+                    self.outcome.connections_ended += session.swap_in(database).await?;
+                }
+                self.staying(outcome, database)?;
+                self.way(true, *from, *to).await?
+            }
+            PlanStep::Undo { from, to } => {
+                let outcome = self.undo(database, *from, *to).await;
+                self.staying(outcome, database)?;
+                self.way(false, *from, *to).await?
+            }
+            PlanStep::Swap => {
+                if self.cancel.is_cancelled() {
+                    self.staying(Err(ReplayError::Cancelled { at: self.request.to }.into()), database)?;
+                }
+                self.outcome.connections_ended += session.swap_in(database).await?;
+                vec![Part::new(Component::Swap, 1)]
+            }
+        };
+        self.outcome.measured.push(Measurement { parts, elapsed: started.elapsed() });
+        Ok(())
+    }
+
+    /// A move by keyframe that is cancelled leaves the session where it was, not where the new database got to.
+    fn staying(&self, outcome: Result<(), NavigateError>, database: &str) -> Result<(), NavigateError> {
+        match (outcome, self.from) {
+            (Err(NavigateError::Replay(ReplayError::Cancelled { .. })), Some(here))
+                if database != self.request.session.name =>
+            {
+                Err(ReplayError::Cancelled { at: here.position }.into())
+            }
+            (outcome, _) => outcome,
+        }
+    }
+
+    /// Tells what was told on the way to an image, and says how large it is.
+    fn tell_notices(&mut self, database: &str) -> u64 {
+        let all = self.images.keyframes.iter().chain(&self.images.spares);
+        let Some(image) = all.into_iter().find(|image| image.database == database) else { return 0 };
+        self.outcome.notices.clone_from(&image.notices);
+        image.bytes
+    }
+
+    /// What a way was made of.
+    async fn way(&self, forwards: bool, from: Position, to: Position) -> Result<Vec<Part>, NavigateError> {
+        let (log, range) = (self.request.log.clone(), from.min(to).ordinal..from.max(to).ordinal);
+        let read = tokio::task::spawn_blocking(move || log.extent(range));
+        let extent = read.await.expect("reading the index does not panic").map_err(ReplayError::from)?;
+        Ok(Part::way(forwards, extent.counts.total(), extent.bytes, extent.schema_changes))
     }
 
     /// Where the move ends, the sequences get what is known of them.
@@ -332,9 +444,10 @@ pub async fn follow(
     cancel: &CancellationToken,
 ) -> (Result<Option<NavigateOutcome>, NavigateError>, Option<Kept>) {
     let started = Instant::now();
-    let outcome = Travelled::default();
+    let (outcome, images) = (Travelled::default(), Images::default());
     let ready = departure::ready(request, kept).await;
-    let mut travel = Travel { request, progress, cancel, outcome, ready, kept: None };
+    let mut travel =
+        Travel { request, progress, cancel, images, from: None, outcome, ready, kept: None, again: 0 };
     let mut applier = match travel.open(&request.session.name).await {
         Ok(applier) => applier,
         Err(error) => return (Err(error.into()), None),
@@ -357,6 +470,37 @@ pub async fn follow(
         elapsed: started.elapsed(),
         connections_ended: 0,
         notices,
+        plan: Plan {
+            strategy: Strategy::Redo,
+            steps: vec![PlanStep::Redo { from, to: request.to }],
+            reason: "the session follows the log".to_owned(),
+            estimate: Estimate::default(),
+            alternatives: Vec::new(),
+        },
+        measured: Vec::new(),
     };
     (Ok(Some(outcome)), Some(Kept(applier)))
+}
+
+/// Takes a database that no session has forwards.
+pub(crate) async fn redo_by(
+    request: &NavigateRequest,
+    applier: &mut Applier,
+    to: Position,
+    cancel: &CancellationToken,
+) -> Result<(), NavigateError> {
+    let (progress, images) = (watch::Sender::new(NavigateProgress::default()), Images::default());
+    let outcome = Travelled::default();
+    let mut travel = Travel {
+        request,
+        progress: &progress,
+        cancel,
+        images,
+        from: None,
+        outcome,
+        ready: None,
+        kept: None,
+        again: 0,
+    };
+    travel.redo_and_count(applier, to).await
 }

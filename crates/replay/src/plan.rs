@@ -1,7 +1,17 @@
 //! Which way to take from here to there. Pure: positions and facts in, a [`Plan`] out, which is data.
+//!
+//! The ways are: in the session's database, forwards or backwards; and in a copy of a keyframe, or in a spare of one,
+//! from before the destination forwards or from behind it backwards. Each is estimated from what the index says and
+//! from what moves took on this server ([`Rates`]); the cheapest is taken.
+
+mod rates;
+
+use std::time::Duration;
 
 use ptr_model::Position;
 use serde::Serialize;
+
+pub use rates::{Component, Measurement, Part, Rates};
 
 /// What is done, as users see it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
@@ -28,6 +38,13 @@ pub enum PlanStep {
         /// Where it is.
         at: Position,
     },
+    /// Takes a copy of a keyframe that was made beforehand.
+    Spare {
+        /// Its database.
+        spare: String,
+        /// Where it is.
+        at: Position,
+    },
     /// Applies the log forwards.
     Redo {
         /// From here.
@@ -46,15 +63,15 @@ pub enum PlanStep {
     Swap,
 }
 
-/// What a plan is expected to cost.
+/// What a way is expected to cost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
 pub struct Estimate {
     /// Entries of the log that are read.
     pub entries: u64,
-    /// Bytes of the log that are read.
+    /// Bytes of the log that are read, before compression.
     pub bytes: u64,
-    /// Milliseconds, roughly.
-    pub milliseconds: u64,
+    /// How long it takes.
+    pub microseconds: u64,
 }
 
 /// A way from one position to another.
@@ -68,6 +85,21 @@ pub struct Plan {
     pub reason: String,
     /// What it is expected to cost.
     pub estimate: Estimate,
+    /// The other ways, the cheapest first, then those that cannot be gone.
+    pub alternatives: Vec<Alternative>,
+}
+
+/// A way that was not chosen.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Alternative {
+    /// What would be done, as users see it.
+    pub strategy: Strategy,
+    /// The way, for people.
+    pub way: String,
+    /// What it is expected to cost, where it can be gone.
+    pub estimate: Option<Estimate>,
+    /// Why it cannot be gone, where it cannot.
+    pub barred: Option<String>,
 }
 
 /// Where a session's database is.
@@ -99,8 +131,19 @@ pub struct RangeFacts {
     pub entries: u64,
     /// Bytes in it, before compression.
     pub bytes: u64,
+    /// Transactions in it that change the schema.
+    pub schema_changes: u64,
     /// What stands in the way of taking it back, if anything is known to.
-    pub irreversible: Option<Irreversible>,
+    pub irreversible: Option<Obstacle>,
+}
+
+/// What cannot be taken back, and where it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Obstacle {
+    /// What.
+    pub what: Irreversible,
+    /// The first entry of its transaction.
+    pub entry: u64,
 }
 
 /// Why a range cannot be taken back.
@@ -118,38 +161,43 @@ pub enum Irreversible {
     TooLarge,
 }
 
-impl Irreversible {
-    fn reason(self) -> &'static str {
-        match self {
-            Self::SchemaChange => "schema changes on the way cannot be taken back",
-            Self::Truncate => "a TRUNCATE on the way cannot be taken back",
-            Self::Gap => "a gap on the way cannot be taken back",
-            Self::Resync => "a table that was resynchronised on the way cannot be taken back",
-            Self::TooLarge => "a transaction on the way is too large to be taken back in memory",
-        }
+impl Obstacle {
+    fn reason(self) -> String {
+        let what = match self.what {
+            Irreversible::SchemaChange => "schema changes on the way cannot be taken back",
+            Irreversible::Truncate => "a TRUNCATE on the way cannot be taken back",
+            Irreversible::Gap => "a gap on the way cannot be taken back",
+            Irreversible::Resync => "a table that was resynchronised on the way cannot be taken back",
+            Irreversible::TooLarge => "a transaction on the way is too large to be taken back in memory",
+        };
+        format!("{what} (entry {})", self.entry)
     }
 }
 
-/// A keyframe.
+/// A keyframe, or a spare of one, and the log between it and the destination.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct KeyframeFacts {
+pub struct ImageFacts {
     /// Its database.
     pub database: String,
     /// Where it is.
     pub position: Position,
     /// Bytes of its database.
     pub bytes: u64,
-    /// The log from it to the destination; `None` where the destination is before it.
-    pub range: Option<RangeFacts>,
+    /// Whether it only has to be renamed.
+    pub is_spare: bool,
+    /// The log between it and the destination, whichever is earlier.
+    pub range: RangeFacts,
 }
 
 /// All that a plan depends on beside the two positions.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Debug, Default)]
 pub struct PlanFacts {
     /// The log between here and there, whichever is earlier.
     pub between: RangeFacts,
-    /// The keyframes there are.
-    pub keyframes: Vec<KeyframeFacts>,
+    /// The keyframes and spares there are.
+    pub images: Vec<ImageFacts>,
+    /// What the parts of a move cost.
+    pub rates: Rates,
 }
 
 /// No way leads there.
@@ -160,52 +208,84 @@ pub struct NoWay {
     pub to: Position,
 }
 
-/// Entries applied in a millisecond, measured on two cores; only ratios between strategies matter.
-const ENTRIES_PER_MILLISECOND: u64 = 150;
-/// What any move costs.
-const MOVE_MILLISECONDS: u64 = 1;
-/// What a clone and the drop of the old database cost at least: two forced PostgreSQL checkpoints.
-const CLONE_MILLISECONDS: u64 = 156;
-/// Bytes cloned in a millisecond.
-const CLONE_BYTES_PER_MILLISECOND: u64 = 300_000;
+/// What a keyframe must save against the way in the session's own database, which keeps its connections.
+pub const WORTH_THE_CONNECTIONS: Duration = Duration::from_millis(50);
 
-fn redo_milliseconds(range: &RangeFacts) -> u64 {
-    MOVE_MILLISECONDS + range.entries / ENTRIES_PER_MILLISECOND
-}
-
-fn keyframe_milliseconds(keyframe: &KeyframeFacts, range: &RangeFacts) -> u64 {
-    CLONE_MILLISECONDS + keyframe.bytes / CLONE_BYTES_PER_MILLISECOND + redo_milliseconds(range)
+/// A way that can be gone.
+struct Way {
+    strategy: Strategy,
+    steps: Vec<PlanStep>,
+    reason: String,
+    /// For people, where it is not chosen.
+    told: String,
+    estimate: Estimate,
 }
 
 /// The cheapest way from here (`None`: there is no database yet) to `to`.
 ///
-/// A way within the session's database is preferred where it costs no more, because it keeps connections.
+/// A way within the session's database is preferred where another saves little, because it keeps connections.
 ///
 /// # Errors
-/// [`NoWay`] where a keyframe is needed and none is at or before `to`.
+/// [`NoWay`] where a keyframe is needed and none leads to `to`.
 pub fn plan(from: Option<Here>, to: Position, facts: &PlanFacts) -> Result<Plan, NoWay> {
     let within = match from {
         None => Err("there is no database yet".to_owned()),
-        Some(here) => within(here, to, &facts.between),
+        Some(here) => within(here, to, facts),
     };
-    let keyframe = by_keyframe(to, facts);
-    match (within, keyframe) {
-        (Ok(plan), Some(other)) if other.estimate.milliseconds < plan.estimate.milliseconds => Ok(other),
-        (Ok(plan), _) => Ok(plan),
-        (Err(reason), Some(plan)) => Ok(Plan { reason, ..plan }),
-        (Err(_), None) => Err(NoWay { to }),
-    }
+    let mut others: Vec<Way> = facts.images.iter().filter_map(|image| by_image(image, to, facts)).collect();
+    others.sort_by_key(|way| way.estimate.microseconds);
+    let mut barred = Vec::new();
+    let chosen = match (within, others.is_empty()) {
+        (Err(_), true) => return Err(NoWay { to }),
+        (Err(reason), false) => {
+            if let Some(here) = from {
+                let strategy = if here.position < to { Strategy::Redo } else { Strategy::Undo };
+                let (way, barred_by) = ("in the session's database".to_owned(), Some(reason.clone()));
+                barred.push(Alternative { strategy, way, estimate: None, barred: barred_by });
+            }
+            Way { reason, ..others.remove(0) }
+        }
+        (Ok(way), true) => way,
+        (Ok(way), false) => {
+            let saved = way.estimate.microseconds.saturating_sub(others[0].estimate.microseconds);
+            if u128::from(saved) > WORTH_THE_CONNECTIONS.as_micros() {
+                let other = others.remove(0);
+                others.push(way);
+                others.sort_by_key(|way| way.estimate.microseconds);
+                other
+            } else {
+                way
+            }
+        }
+    };
+    let others = others.into_iter().map(|way| Alternative {
+        strategy: way.strategy,
+        way: way.told,
+        estimate: Some(way.estimate),
+        barred: None,
+    });
+    let alternatives = others.chain(barred).collect();
+    let Way { strategy, steps, reason, estimate, .. } = chosen;
+    Ok(Plan { strategy, steps, reason, estimate, alternatives })
 }
 
-/// The way within the session's own database, where none by keyframe can be cheaper: the clone alone would cost more.
-/// It needs to know nothing of keyframes.
+/// How long the way in the session's own database takes, where there is one: if it is short, nobody needs to look for
+/// keyframes.
 #[must_use]
-pub fn near(here: Here, to: Position, between: &RangeFacts) -> Option<Plan> {
-    within(here, to, between).ok().filter(|plan| plan.estimate.milliseconds <= CLONE_MILLISECONDS)
+pub fn within_takes(here: Here, to: Position, facts: &PlanFacts) -> Option<Duration> {
+    let way = within(here, to, facts).ok()?;
+    Some(Duration::from_micros(way.estimate.microseconds))
+}
+
+/// What any way by a keyframe takes at least.
+#[must_use]
+pub fn any_keyframe_takes(rates: &Rates) -> Duration {
+    let parts = [Component::Move, Component::Spare, Component::Swap].map(|part| Part::new(part, 1));
+    rates.estimate(&parts) + WORTH_THE_CONNECTIONS
 }
 
 /// The way in the session's own database, or why there is none.
-fn within(here: Here, to: Position, between: &RangeFacts) -> Result<Plan, String> {
+fn within(here: Here, to: Position, facts: &PlanFacts) -> Result<Way, String> {
     match here.contents {
         Contents::FromLog => {}
         Contents::LocallyWritten => {
@@ -216,135 +296,64 @@ fn within(here: Here, to: Position, between: &RangeFacts) -> Result<Plan, String
         }
         Contents::Unsettled => return Err("an earlier move was interrupted".to_owned()),
     }
-    let from = here.position;
-    let estimate =
-        Estimate { entries: between.entries, bytes: between.bytes, milliseconds: redo_milliseconds(between) };
-    if from == to {
-        let reason = "the session is there already".to_owned();
-        return Ok(Plan {
-            strategy: Strategy::Nothing,
-            steps: vec![],
-            reason,
-            estimate: Estimate::default(),
-        });
-    }
-    if from < to {
-        let (steps, reason) = (vec![PlanStep::Redo { from, to }], "forwards by the net effect".to_owned());
-        return Ok(Plan { strategy: Strategy::Redo, steps, reason, estimate });
-    }
-    match between.irreversible {
-        Some(obstacle) => Err(obstacle.reason().to_owned()),
-        None => {
-            let (steps, reason) =
-                (vec![PlanStep::Undo { from, to }], "backwards by the net effect".to_owned());
-            Ok(Plan { strategy: Strategy::Undo, steps, reason, estimate })
-        }
-    }
+    let (from, between) = (here.position, &facts.between);
+    let (strategy, steps, reason, way) = if from == to {
+        (Strategy::Nothing, vec![], "the session is there already", vec![])
+    } else if from < to {
+        let steps = vec![PlanStep::Redo { from, to }];
+        (Strategy::Redo, steps, "forwards by the net effect", way(true, between))
+    } else if let Some(obstacle) = between.irreversible {
+        return Err(obstacle.reason());
+    } else {
+        let steps = vec![PlanStep::Undo { from, to }];
+        (Strategy::Undo, steps, "backwards by the net effect", way(false, between))
+    };
+    let estimate = estimate(&facts.rates, between, way);
+    let told = format!("in the session's database, over {} entries", between.entries);
+    Ok(Way { strategy, steps, reason: reason.to_owned(), told, estimate })
 }
 
-fn by_keyframe(to: Position, facts: &PlanFacts) -> Option<Plan> {
-    let usable = facts.keyframes.iter().filter_map(|keyframe| Some((keyframe, keyframe.range.as_ref()?)));
-    let cheapest = usable.min_by_key(|(keyframe, range)| keyframe_milliseconds(keyframe, range));
-    cheapest.map(|(keyframe, range)| {
-        let mut steps = vec![PlanStep::Clone { keyframe: keyframe.database.clone(), at: keyframe.position }];
-        if keyframe.position < to {
-            steps.push(PlanStep::Redo { from: keyframe.position, to });
-        }
-        steps.push(PlanStep::Swap);
-        let milliseconds = keyframe_milliseconds(keyframe, range);
-        Plan {
-            strategy: Strategy::Keyframe,
-            steps,
-            reason: format!("from the keyframe at {} it is nearer", keyframe.position),
-            estimate: Estimate { entries: range.entries, bytes: range.bytes, milliseconds },
-        }
-    })
+fn way(forwards: bool, range: &RangeFacts) -> Vec<Part> {
+    Part::way(forwards, range.entries, range.bytes, range.schema_changes)
+}
+
+fn estimate(rates: &Rates, range: &RangeFacts, mut parts: Vec<Part>) -> Estimate {
+    parts.push(Part::new(Component::Move, 1));
+    let microseconds = u64::try_from(rates.estimate(&parts).as_micros()).unwrap_or(u64::MAX);
+    Estimate { entries: range.entries, bytes: range.bytes, microseconds }
+}
+
+/// The way from a keyframe or spare; `None` where it would lead back over what cannot be taken back.
+fn by_image(image: &ImageFacts, to: Position, facts: &PlanFacts) -> Option<Way> {
+    let (at, range) = (image.position, &image.range);
+    if at > to && range.irreversible.is_some() {
+        return None;
+    }
+    let (first, mut parts, what) = if image.is_spare {
+        let step = PlanStep::Spare { spare: image.database.clone(), at };
+        (step, vec![Part::new(Component::Spare, 1)], "the spare of the keyframe")
+    } else {
+        let step = PlanStep::Clone { keyframe: image.database.clone(), at };
+        (step, Part::copy(image.bytes), "the keyframe")
+    };
+    let mut steps = vec![first];
+    let mut told = format!("{what} at {at}");
+    if at != to {
+        let forwards = at < to;
+        parts.extend(way(forwards, range));
+        let (step, direction) = match forwards {
+            true => (PlanStep::Redo { from: at, to }, "forwards"),
+            false => (PlanStep::Undo { from: at, to }, "back"),
+        };
+        steps.push(step);
+        told.push_str(&format!(", then {direction} over {} entries", range.entries));
+    }
+    steps.push(PlanStep::Swap);
+    parts.push(Part::new(Component::Swap, 1));
+    let reason = format!("from {what} at {at} it is nearer");
+    let estimate = estimate(&facts.rates, range, parts);
+    Some(Way { strategy: Strategy::Keyframe, steps, reason, told, estimate })
 }
 
 #[cfg(test)]
-mod tests {
-    use ptr_model::Lsn;
-
-    use super::*;
-
-    fn at(ordinal: u64) -> Position {
-        Position { ordinal, lsn: Lsn(ordinal * 100), entry_index: ordinal * 10 }
-    }
-
-    fn here(ordinal: u64) -> Option<Here> {
-        Some(Here { position: at(ordinal), contents: Contents::FromLog })
-    }
-
-    fn facts(entries: u64, irreversible: Option<Irreversible>) -> PlanFacts {
-        let range = RangeFacts { entries: 10, bytes: 100, irreversible: None };
-        PlanFacts {
-            between: RangeFacts { entries, bytes: entries * 10, irreversible },
-            keyframes: vec![KeyframeFacts {
-                database: "ptr_shop_creation".into(),
-                position: at(0),
-                bytes: 8_000_000,
-                range: Some(range),
-            }],
-        }
-    }
-
-    fn strategy(from: Option<Here>, to: u64, facts: &PlanFacts) -> Strategy {
-        plan(from, at(to), facts).expect("there is a way").strategy
-    }
-
-    #[test]
-    fn the_near_way_is_taken_in_place() {
-        assert_eq!(strategy(here(5), 5, &facts(0, None)), Strategy::Nothing);
-        assert_eq!(strategy(here(5), 8, &facts(30, None)), Strategy::Redo);
-        assert_eq!(strategy(here(5), 2, &facts(30, None)), Strategy::Undo);
-    }
-
-    #[test]
-    fn what_cannot_be_taken_back_goes_by_keyframe_and_says_why() {
-        let plan =
-            plan(here(5), at(2), &facts(30, Some(Irreversible::SchemaChange))).expect("there is a way");
-        assert_eq!(plan.strategy, Strategy::Keyframe);
-        assert_eq!(plan.reason, "schema changes on the way cannot be taken back");
-        assert_eq!(
-            plan.steps,
-            vec![
-                PlanStep::Clone { keyframe: "ptr_shop_creation".into(), at: at(0) },
-                PlanStep::Redo { from: at(0), to: at(2) },
-                PlanStep::Swap,
-            ]
-        );
-    }
-
-    #[test]
-    fn local_writes_are_left_behind_even_where_the_session_is() {
-        let opened = Some(Here { position: at(5), contents: Contents::LocallyWritten });
-        assert_eq!(strategy(opened, 5, &facts(0, None)), Strategy::Keyframe);
-    }
-
-    #[test]
-    fn a_keyframe_wins_where_the_difference_is_large() {
-        assert_eq!(strategy(here(90_000), 1, &facts(900_000, None)), Strategy::Keyframe);
-    }
-
-    #[test]
-    fn a_near_way_is_what_the_whole_plan_would_be() {
-        for (from, to, entries, irreversible) in
-            [(5, 5, 0, None), (5, 8, 30, None), (5, 2, 30, None), (5, 2, 30, Some(Irreversible::Gap))]
-        {
-            let facts = facts(entries, irreversible);
-            let here = here(from).expect("a place");
-            let whole = plan(Some(here), at(to), &facts).expect("there is a way");
-            let near = near(here, at(to), &facts.between);
-            assert_eq!(near, (whole.strategy != Strategy::Keyframe).then_some(whole), "{from} to {to}");
-        }
-        let far = facts(900_000, None);
-        assert_eq!(near(here(5).expect("a place"), at(90_000), &far.between), None);
-    }
-
-    #[test]
-    fn without_a_keyframe_there_is_no_way_back() {
-        let nothing = PlanFacts { keyframes: vec![], ..facts(30, Some(Irreversible::Truncate)) };
-        assert_eq!(plan(here(5), at(2), &nothing), Err(NoWay { to: at(2) }));
-        assert_eq!(plan(None, at(2), &nothing), Err(NoWay { to: at(2) }));
-    }
-}
+mod tests;

@@ -3,24 +3,33 @@
 //!
 //! Invariants: a database that is not ours and not empty is never touched without consent; a replacement is
 //! one transaction of two renames, so that a crash leaves the old database or the new one under the name;
-//! what is left over is recognised by its cursor and removed at the next start.
+//! what is left over is recognised by its cursor, or its mark, and removed at the next start.
 
+mod copy;
 mod names;
 mod properties;
 mod target;
+
+use std::time::{Duration, Instant};
 
 use ptr_model::SessionId;
 use ptr_postgres::{ConnectError, Connection, Dsn, quote_identifier};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-pub use names::{maintenance, next_name, old_name, template_name, verification_name};
+pub(crate) use copy::copy_database;
+pub use names::{
+    discarded_name, keyframe_name, keyframe_prefix, maintenance, next_name, spare_name, template_name,
+    verification_name,
+};
+pub(crate) use properties::put_back;
 pub use target::{TargetState, inspect};
 
 use crate::{
     base::DatabaseProperties,
     cursor::{self, CursorError},
     database::{self, DatabaseError, Doing},
+    keyframe::{self, Keyframes, Mark},
 };
 
 /// A session's database and where it comes from.
@@ -96,6 +105,12 @@ pub enum SessionError {
     NoTemplate {
         /// Its name.
         template: String,
+    },
+    /// The spare is not there any more: another move took it.
+    #[error("the spare {spare} of a keyframe was taken by another move; navigate again")]
+    NoSpare {
+        /// Its name.
+        spare: String,
     },
     /// The position in the database cannot be used.
     #[error(transparent)]
@@ -175,21 +190,48 @@ impl SessionDatabase {
         name: &str,
     ) -> Result<(), SessionError> {
         drop_database(server, name).await?;
-        let sql =
-            format!("CREATE DATABASE {} TEMPLATE {}", quote_identifier(name), quote_identifier(template));
-        server.batch_execute(&sql).await.map_err(|error| {
-            if error.code() == Some(&tokio_postgres::error::SqlState::UNDEFINED_DATABASE) {
-                return SessionError::NoTemplate { template: template.to_owned() };
-            }
-            DatabaseError::new(format!("make database {name} from {template}"), error).into()
-        })?;
-        properties::put_back(server, name, &self.properties).await?;
+        copy_database(server, template, name).await?;
+        put_back(server, name, &self.properties).await?;
         set_access(server, name, Access::ReadOnly).await?;
         self.claim(name).await
     }
 
+    /// Takes a spare for this session, under a name of ours; whose it is, the next commit in it says.
+    pub(crate) async fn take_spare(
+        &self,
+        server: &Client,
+        spare: &str,
+        name: &str,
+    ) -> Result<(), SessionError> {
+        drop_database(server, name).await?;
+        let sql = format!(
+            "BEGIN; {}; ALTER DATABASE {} WITH ALLOW_CONNECTIONS true; {}; COMMIT",
+            rename_sql(spare, name),
+            quote_identifier(name),
+            keyframe::comment_statement(name, self.properties.comment.as_deref()),
+        );
+        let Err(error) = server.batch_execute(&sql).await else { return Ok(()) };
+        server.batch_execute("ROLLBACK").await.doing("roll back")?;
+        if error.code() == Some(&tokio_postgres::error::SqlState::UNDEFINED_DATABASE) {
+            return Err(SessionError::NoSpare { spare: spare.to_owned() });
+        }
+        Err(DatabaseError::new(format!("take the spare {spare}"), error).into())
+    }
+
+    /// The keyframes that this database can be made from.
+    #[must_use]
+    pub fn keyframes(&self) -> Keyframes {
+        Keyframes { output: self.output.clone(), log_id: self.log_id, properties: self.properties.clone() }
+    }
+
+    /// Drops what a move began to build and did not put in the session's place.
+    pub(crate) async fn drop_next(&self) -> Result<(), SessionError> {
+        let server = self.server().await?;
+        self.drop_leftover(&server, &next_name(&self.name)).await
+    }
+
     /// Writes into a clone whose it is.
-    async fn claim(&self, name: &str) -> Result<(), SessionError> {
+    pub(crate) async fn claim(&self, name: &str) -> Result<(), SessionError> {
         let client = database::open(&self.output.with_database(name)).await?;
         if let Some(cursor) = cursor::read(&client).await? {
             cursor::write(&client, &cursor::Cursor { session_id: Some(self.session_id), ..cursor }).await?;
@@ -205,20 +247,18 @@ impl SessionDatabase {
         Ok(server.batch_execute(&sql).await.doing_with(doing)?)
     }
 
-    /// Puts the database `next` in the place of the session's and drops the old one. Ends all connections to
-    /// it and says how many there were.
+    /// Puts the database `next` in the place of the session's. Ends all connections to the old one and says how many
+    /// there were. The old one is marked as discarded, for [`Keyframes::sweep`]: dropping it forces a PostgreSQL
+    /// checkpoint, for which nobody is to wait.
     ///
     /// # Errors
     /// [`SessionError`]; the session then has the old database or the new one.
     pub async fn swap_in(&self, next: &str) -> Result<u64, SessionError> {
         let server = self.server().await?;
-        let old = old_name(&self.name);
-        self.drop_leftover(&server, &old).await?;
         let mut ended = 0;
         // A client may come back between the end of its connection and the renames; then once more.
         for attempt in 1..=SWAP_ATTEMPTS {
-            ended += end_connections(&server, &self.name).await?;
-            match self.exchange(&server, next, &old).await {
+            match self.exchange(&server, next, &mut ended).await {
                 Ok(()) => break,
                 Err(error)
                     if attempt < SWAP_ATTEMPTS
@@ -229,17 +269,21 @@ impl SessionDatabase {
                 }
             }
         }
-        drop_database(&server, &old).await?;
         Ok(ended)
     }
 
-    async fn exchange(&self, server: &Client, next: &str, old: &str) -> Result<(), DatabaseError> {
-        let exists = "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)";
-        let row = server.query_one(exists, &[&self.name]).await.doing("look for the session's database")?;
-        let away = if row.get(0) { rename_sql(&self.name, old) } else { String::new() };
-        if !away.is_empty() {
+    async fn exchange(&self, server: &Client, next: &str, ended: &mut u64) -> Result<(), DatabaseError> {
+        // What we did there may just be ending; the rename would wait for it in steps of 100 ms.
+        wait_until_left(server, next).await?;
+        let sql = "SELECT oid FROM pg_database WHERE datname = $1";
+        let row = server.query_opt(sql, &[&self.name]).await.doing("look for the session's database")?;
+        let mut away = String::new();
+        if let Some(row) = row {
+            let old = discarded_name(&self.properties.name, self.log_id, row.get(0));
+            let mark = keyframe::mark_statement(&old, &Mark::discarded(self.log_id));
+            away = format!("{}; {mark}", rename_sql(&self.name, &old));
             close_door(server, &self.name, false).await?;
-            end_connections(server, &self.name).await?;
+            *ended += end_connections(server, &self.name).await?;
         }
         let sql = format!("BEGIN; {away}; {}; COMMIT", rename_sql(next, &self.name));
         let outcome = server.batch_execute(&sql).await.doing("put the new database in its place");
@@ -300,10 +344,12 @@ impl SessionDatabase {
 
     /// Whether an interrupted move left something, asked in whichever database `client` is connected to.
     pub(crate) async fn has_leftovers(&self, client: &Client) -> Result<bool, DatabaseError> {
-        let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = $1 OR datname = $2)";
-        let names: [&(dyn tokio_postgres::types::ToSql + Sync); 2] =
-            [&next_name(&self.name), &old_name(&self.name)];
-        Ok(client.query_one(sql, &names).await.doing("look what an interrupted move left")?.get(0))
+        let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = $1)";
+        Ok(client
+            .query_one(sql, &[&next_name(&self.name)])
+            .await
+            .doing("look what an interrupted move left")?
+            .get(0))
     }
 
     /// Finishes or removes what an interrupted move left. To be called before a session's first move.
@@ -314,11 +360,9 @@ impl SessionDatabase {
         let server = self.server().await?;
         // A swap that failed between closing the door and renaming leaves it closed.
         close_door(&server, &self.name, true).await?;
-        for name in [next_name(&self.name), old_name(&self.name)] {
-            close_door(&server, &name, true).await?;
-            self.drop_leftover(&server, &name).await?;
-        }
-        Ok(())
+        let next = next_name(&self.name);
+        close_door(&server, &next, true).await?;
+        self.drop_leftover(&server, &next).await
     }
 
     async fn drop_leftover(&self, server: &Client, name: &str) -> Result<(), SessionError> {
@@ -340,7 +384,7 @@ fn rename_sql(from: &str, to: &str) -> String {
 }
 
 /// Lets nobody in any more, or everybody again. Nothing happens where there is no such database.
-async fn close_door(server: &Client, name: &str, open: bool) -> Result<(), DatabaseError> {
+pub(crate) async fn close_door(server: &Client, name: &str, open: bool) -> Result<(), DatabaseError> {
     let sql = "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1 AND datallowconn <> $2)";
     let row =
         server.query_one(sql, &[&name, &open]).await.doing_with(|| format!("look for database {name}"))?;
@@ -351,7 +395,7 @@ async fn close_door(server: &Client, name: &str, open: bool) -> Result<(), Datab
     Ok(())
 }
 
-async fn set_access(server: &Client, name: &str, access: Access) -> Result<(), DatabaseError> {
+pub(crate) async fn set_access(server: &Client, name: &str, access: Access) -> Result<(), DatabaseError> {
     let database = quote_identifier(name);
     let sql = match access {
         Access::ReadOnly => format!("ALTER DATABASE {database} SET default_transaction_read_only = on"),
@@ -367,13 +411,29 @@ pub(crate) async fn drop_database(server: &Client, name: &str) -> Result<(), Dat
 }
 
 /// Ends all connections to a database, waits until they are gone, and says how many there were.
-async fn end_connections(server: &Client, name: &str) -> Result<u64, DatabaseError> {
+pub(crate) async fn end_connections(server: &Client, name: &str) -> Result<u64, DatabaseError> {
     let sql = "SELECT count(*) FILTER (WHERE backend_type = 'client backend' AND application_name <> $2),
-                      count(pg_terminate_backend(pid, 5000))
+                      count(pg_terminate_backend(pid))
                FROM pg_stat_activity WHERE datname = $1 AND pid <> pg_backend_pid()";
     let doing = || format!("end the connections to {name}");
     let row = server.query_one(sql, &[&name, &database::APPLICATION_NAME]).await.doing_with(doing)?;
+    wait_until_left(server, name).await?;
     Ok(u64::try_from(row.get::<_, i64>(0)).unwrap_or(0))
+}
+
+/// How long a connection that ends may take until it is gone.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Waits until nobody is connected to a database. The server itself waits for that too, but looks every 100 ms only.
+async fn wait_until_left(server: &Client, name: &str) -> Result<(), DatabaseError> {
+    let sql = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = $1 AND pid <> pg_backend_pid())";
+    let doing = || format!("wait until nobody is connected to {name}");
+    let since = Instant::now();
+    // Who stays longer is found by what is done next, which says who it is.
+    while since.elapsed() < PATIENCE && server.query_one(sql, &[&name]).await.doing_with(doing)?.get(0) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    Ok(())
 }
 
 /// Refuses a database that a logical slot streams from: dropping it would take slot and source away.

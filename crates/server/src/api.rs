@@ -12,6 +12,7 @@ mod events;
 mod guard;
 mod health;
 mod histogram;
+mod keyframes;
 mod moves;
 mod navigation;
 mod page;
@@ -107,6 +108,8 @@ fn routes() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(transactions::show))
         .routes(routes!(histogram::histogram))
         .routes(routes!(diff::diff))
+        .routes(routes!(keyframes::create, keyframes::list))
+        .routes(routes!(keyframes::delete))
         .routes(routes!(backups::create, backups::list))
         .routes(routes!(backups::show, backups::delete))
         .routes(routes!(backups::restore))

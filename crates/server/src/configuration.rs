@@ -38,6 +38,9 @@ pub const EMBEDDED_DATABASE: &str = "testdb";
 /// The slot and the publication when none is named.
 pub const DEFAULT_SLOT: &str = "postgres_test_replay";
 
+/// What keyframes may take when nothing is said.
+const DEFAULT_KEYFRAME_BUDGET: &str = "2GB";
+
 /// Everything that can be set, typed and checked. What could not be understood never gets this far.
 #[derive(Debug, Clone)]
 pub struct Configuration {
@@ -61,6 +64,8 @@ pub struct Configuration {
     pub replica_identity: ReplicaIdentityPolicy,
     /// Tables, as `schema.table`, that keep their replica identity whatever the policy.
     pub excluded_tables: Vec<String>,
+    /// Bytes that the keyframes and spares of one captured database may have on the output server, CREATION's aside.
+    pub keyframe_budget: u64,
     /// Where everything is kept.
     pub data: DataDirectory,
     /// Whether the user agreed to lose what OUTPUT_DSN's database holds (`--yes`). Given on the command line only.
@@ -107,6 +112,7 @@ impl Configuration {
             program_directory: layers.path(Setting::PgBin),
             replica_identity: layers.parsed(Setting::ReplicaIdentity, policy)?.unwrap_or_default(),
             excluded_tables: layers.list(Setting::ExcludeTables),
+            keyframe_budget: layers.parsed(Setting::KeyframeBudget, bytes)?.unwrap_or_default(),
             consent: false,
             settings: report::settings(&layers, input.as_ref(), output.as_ref()),
             warnings: layers.warnings,
@@ -158,6 +164,22 @@ fn slot_name(text: &str) -> Result<String, String> {
         return Ok(text.to_owned());
     }
     Err(format!("{text:?} cannot name a slot; use lower-case letters, digits and _, at most 63 of them"))
+}
+
+/// A number of bytes, written as PostgreSQL does: `500MB`, `2GB`.
+fn bytes(text: &str) -> Result<u64, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let unit: u64 = match text[digits..].trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "kb" => 1 << 10,
+        "mb" => 1 << 20,
+        "gb" => 1 << 30,
+        "tb" => 1 << 40,
+        _ => return Err(format!("{text:?} is no size; write 0, 500MB or 2GB")),
+    };
+    let number: Option<u64> = text[..digits].parse().ok();
+    let bytes = number.and_then(|number| number.checked_mul(unit));
+    bytes.ok_or_else(|| format!("{text:?} is no size; write 0, 500MB or 2GB"))
 }
 
 fn policy(text: &str) -> Result<ReplicaIdentityPolicy, String> {

@@ -12,6 +12,7 @@ pub mod diff;
 pub mod entry;
 pub mod event;
 pub mod histogram;
+pub mod keyframe;
 pub mod navigation;
 pub mod position;
 pub mod session;

@@ -3,7 +3,7 @@
 //!
 //! [`Service::open`] finds the servers (or makes [`embedded`] ones), opens the catalog and the logs, and starts
 //! what its [`Role`] asks for: set-up of each captured database ([`setup`]), its listener ([`capturing`]), and the
-//! task that keeps followers at head ([`follow`]). The operations are methods, one file a resource.
+//! tasks that keep followers at head ([`follow`]) and keyframes where they pay ([`keeper`]). The operations are methods, one file a resource.
 //!
 //! Invariants: a session is moved by one move at a time, in any process ([`moves`]); a move goes on when whoever
 //! asked for it goes away; what only looks never waits for a move.
@@ -22,10 +22,13 @@ mod error;
 mod follow;
 mod histogram;
 mod history;
+mod keeper;
+mod keyframes;
 mod limits;
 mod moves;
 mod navigate;
 mod positions;
+mod rates;
 mod readiness;
 mod renewal;
 mod resync;
@@ -42,7 +45,7 @@ mod values;
 mod verify;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, RwLock},
     time::Duration,
 };
@@ -68,7 +71,9 @@ pub(crate) use running::{process_lives, write_private};
 pub(crate) use snapshots::TiedSnapshot;
 
 use embedded::{Embedded, Ends, Start};
+use keeper::Keeping;
 use moves::Moves;
+use rates::KnownRates;
 use running::RunningFile;
 use verify::Verifications;
 
@@ -99,6 +104,9 @@ pub struct Service {
     catalog: Catalog,
     captured: RwLock<BTreeMap<String, Arc<Captured>>>,
     moves: Moves,
+    known_rates: KnownRates,
+    /// What the keepers of the captured databases do.
+    keeping: Mutex<HashMap<String, Keeping>>,
     verifications: Verifications,
     pub(crate) backups: Backups,
     events: broadcast::Sender<Event>,
@@ -151,6 +159,8 @@ impl Service {
             catalog,
             captured: RwLock::default(),
             moves: Moves::default(),
+            known_rates: KnownRates::default(),
+            keeping: Mutex::default(),
             verifications: Verifications::default(),
             events: broadcast::Sender::new(EVENT_BACKLOG),
             shutdown: CancellationToken::new(),
@@ -187,6 +197,7 @@ impl Service {
             self.ensure_default_session(announcer).await?;
             self.renew_sessions(announcer).await?;
             self.start_watching();
+            self.start_keeping();
         }
         Ok(())
     }
@@ -245,6 +256,7 @@ impl Service {
         if tokio::time::timeout(GRACE, self.tasks.wait()).await.is_err() {
             tracing::warn!("something still runs after {} s and is left behind", GRACE.as_secs());
         }
+        self.keep_rates().await;
         *lock(&self.running) = None;
         if self.role.makes_things() {
             self.embedded.lock().await.stop().await?;

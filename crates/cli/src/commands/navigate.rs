@@ -1,7 +1,7 @@
 //! `navigate`: takes a session to a position.
 
 use clap::Args;
-use ptr_server::resource::navigation::{Navigate as Request, Navigated};
+use ptr_server::resource::navigation::{AlternativeAnswer, Navigate as Request, Navigated};
 
 use crate::{
     client::Call,
@@ -71,6 +71,26 @@ pub async fn tell_planned(context: &Context, planned: &Call) -> Result<(), Failu
     context.consent(&what, "Go on?")
 }
 
+/// A way that would not be gone, and why.
+fn alternative(other: &AlternativeAnswer) -> String {
+    let AlternativeAnswer { strategy, way, estimate_ms, barred } = other;
+    let why = match (estimate_ms, barred) {
+        (_, Some(barred)) => format!("not possible: {barred}"),
+        (Some(estimate), None) => format!("about {}", span(*estimate)),
+        (None, None) => "not estimated".to_owned(),
+    };
+    format!("or by {strategy}, {way}: {why}")
+}
+
+/// A length of time as people say it.
+fn span(milliseconds: f64) -> String {
+    match milliseconds {
+        short if short < 10.0 => format!("{short:.1} ms"),
+        ordinary if ordinary < 1_000.0 => format!("{ordinary:.0} ms"),
+        long => format!("{:.1} s", long / 1_000.0),
+    }
+}
+
 /// Makes a move, or only plans it, and tells what it did.
 pub async fn go(context: &Context, call: &Call) -> Result<(), Failure> {
     let done: Navigated = context.ask_for_move(call).await?;
@@ -81,6 +101,8 @@ pub async fn go(context: &Context, call: &Call) -> Result<(), Failure> {
         return context.result(&done, || {
             let mut text =
                 format!("would go from {from} to {to} by {strategy}: {}\n  {between} between", done.reason);
+            text.push_str(&format!(", about {}", span(done.estimate_ms)));
+            done.alternatives.iter().for_each(|other| text.push_str(&format!("\n  {}", alternative(other))));
             for connection in &done.connections_to_end {
                 text.push_str(&format!("\n  would end the connection of {connection}"));
             }

@@ -1,13 +1,14 @@
 //! `status`: how everything stands.
 
 use clap::Args;
+use indicatif::HumanBytes;
 use ptr_server::resource::status::{DatabaseStatus, ServerStatus, Status as Answer};
 
 use super::session::{position, remarks, states};
 use crate::{
     client::Call,
     context::Context,
-    entry_line::place,
+    entry_line::{counted, place},
     failure::Failure,
     output::{Output, Paint},
 };
@@ -110,6 +111,16 @@ fn database(output: &Output, one: &DatabaseStatus) -> Result<(), Failure> {
                 "          {transactions} transactions, {entries} entries in the last {seconds} s"
             ))?;
         }
+    }
+    if let Some(all) = &one.keyframes {
+        let (used, budget) = (HumanBytes(all.used_bytes), HumanBytes(all.budget_bytes));
+        let (keyframes, spares) =
+            (counted(all.keyframes.len() as u64, "keyframe"), counted(all.spares.len() as u64, "spare"));
+        output.line(format_args!("keyframes {keyframes}, {spares}, {used} of {budget}"))?;
+        all.doing.iter().try_for_each(|doing| output.line(format_args!("          {doing}")))?;
+        let problem =
+            |problem: &String| output.line(format_args!("          {}", output.paint(Paint::Red, problem)));
+        all.problem.iter().try_for_each(problem)?;
     }
     Ok(())
 }

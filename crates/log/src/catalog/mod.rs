@@ -12,6 +12,7 @@ mod decision;
 mod error;
 mod history;
 mod moves;
+mod rates;
 mod schema;
 mod sequences;
 mod session;
@@ -36,6 +37,7 @@ pub use self::{
     decision::{Decision, DecisionId, DecisionKind},
     error::CatalogError,
     moves::{Move, MoveId, MoveOutcome, MoveStep, NewMove},
+    rates::MeasuredRate,
     sequences::SequenceSample,
     session::{DEFAULT_SESSION, NewSession, Session},
 };

@@ -7,7 +7,7 @@ use rusqlite::Transaction;
 use super::CatalogError;
 
 /// What leads from version N to version N + 1, at place N. A step that was released is never altered.
-const STEPS: [&str; 4] = ["
+const STEPS: [&str; 5] = ["
     CREATE TABLE session (
         number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, name TEXT NOT NULL UNIQUE,
         description TEXT NOT NULL, database TEXT NOT NULL, target_database TEXT NOT NULL UNIQUE,
@@ -45,6 +45,10 @@ const STEPS: [&str; 4] = ["
 ", "
     CREATE INDEX move_unfinished ON move (session_id) WHERE finished_at IS NULL;
     CREATE INDEX move_stack ON move (session_id, stack, id) WHERE stack IS NOT NULL;
+", "
+    CREATE TABLE rate (
+        server TEXT NOT NULL, component TEXT NOT NULL, nanoseconds REAL NOT NULL, measured INTEGER NOT NULL,
+        PRIMARY KEY (server, component)) WITHOUT ROWID;
 "];
 
 /// Takes the catalog to the version of this program.

@@ -23,10 +23,14 @@ pub(crate) use write::{Index, IndexRow, add_counts, recorded_extent};
 pub(crate) const CHUNK: u64 = 1024;
 
 /// The `user_version` of an index that this crate can use; another one is rebuilt.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 const FLAG_GAP: i64 = 1;
 const FLAG_SCHEMA_EVENT: i64 = 2;
+
+/// What tells transactions that may not be taken back by their rows alone. The text is that of the partial index
+/// `txn_barrier`, word for word, or SQLite does not use it.
+const BARRIER: &str = "(ddl > 0 OR truncates > 0 OR flags <> 0 OR bytes > 1048576)";
 
 const SCHEMA: &str = "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -40,6 +44,7 @@ const SCHEMA: &str = "
         tables BLOB, flags INTEGER NOT NULL, origin_name TEXT, origin_lsn INTEGER);
     CREATE INDEX txn_xid ON txn (xid);
     CREATE INDEX txn_ddl ON txn (ordinal) WHERE ddl > 0;
+    CREATE INDEX txn_barrier ON txn (ordinal) WHERE (ddl > 0 OR truncates > 0 OR flags <> 0 OR bytes > 1048576);
     CREATE TABLE chunk (
         id INTEGER PRIMARY KEY, min_time INTEGER NOT NULL, max_time INTEGER NOT NULL, bytes INTEGER NOT NULL,
         inserts INTEGER NOT NULL, updates INTEGER NOT NULL, deletes INTEGER NOT NULL,

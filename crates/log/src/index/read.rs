@@ -14,7 +14,7 @@ use ptr_model::{
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, config::DbConfig, types::FromSql};
 
 use super::{
-    CHUNK, FLAG_GAP, VERSION,
+    BARRIER, CHUNK, FLAG_GAP, VERSION,
     names::{TableId, TableNames, decode_table_ids},
 };
 use crate::{LogError, identity::LogIdentity};
@@ -59,6 +59,10 @@ impl IndexedTransaction {
 
 const COLUMNS: &str = "ordinal, xid, commit_lsn, end_lsn, commit_time, first_entry, inserts, updates, deletes, \
                        truncates, ddl, messages, segment, logical, bytes, tables, flags, origin_name, origin_lsn";
+
+/// Sums of entries by operation, in the order of [`counts_of`], and of bytes.
+const SUMS: &str =
+    "sum(inserts), sum(updates), sum(deletes), sum(truncates), sum(ddl), sum(messages), sum(bytes)";
 
 /// How long a reader waits for a lock.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
@@ -337,6 +341,59 @@ impl IndexReader<'_> {
                    FROM txn WHERE ordinal >= ? AND ordinal < ?";
         let limits = [ordinals.start.cast_signed(), ordinals.end.cast_signed()];
         self.connection.prepare_cached(sql)?.query_row(limits, |row| counts_of(row, 0))
+    }
+
+    /// Entries by operation and bytes of a range of whole chunks.
+    pub(crate) fn chunk_sums(
+        &self,
+        chunks: std::ops::Range<u64>,
+    ) -> rusqlite::Result<(OperationCounts, u64)> {
+        let sql = format!("SELECT {SUMS} FROM chunk WHERE id >= ? AND id < ?");
+        self.sums(&sql, &chunks)
+    }
+
+    /// The same of transactions, read one by one.
+    pub(crate) fn transaction_sums(
+        &self,
+        ordinals: std::ops::Range<u64>,
+    ) -> rusqlite::Result<(OperationCounts, u64)> {
+        let sql = format!("SELECT {SUMS} FROM txn WHERE ordinal >= ? AND ordinal < ?");
+        self.sums(&sql, &ordinals)
+    }
+
+    fn sums(&self, sql: &str, range: &std::ops::Range<u64>) -> rusqlite::Result<(OperationCounts, u64)> {
+        let limits = [range.start.cast_signed(), range.end.cast_signed()];
+        self.connection.prepare_cached(sql)?.query_row(limits, |row| {
+            Ok((counts_of(row, 0)?, row.get::<_, Option<i64>>(6)?.unwrap_or(0).cast_unsigned()))
+        })
+    }
+
+    /// How many transactions of a range change the schema.
+    pub(crate) fn schema_changes_in(&self, ordinals: &std::ops::Range<u64>) -> rusqlite::Result<u64> {
+        let limits = [ordinals.start.cast_signed(), ordinals.end.cast_signed()];
+        self.connection
+            .prepare_cached("SELECT count(*) FROM txn WHERE ddl > 0 AND ordinal >= ? AND ordinal < ?")?
+            .query_row(limits, |row| unsigned(row, 0))
+    }
+
+    /// Ordinals and first entries of all transactions that change the schema.
+    pub(crate) fn schema_changing(&self) -> rusqlite::Result<Vec<(u64, u64)>> {
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT ordinal, first_entry FROM txn WHERE ddl > 0 ORDER BY ordinal")?;
+        statement.query_map([], |row| Ok((unsigned(row, 0)?, unsigned(row, 1)?)))?.collect()
+    }
+
+    /// The first transaction of a range that is more than rows of ordinary size.
+    pub(crate) fn next_barrier(
+        &self,
+        ordinals: &std::ops::Range<u64>,
+    ) -> rusqlite::Result<Option<IndexedTransaction>> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM txn WHERE {BARRIER} AND ordinal >= ? AND ordinal < ? ORDER BY ordinal LIMIT 1"
+        );
+        let limits = [ordinals.start.cast_signed(), ordinals.end.cast_signed()];
+        self.connection.prepare_cached(&sql)?.query_row(limits, transaction_of).optional()
     }
 
     /// Bytes of all records.

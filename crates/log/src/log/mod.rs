@@ -6,6 +6,7 @@
 mod candidates;
 mod check;
 mod entries;
+mod extent;
 mod histogram;
 mod migration;
 mod reader;
@@ -23,6 +24,7 @@ use self::candidates::Candidates;
 pub use self::{
     check::CheckReport,
     entries::{Entry, EntryPage, EntryQuery},
+    extent::Extent,
     histogram::{Axis, Bucket},
     reader::{Item, Reader},
     resolve::ResolveError,

@@ -1,6 +1,6 @@
 //! The steps of an installation.
 
-use ptr_model::{OUR_SCHEMA, Position};
+use ptr_model::Position;
 use ptr_postgres::{Dsn, QualifiedName, ServerError, quote_identifier, quote_literal};
 use tokio_postgres::Client;
 
@@ -12,6 +12,7 @@ use crate::{
     apply,
     cursor::{self, Cursor, CursorState},
     database::{self, DatabaseError, Doing},
+    keyframe::{self, Kind, Mark, Reason},
     session::{self, maintenance, template_name},
 };
 
@@ -78,15 +79,10 @@ pub async fn preflight(server: &Client, manifest: &Manifest) -> Result<(), BaseE
     Ok(())
 }
 
-/// What marks a finished template.
-fn mark(manifest: &Manifest) -> String {
-    format!("{OUR_SCHEMA}: keyframe of log {} at {}", manifest.log_id, manifest.lsn)
-}
-
 async fn is_finished(server: &Client, template: &str, manifest: &Manifest) -> Result<bool, DatabaseError> {
-    let sql = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = $1";
-    let row = server.query_opt(sql, &[&template]).await.doing("look for the template database")?;
-    Ok(row.and_then(|row| row.get::<_, Option<String>>(0)) == Some(mark(manifest)))
+    let images = keyframe::list(server, manifest.log_id).await?;
+    let creation = Position::creation(manifest.lsn);
+    Ok(images.keyframes.iter().any(|one| one.database == template && one.position == creation))
 }
 
 async fn create_empty(server: &Client, name: &str, properties: &DatabaseProperties) -> Result<(), BaseError> {
@@ -179,7 +175,15 @@ async fn close(server: &Client, template: &str, manifest: &Manifest) -> Result<(
     let name = quote_identifier(template);
     let sql = format!("ALTER DATABASE {name} WITH ALLOW_CONNECTIONS false");
     server.batch_execute(&sql).await.doing("close the template database to connections")?;
-    let sql = format!("COMMENT ON DATABASE {name} IS {}", quote_literal(&mark(manifest)));
+    let mark = Mark {
+        kind: Kind::Keyframe,
+        log_id: manifest.log_id,
+        position: Position::creation(manifest.lsn),
+        reason: Reason::Creation,
+        bytes: keyframe::size(server, template).await?,
+        notices: Vec::new(),
+    };
+    let sql = keyframe::mark_statement(template, &mark);
     server.batch_execute(&sql).await.doing("mark the template database as finished")
 }
 

@@ -4,14 +4,21 @@
 //! asked first, over the connection of the move before where one was kept, and where no keyframe can be cheaper
 //! nothing else is asked.
 
+use std::time::{Duration, Instant};
+
 use ptr_postgres::Dsn;
 
-use super::{NavigateError, NavigateRequest, facts, whereabouts};
+use super::{
+    NavigateError, NavigateRequest,
+    facts::{self, Gathered, Look},
+    whereabouts,
+};
 use crate::{
     apply::Applier,
     cursor::CursorState,
     error::ReplayError,
-    plan::{Contents, Here, Plan, PlanFacts, Strategy, near, plan},
+    keyframe::Images,
+    plan::{Contents, Here, Plan, Strategy, plan},
 };
 
 /// Where a move begins, and its way.
@@ -19,10 +26,12 @@ use crate::{
 pub struct Departure {
     pub(super) from: Option<Here>,
     pub(super) plan: Plan,
-    /// What was asked of keyframes, where that was needed.
-    pub(super) facts: Option<PlanFacts>,
+    /// The keyframes and spares that the plan was made from; none where nobody had to look for them.
+    pub(super) images: Images,
     /// A connection to the session's database, if the move stays in it.
     pub(super) applier: Option<Applier>,
+    /// How long all that took.
+    pub(super) took: Duration,
 }
 
 impl Departure {
@@ -52,22 +61,19 @@ pub struct Kept(pub(super) Applier);
 /// # Errors
 /// [`NavigateError`], as [`super::navigate`].
 pub async fn depart(request: &NavigateRequest, kept: Option<Kept>) -> Result<Departure, NavigateError> {
-    let Some(applier) = ready(request, kept).await else {
-        request.session.remove_leftovers().await?;
-        let from = whereabouts(request).await?;
-        let facts = facts::gather(request, from.map(|here| here.position)).await?;
-        let plan = plan(from, request.to, &facts)?;
-        return Ok(Departure { from, plan, facts: Some(facts), applier: None });
+    let started = Instant::now();
+    let applier = ready(request, kept).await;
+    let from = match &applier {
+        Some(applier) => Some(Here { position: applier.position(), contents: Contents::FromLog }),
+        None => {
+            request.session.remove_leftovers().await?;
+            whereabouts(request).await?
+        }
     };
-    let here = Here { position: applier.position(), contents: Contents::FromLog };
-    let between = facts::between(request, here.position).await?;
-    if let Some(plan) = near(here, request.to, &between) {
-        return Ok(Departure { from: Some(here), plan, facts: None, applier: Some(applier) });
-    }
-    let facts = facts::gather(request, Some(here.position)).await?;
-    let plan = plan(Some(here), request.to, &facts)?;
-    let applier = (plan.strategy != Strategy::Keyframe).then_some(applier);
-    Ok(Departure { from: Some(here), plan, facts: Some(facts), applier })
+    let Gathered { facts, images } = facts::gather(request, from, Look::ToChoose).await?;
+    let plan = plan(from, request.to, &facts)?;
+    let applier = applier.filter(|_| plan.strategy != Strategy::Keyframe);
+    Ok(Departure { from, plan, images, applier, took: started.elapsed() })
 }
 
 /// A connection to the session's database, where that is the log's and settled and nothing is left of an interrupted

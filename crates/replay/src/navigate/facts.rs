@@ -1,86 +1,102 @@
 //! What the plan has to know, read from the log's index and the output server.
 
+use ptr_log::{Extent, Log, LogError};
 use ptr_model::{Position, TransactionSummary};
-use ptr_postgres::Connection;
 
 use super::{NavigateError, NavigateRequest};
 use crate::{
-    database::Doing,
     error::ReplayError,
-    plan::{Irreversible, KeyframeFacts, PlanFacts, RangeFacts},
+    keyframe::{self, Images, Keyframe},
+    plan::{
+        Here, ImageFacts, Irreversible, Obstacle, PlanFacts, RangeFacts, any_keyframe_takes, within_takes,
+    },
     session::SessionError,
 };
 
+/// How much is looked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Look {
+    /// What is needed to choose: where the way in the session's database is shorter than any by a keyframe, nobody
+    /// looks for keyframes.
+    ToChoose,
+    /// All ways.
+    ForAll,
+}
+
+/// What was looked at: the facts, and the images that they are of.
+pub(super) struct Gathered {
+    pub(super) facts: PlanFacts,
+    pub(super) images: Images,
+}
+
 pub(super) async fn gather(
     request: &NavigateRequest,
-    from: Option<Position>,
-) -> Result<PlanFacts, NavigateError> {
-    let between = match from {
-        Some(from) => between(request, from).await?,
-        None => RangeFacts::default(),
-    };
-    let creation = request.log.creation();
-    let range = RangeFacts {
-        entries: request.to.entry_index.saturating_sub(creation.entry_index),
-        ..RangeFacts::default()
-    };
-    let server = request.session.server().await.map_err(SessionError::from)?;
-    let bytes = template_bytes(&server, &request.template).await?;
-    let untouched = |at: Position| request.decisions.first_ordinal().is_none_or(|first| at.ordinal <= first);
-    let bytes = bytes.filter(|_| untouched(creation));
-    let keyframe = bytes.map(|bytes| KeyframeFacts {
-        database: request.template.clone(),
-        position: creation,
-        bytes,
-        range: Some(range),
-    });
-    Ok(PlanFacts { between, keyframes: keyframe.into_iter().collect() })
-}
-
-/// The log between `from` and where the move goes.
-pub(super) async fn between(request: &NavigateRequest, from: Position) -> Result<RangeFacts, NavigateError> {
-    if from > request.to {
-        return backwards(request, from).await;
-    }
-    let entries = request.to.entry_index.saturating_sub(from.entry_index);
-    Ok(RangeFacts { entries, ..RangeFacts::default() })
-}
-
-async fn template_bytes(server: &Connection, template: &str) -> Result<Option<u64>, NavigateError> {
-    let sql = "SELECT pg_database_size(oid) FROM pg_database WHERE datname = $1";
-    let row = server
-        .query_opt(sql, &[&template])
-        .await
-        .doing("look for the keyframe")
-        .map_err(ReplayError::from)?;
-    Ok(row.map(|row| u64::try_from(row.get::<_, i64>(0)).unwrap_or(0)))
-}
-
-/// Summaries read at once.
-const PAGE: usize = 1_000;
-
-/// Looks at the transactions on the way back until one is found that bars it.
-async fn backwards(request: &NavigateRequest, from: Position) -> Result<RangeFacts, NavigateError> {
-    let (log, to, largest) = (request.log.clone(), request.to, request.limits.window_bytes as u64);
-    let resync = request.decisions.resync_between(to, from).then_some(Irreversible::Resync);
-    let read = tokio::task::spawn_blocking(move || {
-        let mut facts =
-            RangeFacts { entries: from.entry_index.saturating_sub(to.entry_index), ..RangeFacts::default() };
-        let mut next = to.ordinal;
-        while next < from.ordinal {
-            let page = super::transactions(&log, next, from.ordinal, PAGE)?;
-            let Some(last) = page.last() else { break };
-            next = last.ordinal + 1;
-            facts.bytes += page.iter().map(|one| one.bytes).sum::<u64>();
-            facts.irreversible = resync.or_else(|| page.iter().find_map(|one| obstacle(one, largest)));
-            if facts.irreversible.is_some() {
-                break;
-            }
+    from: Option<Here>,
+    look: Look,
+) -> Result<Gathered, NavigateError> {
+    let mut facts = PlanFacts { rates: request.rates.clone(), ..PlanFacts::default() };
+    if let Some(here) = from {
+        facts.between = between(request, here.position, request.to).await?;
+        let resync = request.decisions.resync_between(request.to, here.position);
+        if here.position > request.to && resync {
+            let obstacle = Obstacle { what: Irreversible::Resync, entry: request.to.entry_index };
+            facts.between.irreversible = Some(obstacle);
         }
-        Ok(facts)
+        let short = within_takes(here, request.to, &facts);
+        if look == Look::ToChoose && short.is_some_and(|short| short < any_keyframe_takes(&facts.rates)) {
+            return Ok(Gathered { facts, images: Images::default() });
+        }
+    }
+    let server = request.session.server().await.map_err(SessionError::from)?;
+    let images = keyframe::list(&server, request.session.log_id).await.map_err(ReplayError::from)?;
+    server.close().await;
+    for (image, is_spare) in candidates(&images, request) {
+        let range = between(request, image.position, request.to).await?;
+        let Keyframe { database, position, bytes, .. } = image.clone();
+        facts.images.push(ImageFacts { database, position, bytes, is_spare, range });
+    }
+    Ok(Gathered { facts, images })
+}
+
+/// The nearest ones on both sides of the destination, of those that hold what this session would hold there.
+fn candidates<'a>(images: &'a Images, request: &NavigateRequest) -> Vec<(&'a Keyframe, bool)> {
+    let (to, first_decision) = (request.to, request.decisions.first_ordinal());
+    let usable = |image: &&Keyframe| first_decision.is_none_or(|first| image.position.ordinal <= first);
+    let mut found = Vec::new();
+    for (all, is_spare) in [(&images.keyframes, false), (&images.spares, true)] {
+        let usable: Vec<&Keyframe> = all.iter().filter(usable).collect();
+        let behind = usable.partition_point(|image| image.position <= to);
+        let before = behind.checked_sub(1).map(|last| usable[last]);
+        found.extend(before.into_iter().chain(usable.get(behind).copied()).map(|image| (image, is_spare)));
+    }
+    found
+}
+
+/// The log between two positions; with what stands in the way of going back where the first is the later one.
+async fn between(
+    request: &NavigateRequest,
+    from: Position,
+    to: Position,
+) -> Result<RangeFacts, NavigateError> {
+    let (log, largest) = (request.log.clone(), request.limits.window_bytes as u64);
+    let read = tokio::task::spawn_blocking(move || {
+        let (earlier, later) = (from.min(to).ordinal, from.max(to).ordinal);
+        let Extent { counts, bytes, schema_changes, .. } = log.extent(earlier..later)?;
+        let irreversible = if from > to { first_obstacle(&log, earlier, later, largest)? } else { None };
+        Ok::<_, LogError>(RangeFacts { entries: counts.total(), bytes, schema_changes, irreversible })
     });
-    let facts: Result<RangeFacts, ReplayError> = read.await.expect("reading the index does not panic");
-    Ok(facts?)
+    let facts = read.await.expect("reading the index does not panic");
+    Ok(facts.map_err(ReplayError::from)?)
+}
+
+fn first_obstacle(log: &Log, mut from: u64, to: u64, largest: u64) -> Result<Option<Obstacle>, LogError> {
+    while let Some(transaction) = log.next_barrier(from..to)? {
+        if let Some(what) = obstacle(&transaction, largest) {
+            return Ok(Some(Obstacle { what, entry: transaction.first_entry }));
+        }
+        from = transaction.ordinal + 1;
+    }
+    Ok(None)
 }
 
 fn obstacle(transaction: &TransactionSummary, largest: u64) -> Option<Irreversible> {

@@ -19,10 +19,33 @@ pub fn next_name(database: &str) -> String {
     with_suffix(database, "__next")
 }
 
-/// Where a replaced database waits to be dropped.
+/// What the names begin with that are given to keyframes of a log and to what is made beside them. Short enough for
+/// all that can follow, so that it is the same in all of them.
 #[must_use]
-pub fn old_name(database: &str) -> String {
-    with_suffix(database, "__old")
+pub fn keyframe_prefix(database: &str, log_id: Uuid) -> String {
+    let short = &log_id.simple().to_string()[24..];
+    format!("{}_{short}_", cut(&format!("ptr_{database}"), MAX_NAME - LONGEST_ENDING))
+}
+
+/// `_`, eight digits of the log's id, `_`, an ordinal, `_spare`.
+const LONGEST_ENDING: usize = 1 + 8 + 1 + 20 + 6;
+
+/// A keyframe, by the transactions before it.
+#[must_use]
+pub fn keyframe_name(database: &str, log_id: Uuid, ordinal: u64) -> String {
+    format!("{}{ordinal}", keyframe_prefix(database, log_id))
+}
+
+/// A copy of a keyframe that waits to be used.
+#[must_use]
+pub fn spare_name(database: &str, log_id: Uuid, ordinal: u64) -> String {
+    format!("{}{ordinal}_spare", keyframe_prefix(database, log_id))
+}
+
+/// Where a replaced database waits to be dropped, by its oid: several may wait.
+#[must_use]
+pub fn discarded_name(database: &str, log_id: Uuid, oid: u32) -> String {
+    format!("{}old_{oid}", keyframe_prefix(database, log_id))
 }
 
 /// Where a comparison makes a database of its own at a position.
@@ -33,11 +56,16 @@ pub fn verification_name(database: &str) -> String {
 
 /// The name with the suffix, the name cut at a character's end if both together are too long.
 fn with_suffix(name: &str, suffix: &str) -> String {
-    let mut end = name.len().min(MAX_NAME - suffix.len());
+    format!("{}{suffix}", cut(name, MAX_NAME - suffix.len()))
+}
+
+/// At most so many bytes of a name, whole characters.
+fn cut(name: &str, length: usize) -> &str {
+    let mut end = name.len().min(length);
     while !name.is_char_boundary(end) {
         end -= 1;
     }
-    format!("{}{suffix}", &name[..end])
+    &name[..end]
 }
 
 /// Another database of the server: CREATE, RENAME and DROP DATABASE cannot run in the one they are about.
@@ -55,9 +83,20 @@ mod tests {
     fn names_fit_and_stay_whole_characters() {
         let log = Uuid::from_u128(0x1234_5678);
         assert_eq!(template_name("shop", log), "ptr_shop_12345678_creation");
+        assert_eq!(keyframe_name("shop", log, 7), "ptr_shop_12345678_7");
         let long = "ü".repeat(31);
-        for name in [template_name(&long, log), next_name(&long), old_name(&long)] {
+        let given = [
+            template_name(&long, log),
+            next_name(&long),
+            keyframe_name(&long, log, u64::MAX),
+            spare_name(&long, log, u64::MAX),
+            discarded_name(&long, log, u32::MAX),
+        ];
+        for name in &given {
             assert!(name.len() <= MAX_NAME, "{name}");
         }
+        let prefix = keyframe_prefix(&long, log);
+        assert!(given[2..].iter().all(|name| name.starts_with(&prefix)));
+        assert_eq!(spare_name("shop", log, 7), "ptr_shop_12345678_7_spare");
     }
 }

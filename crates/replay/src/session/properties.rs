@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// Gives a database the captured database's properties.
-pub(super) async fn put_back(
+pub(crate) async fn put_back(
     server: &Client,
     name: &str,
     properties: &DatabaseProperties,

@@ -196,13 +196,13 @@ impl World {
         NavigateRequest {
             log: self.log.clone(),
             session: self.session.clone(),
-            template: self.template.clone(),
             to,
             locally_written: false,
             outdated: false,
             decisions: self.decisions.clone(),
             sequences: None,
             limits: self.limits,
+            rates: ptr_replay::Rates::default(),
         }
     }
 

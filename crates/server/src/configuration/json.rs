@@ -52,6 +52,7 @@ const STORAGE: &[(&str, Setting)] = &[
     ("checkpointpath", Setting::CheckpointPath),
     ("datadir", Setting::DataDirectory),
     ("datadirectory", Setting::DataDirectory),
+    ("keyframebudget", Setting::KeyframeBudget),
 ];
 const REPLICATION: &[(&str, Setting)] = &[
     ("slotname", Setting::ReplicationSlot),

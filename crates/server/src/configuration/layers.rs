@@ -161,6 +161,7 @@ impl Layers {
             (Setting::ReplicationSlot, DEFAULT_SLOT.into()),
             (Setting::PublicationName, DEFAULT_SLOT.into()),
             (Setting::ReplicaIdentity, "full".into()),
+            (Setting::KeyframeBudget, super::DEFAULT_KEYFRAME_BUDGET.into()),
         ];
         for (setting, text) in defaults {
             self.values.entry(setting).or_insert((text, Origin::Default));

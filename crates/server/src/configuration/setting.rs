@@ -35,11 +35,13 @@ pub enum Setting {
     ReplicaIdentity,
     /// Tables whose replica identity is left alone.
     ExcludeTables,
+    /// Bytes that keyframes and spares of one captured database may have.
+    KeyframeBudget,
 }
 
 impl Setting {
     /// All of them, in the order in which they are shown.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::InputDsn,
         Self::OutputDsn,
         Self::InputDatabases,
@@ -56,6 +58,7 @@ impl Setting {
         Self::PgBin,
         Self::ReplicaIdentity,
         Self::ExcludeTables,
+        Self::KeyframeBudget,
     ];
 
     /// Its name as an environment variable, in `.env`, and in reports.
@@ -78,6 +81,7 @@ impl Setting {
             Self::PgBin => "PG_BIN",
             Self::ReplicaIdentity => "REPLICA_IDENTITY",
             Self::ExcludeTables => "EXCLUDE_TABLES",
+            Self::KeyframeBudget => "KEYFRAME_BUDGET",
         }
     }
 

@@ -53,7 +53,7 @@ pub enum Event {
     },
     /// Something was deleted; lists should be fetched again.
     Deleted {
-        /// `session`, `checkpoint` or `backup`.
+        /// `session`, `checkpoint`, `backup` or `keyframe`.
         resource: String,
         /// Its id.
         id: String,

@@ -99,6 +99,12 @@ pub struct Navigated {
     pub next_cursor: Option<String>,
     /// How long it took, in milliseconds; with `dry_run` an estimate.
     pub elapsed_ms: u64,
+    /// How long it was expected to take, in milliseconds, from what the index says and what moves took before.
+    #[serde(default)]
+    pub estimate_ms: f64,
+    /// The other ways, the cheapest first, then those that cannot be gone. After a move, those that were looked at.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alternatives: Vec<AlternativeAnswer>,
     /// Connections of others to the session's database that had to be ended.
     #[serde(default)]
     pub connections_ended: u64,
@@ -110,6 +116,21 @@ pub struct Navigated {
     pub notices: Vec<String>,
     /// Names the move for `/api/moves/{id}`; absent with `dry_run`.
     pub move_id: Option<String>,
+}
+
+/// A way that was not chosen.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AlternativeAnswer {
+    /// `redo`, `undo` or `keyframe`.
+    pub strategy: String,
+    /// The way, for people.
+    pub way: String,
+    /// How long it would take, in milliseconds; absent where it cannot be gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimate_ms: Option<f64>,
+    /// Why it cannot be gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub barred: Option<String>,
 }
 
 /// The entries between two positions.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{position::PositionAnswer, session::SessionAnswer, transaction::Counts};
+use super::{keyframe::KeyframeList, position::PositionAnswer, session::SessionAnswer, transaction::Counts};
 
 /// `GET /health`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -76,6 +76,9 @@ pub struct DatabaseStatus {
     pub slot: Option<SlotStatus>,
     /// What the log holds.
     pub log: Option<LogStatus>,
+    /// Its keyframes and spares on the output server, where that answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keyframes: Option<KeyframeList>,
     /// Why the log cannot be read, where it cannot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_error: Option<String>,

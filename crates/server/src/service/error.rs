@@ -350,6 +350,7 @@ fn session_problem(error: &SessionError, detail: String) -> Problem {
         SessionError::Foreign { .. }
         | SessionError::Source { .. }
         | SessionError::InUse { .. }
+        | SessionError::NoSpare { .. }
         | SessionError::NoTemplate { .. } => Problem::new(Code::Precondition, detail),
         SessionError::Connect(error) => connect_problem(error, detail),
         SessionError::Cursor(CursorError::Damaged { .. }) => Problem::new(Code::Integrity, detail),

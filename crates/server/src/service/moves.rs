@@ -5,7 +5,10 @@ use std::{
     collections::HashMap,
     fs::File,
     path::Path,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -34,6 +37,10 @@ pub enum Direction {
 #[derive(Default)]
 pub(super) struct Moves {
     running: Mutex<HashMap<String, RunningMove>>,
+    /// How many are under way; whoever works in the background waits for none.
+    under_way: watch::Sender<usize>,
+    /// How many have ended.
+    made: AtomicU64,
     locks: Mutex<HashMap<SessionId, Arc<tokio::sync::Mutex<Slot>>>>,
 }
 
@@ -131,10 +138,23 @@ impl Moves {
         let id = answer.borrow().id.clone();
         let running = RunningMove { answer: answer.subscribe(), cancel: cancel.clone() };
         lock(&self.running).insert(id, running);
+        self.under_way.send_modify(|moves| *moves += 1);
+    }
+
+    /// Tells whether a move is under way.
+    pub(super) fn quiet(&self) -> watch::Receiver<usize> {
+        self.under_way.subscribe()
+    }
+
+    /// How many moves have ended.
+    pub(super) fn made(&self) -> u64 {
+        self.made.load(Ordering::Relaxed)
     }
 
     pub(super) fn ended(&self, id: &str) {
         lock(&self.running).remove(id);
+        self.made.fetch_add(1, Ordering::Relaxed);
+        self.under_way.send_modify(|moves| *moves = moves.saturating_sub(1));
     }
 
     pub(super) fn cancel_all(&self) {

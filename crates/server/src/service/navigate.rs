@@ -15,7 +15,7 @@ use ptr_replay::{
         Departure, Kept, NavigateError, NavigateOutcome, NavigateProgress, NavigateRequest, depart, follow,
         plan_for, travel,
     },
-    plan::Strategy,
+    plan::{Alternative, Strategy},
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -28,7 +28,7 @@ use super::{
 };
 use crate::resource::{
     event::Event,
-    navigation::{Between, MoveAnswer, Navigate, Navigated, Progress, Replay, Step},
+    navigation::{AlternativeAnswer, Between, MoveAnswer, Navigate, Navigated, Progress, Replay, Step},
 };
 
 /// What a request to navigate came to.
@@ -184,17 +184,16 @@ impl Service {
             Ok::<_, ServiceError>((catalog.sequences_at(&database, to)?, catalog.decisions(id)?, condition))
         });
         let (sequences, decisions, condition) = known.await??;
-        let (database, template) = self.session_and_template(session)?;
         Ok(NavigateRequest {
             outdated: condition.outdated,
             decisions: Decisions::new(decisions).with_contents_in(&self.contents_of(session)),
             log: captured.log.clone(),
-            session: database,
-            template,
+            session: self.session_database(session)?,
             to,
             locally_written: session.open,
             sequences,
             limits: Limits::default(),
+            rates: self.rates(&session.database).await?,
         })
     }
 
@@ -205,12 +204,14 @@ impl Service {
             from,
             to: journey.request.to,
             strategy: plan.strategy,
-            reason: plan.reason,
+            reason: plan.reason.clone(),
             transactions: 0,
             entries_applied: 0,
-            elapsed: std::time::Duration::from_millis(plan.estimate.milliseconds),
+            elapsed: std::time::Duration::from_micros(plan.estimate.microseconds),
             connections_ended: 0,
             notices: Vec::new(),
+            plan: plan.clone(),
+            measured: Vec::new(),
         };
         let connections_to_end = match outcome.strategy {
             Strategy::Keyframe => journey.request.session.clients().await?,
@@ -309,6 +310,10 @@ impl Service {
                 Ok(None) | Err(_) => moved.from.unwrap_or(journey.captured.log.creation()),
             },
         };
+        if let Ok(outcome) = &outcome {
+            self.learn_rates(&journey.session.database, outcome);
+            self.note_used(&journey.captured, outcome);
+        }
         let last = watched.borrow().plan.as_ref().map(|plan| plan.strategy);
         let used = outcome.as_ref().map_or(last, |outcome| Some(outcome.strategy));
         let notices = watched.borrow().notices.iter().map(ToString::to_string).collect();
@@ -461,6 +466,19 @@ fn name(strategy: Strategy) -> &'static str {
     }
 }
 
+fn milliseconds(microseconds: u64) -> f64 {
+    std::time::Duration::from_micros(microseconds).as_secs_f64() * 1e3
+}
+
+fn alternative(other: &Alternative) -> AlternativeAnswer {
+    AlternativeAnswer {
+        strategy: name(other.strategy).to_owned(),
+        way: other.way.clone(),
+        estimate_ms: other.estimate.map(|estimate| milliseconds(estimate.microseconds)),
+        barred: other.barred.clone(),
+    }
+}
+
 async fn answer(
     journey: &Journey,
     outcome: &NavigateOutcome,
@@ -484,6 +502,8 @@ async fn answer(
         entries,
         next_cursor: next.map(|next| next.to_string()),
         elapsed_ms: u64::try_from(outcome.elapsed.as_millis()).unwrap_or(u64::MAX),
+        estimate_ms: milliseconds(outcome.plan.estimate.microseconds),
+        alternatives: outcome.plan.alternatives.iter().map(alternative).collect(),
         connections_ended: outcome.connections_ended,
         connections_to_end: Vec::new(),
         notices: outcome.notices.iter().map(ToString::to_string).collect(),

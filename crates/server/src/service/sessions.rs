@@ -9,7 +9,7 @@ use ptr_postgres::{Installation, SessionSettings, connect};
 use ptr_replay::{
     base::{BaseOptions, BaseProgress, Manifest, install_base},
     cursor::{Cursor, CursorState},
-    session::{Access, Consent, SessionDatabase, TargetState, inspect, template_name},
+    session::{Access, Consent, SessionDatabase, TargetState, inspect},
 };
 
 use super::{APPLICATION_NAME, Announcement, Announcer, Captured, Role, Service, ServiceError, blocking};
@@ -156,24 +156,14 @@ impl Service {
 
     /// A session's database, as replay needs to know it.
     pub(super) fn session_database(&self, session: &Session) -> Result<SessionDatabase, ServiceError> {
-        Ok(self.session_and_template(session)?.0)
-    }
-
-    /// A session's database, and the template that it is made from.
-    pub(super) fn session_and_template(
-        &self,
-        session: &Session,
-    ) -> Result<(SessionDatabase, String), ServiceError> {
         let manifest = self.manifest_of(session)?;
-        let template = template_name(&manifest.database.name, manifest.log_id);
-        let database = SessionDatabase {
+        Ok(SessionDatabase {
             output: self.output()?.clone(),
             name: session.target_database.clone(),
             session_id: session.id,
             log_id: manifest.log_id,
             properties: manifest.database,
-        };
-        Ok((database, template))
+        })
     }
 
     /// The base image of the session's history, which must be the log's.

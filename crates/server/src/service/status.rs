@@ -37,7 +37,7 @@ impl Service {
         output.dsn = output_dsn.map_or_else(|| output.dsn.clone(), |dsn| dsn.to_string());
         let mut databases = Vec::new();
         for database in &self.configuration.databases {
-            databases.push(self.database_status(database, primary.as_ref()).await);
+            databases.push(self.database_status(database, primary.as_ref(), output.connected).await);
         }
         let session = match self.session_named(None).await {
             Ok(session) => Some(self.session_answer(&session).await),
@@ -68,7 +68,12 @@ impl Service {
         }
     }
 
-    async fn database_status(&self, database: &str, primary: Option<&Connection>) -> DatabaseStatus {
+    async fn database_status(
+        &self,
+        database: &str,
+        primary: Option<&Connection>,
+        output_answers: bool,
+    ) -> DatabaseStatus {
         let slot = match primary {
             Some(primary) => slot_status(primary, &self.slot_of(database)).await,
             None => None,
@@ -82,12 +87,16 @@ impl Service {
             listener: listener_elsewhere(&self.configuration.data.listener_file(database)),
             slot,
             log: None,
+            keyframes: None,
             log_error: None,
         };
         if let Ok(captured) = self.captured(Some(database)) {
             status.captured = true;
             status.creation = Some(captured.log.creation().into());
             status.listener = captured.listener();
+            if output_answers {
+                status.keyframes = self.keyframe_list(&captured).await.ok();
+            }
             match log_status(&captured).await {
                 Ok((head, log)) => {
                     status.head = Some(head.into());

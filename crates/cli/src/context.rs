@@ -94,16 +94,24 @@ impl Context {
         let watched = self.output.draws_progress();
         let moves = Call::get("/api/moves").query(&MoveQuery { session_id: call.session_id() });
         self.moving.store(true, Ordering::Relaxed);
-        let mut asked = std::pin::pin!(client.ask(call));
-        let answer = tokio::select! {
-            answer = &mut asked => answer,
-            () = watch_move(&client, &moves, &progress), if watched => unreachable!("it watches for ever"),
-            _ = tokio::signal::ctrl_c() => {
-                progress.above(|| self.output.prose("stopping at the next position; Ctrl-C again leaves it to go on"));
-                // From here on another Ctrl-C ends this command only.
-                self.moving.store(false, Ordering::Relaxed);
-                stop_move(&client, &moves).await;
-                asked.await.map_err(Failure::interrupted)
+        let answer = {
+            let mut asked = std::pin::pin!(client.ask(call));
+            tokio::select! {
+                answer = &mut asked => answer,
+                () = watch_move(&client, &moves, &progress), if watched => unreachable!("it watches for ever"),
+                _ = tokio::signal::ctrl_c() => {
+                    progress.above(|| self.output.prose("stopping at the next position; Ctrl-C again leaves it to go on"));
+                    let stopped = async {
+                        stop_move(&client, &moves).await;
+                        asked.await.map_err(Failure::interrupted)
+                    };
+                    tokio::select! {
+                        answer = stopped => answer,
+                        _ = tokio::signal::ctrl_c() => {
+                            Err(Failure::new(Kind::Interrupted, "interrupted; the move may still be under way"))
+                        }
+                    }
+                }
             }
         };
         self.moving.store(false, Ordering::Relaxed);

@@ -100,6 +100,9 @@ impl Failure {
     /// Of a move that somebody ended by Ctrl-C: what it says, with the exit code for that.
     #[must_use]
     pub fn interrupted(self) -> Self {
+        if self.kind != Kind::Precondition {
+            return self;
+        }
         let hint = "postgres-test-replay undo takes the session back";
         Self { kind: Kind::Interrupted, hint: Some(hint.to_owned()), problem: None, ..self }
     }

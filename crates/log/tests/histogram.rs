@@ -125,7 +125,7 @@ fn the_extent_of_a_range_is_what_its_transactions_hold() {
 #[test]
 fn transactions_that_are_more_than_ordinary_rows_are_found() {
     let table = relation(1, "items", &["id"]);
-    let large = vec!["x".repeat(2 << 20)];
+    let large = ["x".repeat(2 << 20)];
     let large: Vec<&str> = large.iter().map(String::as_str).collect();
     let mut history: Vec<Transaction> =
         (0..3000).map(|number| transaction(number, vec![insert(&table, &["1"])])).collect();

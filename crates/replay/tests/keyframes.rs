@@ -1,6 +1,8 @@
 //! Keyframes and spares on a real server: what is made from them equals what the primary held, and what a crash
 //! leaves of one in the making is recognised and removed.
 
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 mod support;
 
 use std::time::Duration;

@@ -86,7 +86,7 @@ async fn a_table_that_somebody_wrote_to_is_the_primarys_again_and_each_time_the_
         let back = world.go(middle).await;
         assert_eq!(
             (back.strategy, back.reason.as_str()),
-            (Strategy::Keyframe, "a table that was resynchronised on the way cannot be taken back")
+            (Strategy::Keyframe, "a table that was resynchronised on the way cannot be taken back (entry 2)")
         );
         assert_eq!(world.read("SELECT array_agg(id) FROM other").await, "{1}");
         assert_eq!(world.read("SELECT count(*), count(v) FROM t").await, "1000|1000", "left out until then");

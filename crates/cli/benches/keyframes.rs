@@ -94,7 +94,9 @@ impl Bench {
         let mut curl = Command::new("curl");
         curl.args(["-s", "-X", method, "-w", "\n%{time_total}", "-H"]);
         curl.arg(format!("Authorization: Bearer {}", text("token")));
-        body.iter().for_each(|body| drop(curl.args(["-d", &body.to_string()])));
+        if let Some(body) = body {
+            curl.args(["-d", &body.to_string()]);
+        }
         let output = curl.arg(format!("http://{}{what}", text("address"))).output().expect("curl starts");
         let printed = String::from_utf8(output.stdout).expect("UTF-8");
         let (answer, took) = printed.rsplit_once('\n').expect("an answer and a time");

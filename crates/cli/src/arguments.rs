@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::commands::{
-    backup, checkpoint, completions, config, diff, doctor, down, dsn, keyframe, listener, log, man, navigate,
+    backup, checkpoint, completions, config, demo, diff, doctor, down, dsn, keyframe, listener, log, man, navigate,
     replay, service, session, show, status, teardown, undo, up, verify,
 };
 
@@ -74,6 +74,7 @@ pub struct Global {
 #[allow(missing_docs, reason = "each variant's text is its command's, in its own file")]
 pub enum Command {
     Up(up::Up),
+    Demo(demo::Demo),
     Down(down::Down),
     Listener(listener::Listener),
     #[command(visible_alias = "serve")]

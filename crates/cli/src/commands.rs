@@ -5,6 +5,7 @@ pub mod checkpoint;
 pub mod completions;
 pub mod config;
 pub mod decision;
+pub mod demo;
 pub mod diff;
 pub mod doctor;
 pub mod down;

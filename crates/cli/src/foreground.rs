@@ -36,6 +36,16 @@ pub async fn running(configuration: &Configuration) -> Result<Option<(Running, H
 
 /// Runs a service of that role until somebody ends it.
 pub async fn run(context: &Context, configuration: Configuration, role: Role) -> Result<(), Failure> {
+    run_with(context, configuration, role, async |_| Ok(())).await
+}
+
+/// The same, and once everything runs, something beside it; where that fails, everything ends.
+pub async fn run_with(
+    context: &Context,
+    configuration: Configuration,
+    role: Role,
+    beside: impl AsyncFnOnce(&Client) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     refuse_a_second(&configuration, role).await?;
     if role != Role::Listener {
         port::check(&configuration.address)?;
@@ -61,7 +71,7 @@ pub async fn run(context: &Context, configuration: Configuration, role: Role) ->
     let mut working = pin!(work(&service, role));
     let ended = tokio::select! {
         ended = &mut working => ended,
-        failure = tell_when_ready(context, &service, role) => Err(failure),
+        failure = tell_when_ready(context, &service, role, beside) => Err(failure),
         () = signals.one() => {
             context.output.prose("stopping");
             service.shutdown_token().cancel();
@@ -82,13 +92,19 @@ async fn work(service: &Arc<Service>, role: Role) -> Result<(), Failure> {
     serve(Arc::clone(service)).await.map_err(|error| Problem::from(error).into())
 }
 
-/// Tells when everything runs, then waits for ever; ends only where it cannot tell.
-async fn tell_when_ready(context: &Context, service: &Arc<Service>, role: Role) -> Failure {
+/// Tells when everything runs, does what is to be done beside it, then waits for ever; ends only where either fails.
+async fn tell_when_ready(
+    context: &Context,
+    service: &Arc<Service>,
+    role: Role,
+    beside: impl AsyncFnOnce(&Client) -> Result<(), Failure>,
+) -> Failure {
     let client = Client::Local(Box::new(LocalClient::of(Arc::clone(service))));
     let told = async {
         until_ready(&client, role).await?;
         Summary::ask(&client, std::process::id()).await?.show(context)?;
-        Ok(context.output.flush()?)
+        context.output.flush()?;
+        beside(&client).await
     };
     match told.await {
         Ok(()) => std::future::pending().await,

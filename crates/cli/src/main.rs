@@ -62,6 +62,7 @@ async fn run(command: Command, context: &Context) -> Result<(), Failure> {
     // These end by a signal in their own way.
     match command {
         Command::Up(command) => return command.run(context).await,
+        Command::Demo(command) => return command.run(context).await,
         Command::Listener(command) => return command.run(context).await,
         Command::Ipc(command) => return command.run(context).await,
         _ => {}
@@ -74,7 +75,7 @@ async fn run(command: Command, context: &Context) -> Result<(), Failure> {
 
 async fn answer(command: Command, context: &Context) -> Result<(), Failure> {
     match command {
-        Command::Up(_) | Command::Listener(_) | Command::Ipc(_) => Ok(()),
+        Command::Up(_) | Command::Demo(_) | Command::Listener(_) | Command::Ipc(_) => Ok(()),
         Command::Down(command) => command.run(context).await,
         Command::Doctor(command) => command.run(context).await,
         Command::Status(command) => command.run(context).await,

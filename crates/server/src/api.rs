@@ -33,6 +33,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use tower_http::compression::CompressionLayer;
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -71,6 +72,8 @@ pub fn router(service: Arc<Service>) -> Router {
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(Arc::clone(&service), carry_through))
         .layer(middleware::from_fn_with_state(Arc::new(Guard::of(&service)), guard::check))
+        // All but events, which are a stream of small messages.
+        .layer(CompressionLayer::new())
         .with_state(service)
 }
 

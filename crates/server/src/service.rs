@@ -35,6 +35,7 @@ mod resync;
 mod roles;
 mod running;
 mod sampling;
+mod search;
 mod sessions;
 mod setup;
 mod snapshots;

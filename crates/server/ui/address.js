@@ -5,7 +5,7 @@ import { get } from "./api.js";
 import { transaction } from "./log.js";
 import { on, session, state } from "./store.js";
 
-const FILTERS = ["table", "operation", "since", "until"];
+export const FILTERS = ["text", "key", "table", "operation", "since", "until"];
 let applying = false;
 let last = 0;
 

@@ -9,6 +9,7 @@ function headers(more = {}) {
 
 /** Calls the API; throws an error whose message says what is wrong and what to do. */
 export async function call(method, path, body, signal) {
+  const sent = token();
   let response;
   try {
     response = await fetch(path, {
@@ -18,11 +19,11 @@ export async function call(method, path, body, signal) {
     if (error.name === "AbortError") throw error;
     throw new Error("The service does not answer. Start it with: postgres-test-replay up");
   }
+  const answer = await response.json();
   if (response.status === 401) {
-    await login();
+    await login(sent, answer.detail);
     return call(method, path, body, signal);
   }
-  const answer = await response.json();
   if (!response.ok) throw Object.assign(new Error([answer.detail, answer.hint].filter(Boolean).join(". ")), { code: answer.code });
   return answer;
 }
@@ -36,8 +37,12 @@ export function get(path, parameters = {}, signal) {
 
 let asking = null;
 
-function login() {
+/** Asks for the token, unless another one was given since the request was sent. */
+function login(sent, why) {
+  if (!asking && token() !== sent) return undefined;
   asking ??= new Promise((done) => {
+    $("refused").textContent = sent ? `Not accepted: ${why}.` : "";
+    $("token").value = "";
     $("login").showModal();
     $("login").addEventListener("close", () => {
       sessionStorage.setItem("token", $("token").value);
@@ -49,9 +54,11 @@ function login() {
 }
 
 async function* messages() {
+  const sent = token();
   const response = await fetch("/api/events", { headers: headers() });
-  if (response.status === 401) return void await login();
+  if (response.status === 401) return void await login(sent, "the token is not the one that is set");
   if (!response.ok) throw new Error(`the service answers ${response.status}`);
+  yield { kind: "connected" };
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";
   for (;;) {

@@ -55,7 +55,7 @@ function change(entry) {
 function facts(of) {
   const rows = [["Committed", precise(of.commit_time)], ["Changes", tally(of.counts)], ["Tables", of.tables.join(", ") || "none"],
     ["xid", of.xid ? number(of.xid).replace(/\D/g, "") : "outside a transaction"], ["LSN", h("code", {}, `${of.commit_lsn} … ${of.position.lsn}`)]];
-  return h("dl", { class: "facts" }, rows.flatMap(([name, is]) => [h("dt", {}, name), h("dd", {}, is)]));
+  return h("dl", { class: "facts" }, rows.flatMap(([name, is]) => [h("dt", {}, name), h("dd", { class: name === "Changes" ? "counts" : "" }, is)]));
 }
 
 /** The ways to go there, drawn anew where the replica goes; the changes below stay as they are read. */

@@ -11,7 +11,7 @@ import { whole } from "./timeline.js";
 
 const HELP = [["j  k", "the next older, the next newer transaction"], ["J  K", "the checkpoint before, the checkpoint after"], ["←  →", "one transaction back, forward in time"],
   ["Enter", "take the replica to the selected transaction"], ["Shift ←  →", "take the replica one transaction back, forward"], ["Space", "play from where the replica is; pause"], ["u  r", "undo, redo the last move"], ["c", "create a checkpoint now"], ["d", "compare the replica with the selected transaction"],
-  ["/", "filter"], ["g h", "select the newest transaction"], ["z", "the whole history in the timeline"], ["Esc", "leave a dialog or a field; select nothing"], ["?", "this list"]];
+  ["/", "look for a text; the other filters are beside it"], ["g h", "select the newest transaction"], ["z", "the whole history in the timeline"], ["Esc", "leave a dialog or a field; select nothing"], ["?", "this list"]];
 
 let before = "";
 
@@ -55,7 +55,7 @@ const KEYS = {
   ArrowLeft: () => inTime(-1), ArrowRight: () => inTime(1), Enter: go,
   "Shift+ArrowLeft": () => moves.go("@-1"), "Shift+ArrowRight": () => moves.go("@+1"),
   u: () => step("undo"), r: () => step("redo"), c: () => moves.checkpointAt(null), d: compare,
-  "/": () => $("table").focus(), "g h": () => select(state.head - 1, { from: "keys" }), z: whole, " ": play.press, "?": help, Escape: () => select(null),
+  "/": () => $("text").focus(), "g h": () => select(state.head - 1, { from: "keys" }), z: whole, " ": play.press, "?": help, Escape: () => select(null),
 };
 
 function pressed(event) {

@@ -22,6 +22,7 @@ const sizer = h("div", { class: "sizer", role: "rowgroup" });
 const viewport = h("div", { class: "viewport", role: "grid", tabindex: 0, "aria-label": "Transactions, newest first" }, sizer);
 const grid = h("div", { class: "grid" }, viewport);
 const fresh = button("", () => { catchUp(); go(0); }, { id: "fresh", hidden: true });
+const looked = h("p", { class: "soft looked", role: "status", hidden: true });
 const empty = h("p", { class: "empty", hidden: true });
 
 const length = () => (found ? found.transactions.length : shown);
@@ -30,7 +31,7 @@ const rowOf = (ordinal) => (found ? found.transactions.findIndex((one) => one.or
 const inSight = () => viewport.clientHeight / ROW;
 
 function head() {
-  const names = ["Transaction", "Time", "Changes", "Tables", "LSN"];
+  const names = ["Number", "Time", "Changes", "Tables", "LSN"];
   return h("div", { class: "columns", "aria-hidden": "true" }, names.map((name) => h("span", {}, name)));
 }
 
@@ -132,12 +133,13 @@ async function more() {
     const page = await filtered(list.next);
     list.transactions.push(...page.transactions);
     list.next = page.next;
+    list.searched += page.searched;
   } catch (error) {
     list.next = null;
     failed(error);
   }
   list.fetching = false;
-  if (list === found) { resize(); draw(); }
+  if (list === found) { resize(); said(); draw(); }
 }
 
 // ---------------------------------------------------------------- what it shows
@@ -154,6 +156,10 @@ function catchUp() {
 }
 
 function said() {
+  // A search goes on by itself until there is enough to show, and says how far it is.
+  looked.hidden = !found?.searched;
+  looked.textContent = looked.hidden ? "" : `${counted(found.searched, "entry", "entries")} looked at${found.next ? ", more to come" : ", all of them"}: ${counted(found.transactions.length, "transaction", "transactions")} found`;
+  if (found?.next && !length()) return void (empty.hidden = true);
   empty.hidden = length() > 0;
   empty.textContent = found ? "No transaction matches the filter. Clear it, or make it wider." : "Nothing was captured yet. Change something on the input database, and it appears here: psql \"$(postgres-test-replay dsn input)\"";
 }
@@ -166,11 +172,14 @@ function grown() {
   fresh.textContent = `${counted(count, "new transaction", "new transactions")}`;
 }
 
+let asked = 0;
 async function refill() {
+  const mine = ++asked;
   if (!Object.keys(state.filter).length) found = null;
   else {
     const page = await filtered(undefined);
-    found = { transactions: page.transactions, next: page.next };
+    if (mine !== asked) return;
+    found = page;
   }
   rows.forEach((row) => delete row.dataset.key);
   resize();
@@ -188,7 +197,7 @@ export function step(by) {
 }
 
 export function start() {
-  $("list").append(head(), grid, fresh, empty);
+  $("list").append(looked, head(), grid, fresh, empty);
   sizer.addEventListener("click", (event) => {
     const row = event.target.closest(".tx");
     const transaction = row && at(Number(row.dataset.row));

@@ -47,7 +47,7 @@ export const pageOf = (ordinal) => Math.floor(ordinal / PAGE);
 /** A page of the filtered list, newest first, and the cursor of the next. */
 export async function filtered(cursor) {
   const answer = await get("/api/transactions", { ...state.filter, order: "desc", limit: PAGE, cursor, database: databaseName() });
-  return { transactions: answer.transactions.reverse(), next: answer.next_cursor };
+  return { transactions: answer.transactions.reverse(), next: answer.next_cursor, searched: answer.searched ?? 0 };
 }
 
 /** The entries of a transaction, a page at a time. */

@@ -63,21 +63,25 @@ function leaveOut(why) {
 }
 
 /** Takes the session there. A move that ends connections is asked about first. */
-export const go = (position) => inTurn(`go to ${position}`, (id) => goNow(position, id));
+export const go = (position) => inTurn(`go to ${position}`, (id) => planned("/api/navigate", request({ position }, id), id));
 
-async function goNow(position, id) {
-  const planned = await call("POST", "/api/navigate", request({ position, dry_run: true }, id));
-  const ended = planned.connections_to_end ?? [];
-  if (planned.strategy === "keyframe" || ended.length) {
-    const text = [h("p", {}, `${distance(planned)}, about ${span(planned.elapsed_ms)}.`), h("p", {}, `Why this way: ${planned.reason}.`),
-      planned.strategy === "keyframe" ? h("p", {}, `The database ${state.sessions.find((one) => one.id === id)?.target_database ?? ""} is made anew.`) : "",
-      ended.length ? [h("p", {}, `${counted(ended.length, "connection", "connections")} to it will be ended:`), h("ul", {}, ended.map((one) => h("li", {}, one)))] : h("p", {}, "Nobody is connected to it now.")];
-    if ((await ask(`Go there by ${planned.strategy}?`, text, [["go", "Go there"], ["", "Stay"]])) !== "go") return leaveOut("As the replica stays");
-  }
-  await under(() => call("POST", "/api/navigate", request({ position }, id)));
+/** Moves; what ends connections, or makes the database anew, is asked about first. */
+async function planned(path, wanted, id) {
+  const plan = await call("POST", path, { ...wanted, dry_run: true });
+  if (await agreed(plan, id)) await under(() => call("POST", path, wanted));
+  else leaveOut("As the replica stays");
 }
 
-export const step = (direction) => inTurn(direction, (id) => under(() => call("POST", `/api/${direction}`, { session_id: id })));
+async function agreed(planned, id) {
+  const ended = planned.connections_to_end ?? [];
+  if (planned.strategy !== "keyframe" && !ended.length) return true;
+  const text = [h("p", {}, `${distance(planned)}, about ${span(planned.elapsed_ms)}.`), h("p", {}, `Why this way: ${planned.reason}.`),
+    planned.strategy === "keyframe" ? h("p", {}, `The database ${state.sessions.find((one) => one.id === id)?.target_database ?? ""} is made anew.`) : "",
+    ended.length ? [h("p", {}, `${counted(ended.length, "connection", "connections")} to it will be ended:`), h("ul", {}, ended.map((one) => h("li", {}, one)))] : h("p", {}, "Nobody is connected to it now.")];
+  return (await ask(`Go there by ${planned.strategy}?`, text, [["go", "Go there"], ["", "Stay"]])) === "go";
+}
+
+export const step = (direction) => inTurn(direction, (id) => planned(`/api/${direction}`, { session_id: id }, id));
 
 // ---------------------------------------------------------------- under way
 

@@ -108,7 +108,7 @@ function show(id) {
 }
 
 function filterForm() {
-  for (const name of ["table", "operation", "since", "until"]) $(name).value = state.filter[name] ?? "";
+  for (const name of address.FILTERS) $(name).value = state.filter[name] ?? "";
   $("clear").hidden = !Object.keys(state.filter).length;
 }
 
@@ -136,11 +136,13 @@ async function applyAddress(first) {
 
 $("filter").addEventListener("submit", (event) => {
   event.preventDefault();
-  filter(Object.fromEntries(["table", "operation", "since", "until"].map((name) => [name, $(name).value.trim()]).filter(([, value]) => value)));
+  filter(Object.fromEntries(address.FILTERS.map((name) => [name, $(name).value.trim()]).filter(([, value]) => value)));
 });
 $("operation").addEventListener("change", () => $("filter").requestSubmit());
 $("clear").addEventListener("click", () => filter({}));
 window.addEventListener("popstate", () => applyAddress(false));
+// A server that goes away sends no event.
+setInterval(() => document.visibilityState === "visible" && soon(), 10_000);
 on("stale", () => refresh().catch(failed));
 on("show", show);
 

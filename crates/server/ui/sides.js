@@ -123,7 +123,15 @@ export function start() {
     });
   });
   $("session").addEventListener("change", (event) => emit("show", event.target.value));
-  on("place checkpoints session", () => { drawCheckpoints(); drawSessions(); });
+  let drawn;
+  on("place checkpoints session", () => {
+    // Nothing is drawn anew under the pointer, or in focus, that is as it was.
+    const now = JSON.stringify([checkpoints(), state.sessions, state.session]);
+    if (now === drawn) return;
+    drawn = now;
+    drawCheckpoints();
+    drawSessions();
+  });
   on("status", drawStatistics);
 }
 

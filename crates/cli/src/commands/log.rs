@@ -27,6 +27,7 @@ const FOLLOW_INTERVAL: Duration = Duration::from_millis(250);
 #[command(after_help = "Examples:
   postgres-test-replay log --follow
   postgres-test-replay log --table orders --op update,delete --since '1h ago'
+  postgres-test-replay log --grep ada@example.com --key id=42
   postgres-test-replay log --histogram time --since '1h ago'
   postgres-test-replay log --json | jq 'select(.operation == \"DDL\") | .sql'")]
 pub struct Log {
@@ -39,6 +40,12 @@ pub struct Log {
     /// Only these operations: insert, update, delete, truncate, ddl, message
     #[arg(long, value_name = "OP", value_delimiter = ',')]
     op: Vec<String>,
+    /// Only entries that hold this text in a value, a statement or a message; upper and lower case are the same
+    #[arg(long, value_name = "TEXT")]
+    grep: Option<String>,
+    /// Only rows with this key: a value of the primary key, or COLUMN=VALUE for any column
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
     /// From this position on
     #[arg(long, value_name = "POS")]
     since: Option<String>,
@@ -50,7 +57,7 @@ pub struct Log {
     limit: Option<usize>,
     /// How much of what happened when, as a line for each part: of the transactions or of the time; -n is how many
     #[arg(long, value_name = "AXIS", num_args = 0..=1, default_missing_value = "transaction",
-        value_parser = ["transaction", "time"], conflicts_with_all = ["follow", "table", "op"])]
+        value_parser = ["transaction", "time"], conflicts_with_all = ["follow", "table", "op", "grep", "key"])]
     histogram: Option<String>,
 }
 
@@ -85,12 +92,12 @@ impl Log {
             if !self.follow {
                 break;
             }
-            // The page was the last one for now. Its last entry is the end of a transaction, and the position
-            // after it is where to look from next.
+            // The page was the last one for now. Its last entry is of the last transaction that matched, and the
+            // position after that is where to look from next.
             if let Some(last) = page.entries.last() {
                 query.since = Some(last.lsn.clone());
-                query.cursor = None;
             }
+            query.cursor = None;
             context.output.flush()?;
             tokio::time::sleep(FOLLOW_INTERVAL).await;
         }
@@ -101,6 +108,8 @@ impl Log {
         EntryQuery {
             table: self.table.clone(),
             operation: (!self.op.is_empty()).then(|| self.op.join(",")),
+            text: self.grep.clone(),
+            key: self.key.clone(),
             since: self.since.clone(),
             until: self.until.clone(),
             ..EntryQuery::default()

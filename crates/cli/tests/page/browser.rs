@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 use tungstenite::{Message, WebSocket, stream::MaybeTlsStream};
 
@@ -108,6 +109,20 @@ impl Browser {
         for domain in ["Page", "Runtime", "Log"] {
             self.call(&format!("{domain}.enable"), json!({}));
         }
+    }
+
+    /// Opens another tab of the same browser and goes on in it; the one before is what this gives.
+    pub fn tab(&mut self) -> String {
+        let before = std::mem::take(&mut self.session);
+        self.attach();
+        before
+    }
+
+    /// Goes on in another tab; the one before is what this gives.
+    pub fn switch(&mut self, tab: &str) -> String {
+        let before = std::mem::replace(&mut self.session, tab.to_owned());
+        self.call("Page.bringToFront", json!({}));
+        before
     }
 
     /// Sends a command and waits for its answer.
@@ -304,6 +319,12 @@ impl Browser {
     /// Writes text where the focus is.
     pub fn write(&mut self, text: &str) {
         self.call("Input.insertText", json!({"text": text}));
+    }
+
+    /// What is in sight, as PNG.
+    pub fn picture(&mut self) -> Vec<u8> {
+        let taken = self.call("Page.captureScreenshot", json!({"format": "png"}));
+        BASE64_STANDARD.decode(taken["data"].as_str().expect("a picture")).expect("base64")
     }
 
     /// `light` or `dark`.

@@ -43,12 +43,16 @@ pub struct EntryAnswer {
 pub struct EntryPage {
     /// The entries.
     pub entries: Vec<EntryAnswer>,
-    /// Entries that the filter matches, on all pages.
+    /// Entries that the filter matches, on all pages; `text` and `key` left aside, which are looked for page by page.
     pub total_count: u64,
     /// Entries on this page.
     pub returned: usize,
     /// What `cursor` fetches the next page; absent on the last.
     pub next_cursor: Option<String>,
+    /// Entries that were looked at for `text` or `key`. One answer looks at a bounded number, so a page may be short,
+    /// or empty, and have a next one; absent without these filters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub searched: Option<u64>,
 }
 
 /// `GET /api/wal-logs`.
@@ -68,6 +72,14 @@ pub struct EntryQuery {
     /// Only these operations, separated by commas.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operation: Option<String>,
+    /// Only entries that hold this text in a value, before or after, in a statement or in a message; without regard
+    /// to upper and lower case.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// Only rows with this key, before or after: `COLUMN=VALUE` for any column, or a value of the primary key as it
+    /// is now on the primary. Where that is not known it is the replica identity, and of whole rows the first column.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
     /// Only after this position.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<String>,

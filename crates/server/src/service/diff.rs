@@ -4,24 +4,20 @@
 //! or where the keys do not hold for the whole range, rows are told apart by all their values, and a row that
 //! changed shows as a deletion and an insertion.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use ptr_log::{Item, Log};
 use ptr_model::{Change, Position, Relation, Tuple};
 use ptr_postgres::{SessionSettings, connect};
 use ptr_replay::fold::{Fold, Membership, NetRow, OldRow, Pushed, RowIdentity, RowsEffect, TableEffect};
 
-use super::{APPLICATION_NAME, Captured, Service, ServiceError, blocking, entries::page_length, values};
+use super::{
+    APPLICATION_NAME, Captured, Service, ServiceError, blocking, entries::page_length, search::Keys, values,
+};
 use crate::resource::diff::{DiffAnswer, DiffQuery, RowDiff, TableDiff};
 
 /// The memory that a fold may take.
 const LARGEST_FOLD: usize = 512 << 20;
-
-/// The primary key's columns of each table, by `schema.table`.
-type Keys = HashMap<String, Vec<String>>;
 
 impl Service {
     /// `GET /api/diff`.
@@ -52,7 +48,7 @@ impl Service {
     }
 
     /// Best effort: without an answer, rows are told apart by all their values.
-    async fn primary_keys(&self, captured: &Arc<Captured>) -> Keys {
+    pub(super) async fn primary_keys(&self, captured: &Arc<Captured>) -> Keys {
         let Ok(input) = self.input() else { return Keys::new() };
         let dsn = input.with_database(&captured.database);
         let Ok(connection) = connect(&dsn, &SessionSettings::canonical(APPLICATION_NAME)).await else {

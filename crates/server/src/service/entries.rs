@@ -6,7 +6,11 @@ use ptr_log::{Direction, Entry, EntryQuery as LogQuery, Log};
 use ptr_model::{Change, Operation, Position, Relation};
 use serde_json::{Value, json};
 
-use super::{Captured, Service, ServiceError, values};
+use super::{
+    Captured, Service, ServiceError,
+    search::{Each, Search},
+    values,
+};
 use crate::resource::{
     LONGEST_PAGE, USUAL_PAGE,
     entry::{EntryAnswer, EntryPage, EntryQuery},
@@ -30,7 +34,7 @@ impl Wanted {
         Self { table: None, operations: Vec::new(), since, until, cursor, limit, direction }
     }
 
-    fn query(&self) -> LogQuery {
+    pub(super) fn query(&self) -> LogQuery {
         LogQuery {
             table: self.table.clone(),
             operations: self.operations.clone(),
@@ -62,12 +66,42 @@ impl Service {
         };
         let all = LogQuery { after: None, ..wanted.query() };
         let total_count = captured.read(move |log| log.count_entries(&all)).await?;
-        let (entries, next) = captured.entries(wanted).await?;
+        let (entries, next, searched) = match self.search(&captured, query.text, query.key).await {
+            Some(search) => {
+                let backward = wanted.direction == Direction::Backward;
+                let (query, limit) = (wanted.query(), wanted.limit);
+                let mut found =
+                    captured.read(move |log| search.look(log, &query, limit, Each::Entry)).await?;
+                if backward {
+                    found.entries.reverse();
+                }
+                (found.entries.iter().map(answer).collect(), found.next, Some(found.looked_at))
+            }
+            None => {
+                let (entries, next) = captured.entries(wanted).await?;
+                (entries, next, None)
+            }
+        };
         Ok(EntryPage {
             returned: entries.len(),
             entries,
             total_count,
             next_cursor: next.map(|next| next.to_string()),
+            searched,
+        })
+    }
+
+    /// What is looked for, with what the primary knows about keys.
+    pub(super) async fn search(
+        &self,
+        captured: &Arc<Captured>,
+        text: Option<String>,
+        key: Option<String>,
+    ) -> Option<Search> {
+        let search = Search::of(text.as_deref(), key.as_deref())?;
+        Some(match search.wants_keys() {
+            true => search.with_keys(self.primary_keys(captured).await),
+            false => search,
         })
     }
 

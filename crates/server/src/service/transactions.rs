@@ -4,10 +4,30 @@ use ptr_log::{Direction, Log, TransactionQuery as LogQuery};
 use ptr_model::Xid;
 
 use super::{
-    Service, ServiceError,
+    Captured, Service, ServiceError,
     entries::{Wanted, cursor, direction, operations, page_length},
+    search::{Each, Search},
 };
 use crate::resource::transaction::{TransactionAnswer, TransactionDetail, TransactionPage, TransactionQuery};
+
+/// A page of the transactions with an entry that is looked for. The cursor is that of entries.
+async fn look(captured: &Captured, search: Search, wanted: Wanted) -> Result<TransactionPage, ServiceError> {
+    let (query, limit) = (wanted.query(), wanted.limit);
+    let found = captured.read(move |log| search.look(log, &query, limit, Each::Transaction)).await?;
+    let mut transactions: Vec<TransactionAnswer> =
+        found.entries.iter().map(|entry| entry.transaction.as_ref().clone().into()).collect();
+    if wanted.direction == Direction::Backward {
+        transactions.reverse();
+    }
+    let head = captured.read(Log::head).await?;
+    Ok(TransactionPage {
+        returned: transactions.len(),
+        transactions,
+        total_count: head.ordinal,
+        next_cursor: found.next.map(|next| next.to_string()),
+        searched: Some(found.looked_at),
+    })
+}
 
 impl Service {
     /// `GET /api/transactions`.
@@ -18,6 +38,25 @@ impl Service {
         let captured = self.captured_or_active(query.database.as_deref()).await?;
         let (since, until) = self.range(&captured, query.since.as_deref(), query.until.as_deref()).await?;
         let limit = page_length(query.limit)?;
+        if let Some(search) = self.search(&captured, query.text.clone(), query.key.clone()).await {
+            let since = match query.first {
+                Some(first) if first > since.ordinal => {
+                    let first = first.min(until.ordinal);
+                    captured.read(move |log| log.position_at(first)).await?
+                }
+                _ => since,
+            };
+            let wanted = Wanted {
+                table: query.table,
+                operations: operations(query.operation.as_deref())?,
+                since,
+                until,
+                cursor: cursor(query.cursor.as_deref())?,
+                limit,
+                direction: direction(query.order.as_deref())?,
+            };
+            return look(&captured, search, wanted).await;
+        }
         let mut wanted = LogQuery {
             since: Some(since.ordinal.max(query.first.unwrap_or_default())),
             until: Some(until.ordinal),
@@ -45,6 +84,7 @@ impl Service {
             transactions,
             total_count: head.ordinal,
             next_cursor: next,
+            searched: None,
         })
     }
 

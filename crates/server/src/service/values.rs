@@ -3,6 +3,8 @@
 //! Whole numbers of at most 32 bits and booleans are themselves. Everything else (also `bigint`, `numeric`,
 //! `double precision`, `json`) is the text that the server wrote, which is exact.
 
+use std::borrow::Cow;
+
 use ptr_model::{Column, Datum, Oid, OldTuple, Relation, Tuple};
 use serde_json::{Map, Value, json};
 
@@ -62,6 +64,15 @@ fn text(type_oid: Oid, text: &str) -> Value {
         _ => None,
     };
     exact.unwrap_or_else(|| Value::String(text.to_owned()))
+}
+
+/// The server's text as it is shown: that of a boolean is a word.
+pub(crate) fn as_shown(type_oid: Oid, text: Cow<'_, str>) -> Cow<'_, str> {
+    match (type_oid.0, text.as_ref()) {
+        (type_oid::BOOL, "t") => Cow::Borrowed("true"),
+        (type_oid::BOOL, "f") => Cow::Borrowed("false"),
+        _ => text,
+    }
 }
 
 /// As PostgreSQL writes `bytea`.

@@ -66,6 +66,14 @@ impl Api {
         self.request(request.body(Body::from(body.to_owned())).unwrap()).await
     }
 
+    /// Bytes of an answer as they go to a browser: compressed.
+    pub async fn wire_size(&self, path: &str) -> usize {
+        let request = Request::get(path).header("accept-encoding", "gzip").body(Body::empty()).unwrap();
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.headers()["content-encoding"], "gzip", "{path}");
+        to_bytes(response.into_body(), usize::MAX).await.unwrap().len()
+    }
+
     pub async fn request(&self, request: Request<Body>) -> (StatusCode, Value) {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let status = response.status();

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::commands::{
-    backup, checkpoint, completions, config, demo, diff, doctor, down, dsn, keyframe, listener, log, man, navigate,
-    replay, service, session, show, status, teardown, undo, up, verify,
+    backup, checkpoint, completions, config, demo, diff, doctor, down, dsn, keyframe, listener, log, man,
+    navigate, replay, service, session, show, status, teardown, undo, up, verify,
 };
 
 /// A time machine for a PostgreSQL database: captures every change, names points in its history, and takes a

@@ -61,7 +61,8 @@ const KEYS = {
 function pressed(event) {
   // A dialog that was closed keeps the focus until the next frame; what is typed then is the page's.
   const target = event.target.closest("dialog:not([open])") ? document.body : event.target;
-  if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
+  // Who took the key may have closed its dialog with it.
+  if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
   if (target.matches("input, select, textarea")) return void (event.key === "Escape" && target.blur());
   // A button or a link in focus keeps Enter for itself.
   if ((event.key === "Enter" || event.key === " ") && target.closest("button, a, summary")) return;

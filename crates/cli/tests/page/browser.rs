@@ -321,6 +321,16 @@ impl Browser {
         self.call("Input.insertText", json!({"text": text}));
     }
 
+    /// Runs a script in each page that is opened from now on, before the page's own, until it is taken away.
+    pub fn before_each_page(&mut self, script: &str) -> Value {
+        self.call("Page.addScriptToEvaluateOnNewDocument", json!({"source": script}))
+    }
+
+    /// Takes such a script away.
+    pub fn no_longer(&mut self, script: Value) {
+        self.call("Page.removeScriptToEvaluateOnNewDocument", script);
+    }
+
     /// What is in sight, as PNG.
     pub fn picture(&mut self) -> Vec<u8> {
         let taken = self.call("Page.captureScreenshot", json!({"format": "png"}));

@@ -126,12 +126,16 @@ fn by_keyboard(demo: &Demo, page: &mut Browser) {
     page.wait_for_text("#dialog[open]", "GO THERE BY KEYFRAME?");
     page.key("Enter");
     page.wait_for_text(PLACE, "(before prices in cents)");
-    // One transaction by hand, and back.
+    assert_eq!(demo.teapot("price"), "24.90");
     page.key("c");
     page.wait_for("document.querySelector('#dialog input') === document.activeElement");
     page.write("found it");
     page.key("Enter");
     page.wait_for_text("#checkpoint-list", "found it");
+    // Enter made the checkpoint, and nothing else.
+    assert_eq!(demo.teapot("price"), "24.90");
+    page.wait_for("fetch('/api/moves').then((answer) => answer.json()).then((all) => { window.moves = all; }) && window.moves?.every((one) => one.state === 'done')");
+    assert_eq!(page.eval("window.moves.length"), 8);
 }
 
 #[test]

@@ -74,6 +74,38 @@ fn rows(page: &mut Browser) -> Vec<u64> {
     texts.map(|text| text.parse().expect("a number")).collect()
 }
 
+/// Prints how long it takes until the newest transactions are drawn and one that is chosen by key shows what it did,
+/// several times over, and what goes over the wire; `script/bench page` shows it. No time is asserted.
+fn measure_loading(page: &mut Browser, address: &str) {
+    let look = page.before_each_page(
+        "window.drawn = null; window.usable = null; const look = () => { \
+           if (!window.drawn && document.querySelector('.tx .cell:nth-child(4)')?.innerText) { \
+             window.drawn = performance.now(); \
+             document.body.dispatchEvent(new KeyboardEvent('keydown', { key: 'j', bubbles: true, cancelable: true })); } \
+           if (document.querySelector('#inspector .change')) window.usable = performance.now(); \
+           else requestAnimationFrame(look); }; requestAnimationFrame(look);",
+    );
+    for _ in 0..5 {
+        page.go(address);
+        page.wait_for("window.usable");
+        println!(
+            "loading: drawn after {} ms, a transaction chosen by key shown after {} ms",
+            page.eval("Math.round(window.drawn)"),
+            page.eval("Math.round(window.usable)")
+        );
+        page.key("Escape");
+        page.wait_for("location.search === ''");
+    }
+    page.no_longer(look);
+    println!(
+        "first load: {} bytes over the wire",
+        page.eval(
+            "[...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')] \
+             .reduce((sum, one) => sum + (one.transferSize ?? 0), 0)"
+        )
+    );
+}
+
 #[test]
 fn a_million_transactions_scroll() {
     let Some(chromium) = chromium() else { return };
@@ -100,6 +132,7 @@ fn a_million_transactions_scroll() {
         page.eval(&format!("{axe}; 1"));
         crate::assert_accessible(&mut page, "a server that does not answer");
     }
+    measure_loading(&mut page, address);
     for by in ["transaction", "time"] {
         let took = page.eval(&format!(
             "(async () => {{ const start = performance.now(); \
@@ -152,6 +185,7 @@ fn a_million_transactions_scroll() {
     assert!(page.eval("document.querySelectorAll('*').length").as_u64().expect("a number") < 3000);
     let memory =
         page.call("Runtime.getHeapUsage", serde_json::json!({}))["usedSize"].as_f64().expect("a number");
+    println!("memory: {:.1} MB of JavaScript after all of this", memory / 1e6);
     assert!(memory < MOST_MEMORY, "the page holds {memory} bytes");
     assert_eq!(page.errors(), Vec::<String>::new());
 }

@@ -99,7 +99,7 @@ fn two_tabs_keep_up_with_pgbench_and_with_each_other() {
     page.wait_for("document.querySelector('.tx')?.innerText.includes('pgbench')");
     let first = page.tab();
     page.go(&format!("{address}/?table=pgbench_accounts"));
-    page.wait_for("document.querySelectorAll('.tx').length > 10");
+    page.wait_for("document.querySelectorAll('.tx').length > 3");
     let second = page.switch(&first);
 
     let newest = "document.querySelector('.tx[data-row=\"0\"]').innerText";

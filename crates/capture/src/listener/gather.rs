@@ -73,7 +73,9 @@ impl Gatherer {
     /// Hands on what has gathered, in room for it.
     pub(super) fn hand_on(&mut self, queue: &Queue, room: Result<Room, Closed>) -> Result<(), Closed> {
         self.bytes = 0;
-        queue.send(std::mem::take(&mut self.batch), room?)
+        // The next batch is likely as long: growing it step by step would copy it as often.
+        let next = Vec::with_capacity(self.batch.len());
+        queue.send(std::mem::replace(&mut self.batch, next), room?)
     }
 
     /// Hands on what is left, takes back a transaction that did not end, and gives word when all of it is durable.

@@ -106,21 +106,47 @@ BEGIN
 END $$;
 REVOKE ALL ON FUNCTION postgres_test_replay.describe_bounds(oid[]) FROM PUBLIC;
 
--- The two above, where any of the relations has something of the kind. Putting expressions and values of users' types
+-- Indexes that REINDEX rebuilt: one that a failed CREATE INDEX CONCURRENTLY left is valid now, and no event told how it
+-- was made. And indexes that one statement made without naming them, such as CREATE TABLE ... (LIKE ... INCLUDING ALL):
+-- which gets which name follows from OIDs.
+CREATE FUNCTION postgres_test_replay.describe_indexes(relations oid[]) RETURNS json
+LANGUAGE sql STABLE
+SET DateStyle = 'ISO'
+SET IntervalStyle = 'postgres'
+SET TimeZone = 'UTC'
+SET extra_float_digits = '3'
+SET bytea_output = 'hex'
+SET lc_monetary = 'C'
+SET xmloption = 'content'
+AS $$
+    SELECT json_agg(json_build_object(
+               'index', format('%I.%I', n.nspname, c.relname), 'name', quote_ident(c.relname), 'definition', pg_get_indexdef(c.oid),
+               'tablespace', (SELECT spcname FROM pg_tablespace WHERE oid = c.reltablespace))
+               ORDER BY c.oid)
+      FROM pg_class c
+      JOIN pg_namespace n ON n.oid = c.relnamespace
+      JOIN pg_index i ON i.indexrelid = c.oid
+     WHERE c.oid = ANY (relations) AND c.relkind = 'i' AND i.indisvalid AND n.nspname <> 'pg_toast'
+$$;
+REVOKE ALL ON FUNCTION postgres_test_replay.describe_indexes(oid[]) FROM PUBLIC;
+
+-- The three above, where any of the relations has something of the kind. Putting expressions and values of users' types
 -- into words can fail; that is caught here, in a subtransaction that few statements need.
 CREATE FUNCTION postgres_test_replay.describe_values(
-    tag text, relations oid[], is_plain boolean, OUT missing json, OUT bounds json, OUT failure text, OUT state text)
+    tag text, relations oid[], is_plain boolean, indexes_made bigint,
+    OUT missing json, OUT bounds json, OUT indexes json, OUT failure text, OUT state text)
 LANGUAGE plpgsql STABLE AS $$
 DECLARE
     is_missing boolean := tag LIKE 'ALTER %'
         AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = ANY (relations) AND a.atthasmissing);
     is_bound boolean := tag IN ('CREATE TABLE', 'ALTER TABLE')
         AND EXISTS (SELECT FROM pg_class c WHERE c.oid = ANY (relations) AND c.relispartition);
+    is_indexed boolean := tag = 'REINDEX' OR tag IN ('CREATE TABLE', 'ALTER TABLE') AND indexes_made > 1;
 BEGIN
-    IF NOT is_missing AND NOT is_bound THEN
+    IF NOT is_missing AND NOT is_bound AND NOT is_indexed THEN
         RETURN;
     END IF;
-    IF NOT is_bound AND NOT EXISTS (SELECT FROM pg_attribute a
+    IF NOT is_bound AND NOT is_indexed AND NOT EXISTS (SELECT FROM pg_attribute a
              WHERE a.attrelid = ANY (relations) AND a.atthasmissing AND a.atttypid::bigint >= 16384)
        AND is_plain THEN
         missing := postgres_test_replay.describe_missing(relations);
@@ -129,12 +155,13 @@ BEGIN
     BEGIN
         missing := CASE WHEN is_missing THEN postgres_test_replay.describe_missing(relations) END;
         bounds := CASE WHEN is_bound THEN postgres_test_replay.describe_bounds(relations) END;
+        indexes := CASE WHEN is_indexed THEN postgres_test_replay.describe_indexes(relations) END;
     EXCEPTION WHEN OTHERS THEN
         failure := SQLERRM;
         state := SQLSTATE;
     END;
 END $$;
-REVOKE ALL ON FUNCTION postgres_test_replay.describe_values(text, oid[], boolean) FROM PUBLIC;
+REVOKE ALL ON FUNCTION postgres_test_replay.describe_values(text, oid[], boolean, bigint) FROM PUBLIC;
 
 -- Tablespaces beside the two that every cluster has. Few, and rarely any; so they are not remembered as sent.
 CREATE FUNCTION postgres_test_replay.describe_tablespaces() RETURNS json
@@ -181,29 +208,6 @@ AS $$
      WHERE c.oid = ANY (relations) AND c.relkind IN ('r', 'm', 'f')
 $$;
 REVOKE ALL ON FUNCTION postgres_test_replay.describe_table_as(oid[]) FROM PUBLIC;
-
--- Indexes that REINDEX rebuilt. One that a failed CREATE INDEX CONCURRENTLY left is valid now, and no event told how it
--- was made.
-CREATE FUNCTION postgres_test_replay.describe_indexes(relations oid[]) RETURNS json
-LANGUAGE sql STABLE
-SET DateStyle = 'ISO'
-SET IntervalStyle = 'postgres'
-SET TimeZone = 'UTC'
-SET extra_float_digits = '3'
-SET bytea_output = 'hex'
-SET lc_monetary = 'C'
-SET xmloption = 'content'
-AS $$
-    SELECT json_agg(json_build_object(
-               'index', format('%I.%I', n.nspname, c.relname), 'definition', pg_get_indexdef(c.oid),
-               'tablespace', (SELECT spcname FROM pg_tablespace WHERE oid = c.reltablespace))
-               ORDER BY c.oid)
-      FROM pg_class c
-      JOIN pg_namespace n ON n.oid = c.relnamespace
-      JOIN pg_index i ON i.indexrelid = c.oid
-     WHERE c.oid = ANY (relations) AND c.relkind = 'i' AND i.indisvalid AND n.nspname <> 'pg_toast'
-$$;
-REVOKE ALL ON FUNCTION postgres_test_replay.describe_indexes(oid[]) FROM PUBLIC;
 
 -- Bodies of the SQL functions on the call stack: a frame of theirs names function and statement number only.
 CREATE FUNCTION postgres_test_replay.describe_functions(context text) RETURNS json

@@ -15,6 +15,7 @@ DECLARE
     found_rewrites json;
     in_script boolean;
     drops_index boolean;
+    indexes_made bigint;
     told record;
     carrier integer;
 BEGIN
@@ -27,8 +28,9 @@ BEGIN
         SELECT json_agg(json_build_object('type', o.object_type, 'schema', o.schema_name,
                    'identity', o.object_identity, 'oid', o.objid::bigint, 'in_extension', o.in_extension)),
                coalesce(array_agg(o.objid) FILTER (WHERE o.classid = 'pg_class'::regclass), '{}'),
-               coalesce(bool_and(o.in_extension), false)
-          INTO found_objects, relations, in_script
+               coalesce(bool_and(o.in_extension), false),
+               count(*) FILTER (WHERE o.object_type = 'index')
+          INTO found_objects, relations, in_script, indexes_made
           FROM pg_event_trigger_ddl_commands() o;
         relations := postgres_test_replay.reach(relations, tag);
         -- An extension's script is run again by CREATE EXTENSION; a statement that made and changed nothing
@@ -83,7 +85,7 @@ BEGIN
     names_identity := event = 'ddl_command_end' AND tag = 'ALTER TABLE'
         AND (context ~* 'replica\s+identity' OR postgres_test_replay.query_says('identity', 'replica\s+identity'));
     told := postgres_test_replay.describe_values(CASE event WHEN 'ddl_command_end' THEN tag ELSE '' END, relations,
-                                                 number > 100);
+                                                 number > 100, indexes_made);
     IF told.failure IS NOT NULL THEN
         message := postgres_test_replay.gap(
             format('%s of %s could not be described: %s', event, tag, told.failure), told.state);
@@ -101,13 +103,11 @@ BEGIN
             'allow_in_place_tablespaces', 'lc_monetary', 'extra_float_digits', 'bytea_output',
             'check_function_bodies', 'session_replication_role'], settings),
         'objects', found_objects, 'dropped', found_dropped, 'rewrites', found_rewrites,
-        'missing', told.missing, 'bounds', told.bounds,
+        'missing', told.missing, 'bounds', told.bounds, 'indexes', told.indexes,
         'table_as', CASE WHEN event = 'ddl_command_end'
                           AND tag IN ('CREATE TABLE AS', 'SELECT INTO', 'CREATE MATERIALIZED VIEW',
                                       'REFRESH MATERIALIZED VIEW', 'IMPORT FOREIGN SCHEMA')
                          THEN json_strip_nulls(postgres_test_replay.describe_table_as(relations)) END,
-        'indexes', CASE WHEN event = 'ddl_command_end' AND tag = 'REINDEX'
-                        THEN postgres_test_replay.describe_indexes(relations) END,
         'functions', CASE WHEN strpos(context, 'SQL function "') > 0
                           THEN postgres_test_replay.describe_functions(context) END,
         'tablespaces', CASE WHEN number = 1 THEN postgres_test_replay.describe_tablespaces() END,

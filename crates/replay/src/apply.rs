@@ -13,6 +13,7 @@ mod captured_table;
 mod detach;
 mod environment;
 mod guard;
+mod index_names;
 mod partitions;
 mod reindex;
 mod resync;

@@ -32,7 +32,7 @@
 //! | `missing` | `{relation, column, value}`: `attmissingval` |
 //! | `table_as` | the tables of CREATE TABLE AS and its like: columns, types, collations, persistence, ...; of a materialised view also whether it is `populated` |
 //! | `bounds` | `{relation, bound}` of partitions that the statement made or altered, a detail |
-//! | `indexes` | `{index, definition, tablespace}` of the valid ones that REINDEX rebuilt, a detail |
+//! | `indexes` | `{index, name, definition, tablespace}` of the valid ones that REINDEX rebuilt, or that one CREATE or ALTER TABLE made several of; a detail |
 //! | `tablespaces` | names, beside the two that every cluster has; a detail, in a transaction's first message |
 //! | `functions` | `{name, source}` of the SQL functions that `context` names |
 //! | `roles` | the cluster's roles, only when they changed |

@@ -6,15 +6,24 @@ use serde::Deserialize;
 
 use super::text;
 
-/// A valid index as REINDEX left it on the primary (`describe_indexes` in capture's `sql/describe.sql`).
+/// A valid index as a statement left it on the primary (`describe_indexes` in capture's `sql/describe.sql`).
 #[derive(Deserialize)]
-struct Described {
+pub(super) struct Described {
     /// Qualified and quoted.
-    index: String,
+    pub(super) index: String,
+    /// Quoted.
+    #[serde(default)]
+    pub(super) name: String,
     /// The CREATE INDEX that makes it, every name in it qualified.
-    definition: String,
+    pub(super) definition: String,
     /// Where it is not in the database's own.
     tablespace: Option<String>,
+}
+
+/// The indexes that the log describes.
+pub(super) fn described(change: &SchemaChange) -> Vec<Described> {
+    let all = change.details.get("indexes").cloned();
+    all.and_then(|all| serde_json::from_value(all).ok()).unwrap_or_default()
 }
 
 /// The indexes of a REINDEX but those of TOAST tables, whose names hold an OID of the primary.
@@ -34,8 +43,7 @@ pub(super) fn one_by_one(change: &SchemaChange, statement: &str) -> String {
 
 /// What makes an index that the replica lacks; `None` where the log does not describe it.
 pub(super) fn making(change: &SchemaChange, index: &str) -> Option<String> {
-    let all: Vec<Described> = serde_json::from_value(change.details.get("indexes")?.clone()).ok()?;
-    let found = all.into_iter().find(|described| described.index == index)?;
+    let found = described(change).into_iter().find(|described| described.index == index)?;
     let tablespace = quote_literal(found.tablespace.as_deref().unwrap_or_default());
     Some(format!("SET LOCAL default_tablespace = {tablespace}; {}", found.definition))
 }

@@ -91,6 +91,7 @@ impl Applier {
         if change.tag == "CREATE INDEX" {
             self.same_index_made(change).await?;
         }
+        self.name_indexes(change).await?;
         self.fix_missing_values(&change.missing_values, &columns_before).await?;
         self.fix_partition_bounds(change).await?;
         if is_view_filled(&change.tag) {

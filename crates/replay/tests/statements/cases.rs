@@ -256,6 +256,13 @@ pub const CASES: &[Case] = &[
         "!CREATE UNIQUE INDEX CONCURRENTLY bad ON t (a)",
         "DROP INDEX bad, good; CREATE INDEX ON t (a)",
     ]),
+    case("indexes copied in the order of OIDs that the primary changed", &[
+        "CREATE TABLE t (a int, b text); CREATE INDEX one ON t (a); CREATE UNIQUE INDEX \"tw o\" ON t (a); CREATE INDEX three ON t USING hash (a);
+         CREATE INDEX other ON t (b)",
+        "REINDEX INDEX CONCURRENTLY one", "REINDEX INDEX CONCURRENTLY \"tw o\"",
+        "CREATE TABLE \"L x\" (LIKE t INCLUDING ALL, PRIMARY KEY (a))",
+        "CREATE SCHEMA s; CREATE TABLE s.l (LIKE t INCLUDING ALL); DROP INDEX \"L x_a_idx\"",
+    ]),
     since(18, "an index that could not be built concurrently and then was", &[
         "CREATE SCHEMA s; CREATE TABLE s.t (a int, \"B b\" text, d date); INSERT INTO s.t VALUES (1, 'x'), (1, 'X')",
         "!CREATE UNIQUE INDEX CONCURRENTLY \"I i\" ON s.t USING btree (a DESC NULLS LAST, lower(\"B b\") COLLATE \"C\")

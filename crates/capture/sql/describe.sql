@@ -127,6 +127,8 @@ AS $$
       JOIN pg_namespace n ON n.oid = c.relnamespace
       JOIN pg_index i ON i.indexrelid = c.oid
      WHERE c.oid = ANY (relations) AND c.relkind = 'i' AND i.indisvalid AND n.nspname <> 'pg_toast'
+       -- The replica's temporary schemas have other numbers.
+       AND c.relpersistence <> 't'
 $$;
 REVOKE ALL ON FUNCTION postgres_test_replay.describe_indexes(oid[]) FROM PUBLIC;
 

@@ -45,25 +45,6 @@ BEGIN
 END $$;
 REVOKE ALL ON FUNCTION postgres_test_replay.look(text, text, name, text, text[], text) FROM PUBLIC;
 
--- Whether an event can do without the subtransaction that keeps the user's statement safe from us. The server ends
--- each with a walk through all files and all relations that the transaction made and dropped, so that thousands of
--- statements in one transaction pay for each other. What can fail is what puts values and expressions into words
--- (`describe_values` has one of its own), text that is not UTF-8, and what is too large. And what of ours is damaged,
--- which shows in the transaction's first hundred events.
-CREATE FUNCTION postgres_test_replay.is_plain(event text, tag text, context text) RETURNS boolean
-LANGUAGE plpgsql AS $$
-DECLARE
-    counted text := current_setting('postgres_test_replay.n', true);
-BEGIN
-    RETURN length(counted) >= 3 AND event IN ('ddl_command_end', 'sql_drop') AND getdatabaseencoding() = 'UTF8'
-        AND tag IN ('CREATE TABLE', 'CREATE INDEX', 'CREATE SEQUENCE', 'CREATE VIEW', 'CREATE FUNCTION', 'COMMENT',
-                    'GRANT', 'ALTER TABLE', 'ALTER SEQUENCE', 'ALTER INDEX', 'DROP TABLE', 'DROP INDEX',
-                    'DROP SEQUENCE', 'DROP VIEW', 'DROP FUNCTION')
-        AND strpos(context, 'SQL function "') = 0
-        AND octet_length(current_query()) < 10000000 AND octet_length(context) < 10000000;
-END $$;
-REVOKE ALL ON FUNCTION postgres_test_replay.is_plain(text, text, text) FROM PUBLIC;
-
 CREATE FUNCTION postgres_test_replay.capture(event text, tag text, caller name, path text, settings text[])
 RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER
@@ -99,19 +80,18 @@ BEGIN
             USING ERRCODE = 'insufficient_privilege';
     END IF;
 
-    IF postgres_test_replay.is_plain(event, tag, context) THEN
+    -- The server ends a subtransaction with a walk through all files and relations that the transaction made and
+    -- dropped, so that thousands of statements in one transaction pay for each other. Without it an error of ours, whatever
+    -- it is, would be the user's.
+    BEGIN
         seen := postgres_test_replay.look(event, tag, caller, path, settings, context);
-    ELSE
-        BEGIN
-            seen := postgres_test_replay.look(event, tag, caller, path, settings, context);
-        EXCEPTION WHEN OTHERS THEN
-            PERFORM postgres_test_replay.send_gap(format('%s of %s could not be described: %s', event, tag, SQLERRM), SQLSTATE);
-            IF event = 'ddl_command_end' THEN
-                PERFORM postgres_test_replay.settle_all();
-            END IF;
-            RETURN true;
-        END;
-    END IF;
+    EXCEPTION WHEN OTHERS THEN
+        PERFORM postgres_test_replay.send_gap(format('%s of %s could not be described: %s', event, tag, SQLERRM), SQLSTATE);
+        IF event = 'ddl_command_end' THEN
+            PERFORM postgres_test_replay.settle_all();
+        END IF;
+        RETURN true;
+    END;
     content := seen.message;
     touched := seen.relations;
     changed := seen.rewritten;

@@ -310,11 +310,12 @@ impl Travel<'_> {
     async fn step(&mut self, step: &PlanStep, database: &mut String) -> Result<(), NavigateError> {
         let (session, started) = (&self.request.session, Instant::now());
         let parts = match step {
-            PlanStep::Clone { keyframe, .. } => {
+            PlanStep::Clone { keyframe, at } => {
                 *database = next_name(&session.name);
                 let server = session.server().await.map_err(SessionError::from)?;
                 session.clone_to(&server, keyframe, database).await?;
                 server.close().await;
+                self.arrive_by_copy(database, *at).await?;
                 Part::copy(self.tell_notices(keyframe))
             }
             PlanStep::Spare { spare, at } => {
@@ -326,6 +327,7 @@ impl Travel<'_> {
                 if *at == self.request.to {
                     session.claim(database).await?;
                 }
+                self.arrive_by_copy(database, *at).await?;
                 vec![Part::new(Component::Spare, 1)]
             }
             PlanStep::Redo { from, to } => {
@@ -351,6 +353,15 @@ impl Travel<'_> {
             }
         };
         self.outcome.measured.push(Measurement { parts, elapsed: started.elapsed() });
+        Ok(())
+    }
+
+    /// A copy that is where the move goes needs no more than the sequences: a keyframe's are what rows tell of them.
+    async fn arrive_by_copy(&mut self, database: &str, at: Position) -> Result<(), NavigateError> {
+        if at == self.request.to && self.request.sequences.is_some() {
+            let mut applier = self.open(database).await?;
+            self.restore_sequences(&mut applier, at).await?;
+        }
         Ok(())
     }
 

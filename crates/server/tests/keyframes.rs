@@ -89,6 +89,23 @@ async fn a_keyframe_and_a_spare_are_ready_before_somebody_goes_back_over_a_schem
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_keyframe_that_is_where_a_move_goes_has_the_sequences_that_were_sampled_there() {
+    let schema = "CREATE TABLE t (id serial PRIMARY KEY, v text); INSERT INTO t (v) VALUES ('a')";
+    let world = World::start(ServerVersion::Debian15, schema).await;
+    // What the rows tell of the sequence is more than what it was set to.
+    let sql = "INSERT INTO t (v) SELECT 'b' FROM generate_series(1, 9); SELECT setval('t_id_seq', 3)";
+    world.primary.psql(DATABASE, sql).await;
+    world.checkpoint("set back").await;
+    world.api.post("/api/keyframes", r#"{"at": "set back"}"#).await;
+    world.primary.psql(DATABASE, "TRUNCATE t").await;
+    world.checkpoint("empty").await;
+    world.go("empty").await;
+    assert_eq!(world.go("set back").await["strategy"], "keyframe");
+    assert_eq!(world.replica.psql(REPLICA, "SELECT last_value FROM t_id_seq").await.trim(), "3");
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn keyframes_are_made_and_deleted_by_request() {
     let world = World::start(ServerVersion::Debian15, TABLE).await;
     world.primary.psql(DATABASE, "UPDATE t SET v = 'b'").await;

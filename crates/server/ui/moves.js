@@ -74,7 +74,8 @@ async function planned(path, wanted, id) {
 
 async function agreed(planned, id) {
   const ended = planned.connections_to_end ?? [];
-  if (planned.strategy !== "keyframe" && !ended.length) return true;
+  // Where there is no database yet nothing is lost by making it.
+  if ((planned.strategy !== "keyframe" || !planned.from) && !ended.length) return true;
   const text = [h("p", {}, `${distance(planned)}, about ${span(planned.elapsed_ms)}.`), h("p", {}, `Why this way: ${planned.reason}.`),
     planned.strategy === "keyframe" ? h("p", {}, `The database ${state.sessions.find((one) => one.id === id)?.target_database ?? ""} is made anew.`) : "",
     ended.length ? [h("p", {}, `${counted(ended.length, "connection", "connections")} to it will be ended:`), h("ul", {}, ended.map((one) => h("li", {}, one)))] : h("p", {}, "Nobody is connected to it now.")];

@@ -47,7 +47,11 @@ impl Service {
         };
         let catalog = self.catalog.clone();
         let session = blocking(move || catalog.create_session(&new)).await??;
-        if let Err(error) = self.make_database(&session, consent, &Announcer::silent()).await {
+        // Whoever sees the session already waits with a move of it until it has a database.
+        let lock = self.moves.take(session.id, &self.configuration.data.run()).await?;
+        let made = self.make_database(&session, consent, &Announcer::silent()).await;
+        drop(lock);
+        if let Err(error) = made {
             let (catalog, id) = (self.catalog.clone(), session.id);
             blocking(move || catalog.delete_session(id)).await??;
             return Err(error);

@@ -172,8 +172,19 @@ pub async fn travel(
     let started = Instant::now();
     let Departure { from, plan, images, applier, took } = departure;
     let outcome = Travelled::default();
-    let mut travel =
-        Travel { request, progress, cancel, images, from, outcome, ready: applier, kept: None, again: 0 };
+    let mut travel = Travel {
+        request,
+        progress,
+        cancel,
+        images,
+        from,
+        outcome,
+        ready: applier,
+        kept: None,
+        again: 0,
+        copied_at: None,
+        from_creation: false,
+    };
     let travelled = travel.go(plan).await;
     let Travel { outcome, kept, again, .. } = travel;
     let Travelled { transactions, entries, connections_ended, notices, mut measured } = outcome;
@@ -250,6 +261,10 @@ struct Travel<'a> {
     kept: Option<Applier>,
     /// How often it was planned again.
     again: usize,
+    /// Where the copy is that the move goes on from.
+    copied_at: Option<Position>,
+    /// Whether it goes from CREATION because another keyframe was no good.
+    from_creation: bool,
 }
 
 impl Travel<'_> {
@@ -265,6 +280,16 @@ impl Travel<'_> {
                 )) if self.again < ATTEMPTS => {}
                 Err(NavigateError::Replay(error)) if barred.is_none() && is_barred_undo(&chosen, &error) => {
                     barred = Some(error.to_string());
+                }
+                Err(NavigateError::Replay(ReplayError::Stopped(stop))) if self.may_go_from_creation() => {
+                    self.from_creation = true;
+                    let reason =
+                        format!("from the keyframe that was nearer, replay stopped at {}", stop.position);
+                    let facts = facts::from_creation(self.request, &self.images).await?;
+                    chosen = Plan { reason, ..plan(None, self.request.to, &facts)? };
+                    (self.outcome, self.kept, self.copied_at) = (Travelled::default(), None, None);
+                    self.again += 1;
+                    continue;
                 }
                 Err(error) => return Err(error),
             }
@@ -306,6 +331,12 @@ impl Travel<'_> {
         Ok(())
     }
 
+    /// A keyframe has what was committed, and nothing of a session of the primary's: a statement about a temporary
+    /// table that was made before it stops replay. From CREATION nothing is missing.
+    fn may_go_from_creation(&self) -> bool {
+        !self.from_creation && self.copied_at.is_some_and(|at| at > self.request.log.creation())
+    }
+
     /// Makes one step, and notes how long it took.
     async fn step(&mut self, step: &PlanStep, database: &mut String) -> Result<(), NavigateError> {
         let (session, started) = (&self.request.session, Instant::now());
@@ -316,6 +347,7 @@ impl Travel<'_> {
                 session.clone_to(&server, keyframe, database).await?;
                 server.close().await;
                 self.arrive_by_copy(database, *at).await?;
+                self.copied_at = Some(*at);
                 Part::copy(self.tell_notices(keyframe))
             }
             PlanStep::Spare { spare, at } => {
@@ -328,11 +360,12 @@ impl Travel<'_> {
                     session.claim(database).await?;
                 }
                 self.arrive_by_copy(database, *at).await?;
+                self.copied_at = Some(*at);
                 vec![Part::new(Component::Spare, 1)]
             }
             PlanStep::Redo { from, to } => {
                 let outcome = self.redo(database, *from, *to).await;
-                if is_stopped(&outcome) && *database != session.name {
+                if is_stopped(&outcome) && *database != session.name && !self.may_go_from_creation() {
                     // What can be reached takes the session's place: it is where the stop says.
                     self.outcome.connections_ended += session.swap_in(database).await?;
                 }
@@ -457,8 +490,19 @@ pub async fn follow(
     let started = Instant::now();
     let (outcome, images) = (Travelled::default(), Images::default());
     let ready = departure::ready(request, kept).await;
-    let mut travel =
-        Travel { request, progress, cancel, images, from: None, outcome, ready, kept: None, again: 0 };
+    let mut travel = Travel {
+        request,
+        progress,
+        cancel,
+        images,
+        from: None,
+        outcome,
+        ready,
+        kept: None,
+        again: 0,
+        copied_at: None,
+        from_creation: false,
+    };
     let mut applier = match travel.open(&request.session.name).await {
         Ok(applier) => applier,
         Err(error) => return (Err(error.into()), None),
@@ -512,6 +556,8 @@ pub(crate) async fn redo_by(
         ready: None,
         kept: None,
         again: 0,
+        copied_at: None,
+        from_creation: false,
     };
     travel.redo_and_count(applier, to).await
 }

@@ -58,6 +58,21 @@ pub(super) async fn gather(
     Ok(Gathered { facts, images })
 }
 
+/// What a plan from the keyframe at CREATION has to know, and nothing of other ways.
+pub(super) async fn from_creation(
+    request: &NavigateRequest,
+    images: &Images,
+) -> Result<PlanFacts, NavigateError> {
+    let mut facts = PlanFacts::default();
+    let creation = request.log.creation();
+    if let Some(image) = images.keyframes.iter().find(|image| image.position == creation) {
+        let range = between(request, creation, request.to).await?;
+        let Keyframe { database, position, bytes, .. } = image.clone();
+        facts.images.push(ImageFacts { database, position, bytes, is_spare: false, range });
+    }
+    Ok(facts)
+}
+
 /// The nearest ones on both sides of the destination, of those that hold what this session would hold there.
 fn candidates<'a>(images: &'a Images, request: &NavigateRequest) -> Vec<(&'a Keyframe, bool)> {
     let (to, first_decision) = (request.to, request.decisions.first_ordinal());

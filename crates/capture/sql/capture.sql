@@ -133,7 +133,9 @@ BEGIN
             BEGIN
                 PERFORM postgres_test_replay.send_rows(one);
             EXCEPTION WHEN OTHERS THEN
-                PERFORM postgres_test_replay.send_gap(
+                PERFORM postgres_test_replay.send_missed_rows(
+                    (SELECT format('%I.%I', n.nspname, c.relname)
+                       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = one),
                     format('the rows of %s after its rewrite or refresh could not be read: %s', one::regclass, SQLERRM),
                     SQLSTATE);
             END;

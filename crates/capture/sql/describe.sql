@@ -1,6 +1,6 @@
 -- Parts of a message. All read only: what they do in a subtransaction takes no XID. Those that put values or
--- expressions into words do so under settings of ours. What is asked often is asked in PL/pgSQL, because a function
--- in SQL is planned anew with each event.
+-- expressions into words do so under settings of ours, for which `:canonical_settings` stands (`source/schema.rs`).
+-- What is asked often is asked in PL/pgSQL, because a function in SQL is planned anew with each event.
 
 CREATE FUNCTION postgres_test_replay.describe_roles() RETURNS json
 LANGUAGE sql STABLE AS $$
@@ -40,23 +40,31 @@ REVOKE ALL ON FUNCTION postgres_test_replay.unsent_roles() FROM PUBLIC;
 -- for each of them. The memory is the transaction's, and a rollback to a savepoint takes it back together with the
 -- message. It is signed, because everybody may change a setting. The time tells one string from the next; the whole of
 -- it is not looked at, because a script's every statement would be as slow as the script is long.
-CREATE FUNCTION postgres_test_replay.query_carrier(number integer) RETURNS integer
+--
+-- `continues` is whether an earlier transaction of the same string sent something: a listener that began in between
+-- does not know how far the string had come. That is remembered by the session, and goes with a rollback too.
+CREATE FUNCTION postgres_test_replay.query_carrier(number integer, OUT carrier integer, OUT continues boolean)
 LANGUAGE plpgsql AS $$
 DECLARE
     remembered text := coalesce(current_setting('postgres_test_replay.query', true), '');
-    carrier integer := CASE WHEN remembered ~ '^[0-9]{1,9}:' THEN split_part(remembered, ':', 1)::integer END;
     fingerprint text;
+    string text;
 BEGIN
+    carrier := CASE WHEN remembered ~ '^[0-9]{1,9}:' THEN split_part(remembered, ':', 1)::integer END;
     SELECT encode(sha256(convert_to(concat_ws(':', secret, 'query', pg_current_xact_id()::xid,
                extract(epoch FROM statement_timestamp()), octet_length(current_query()), left(current_query(), 100)),
                'UTF8')), 'hex')
       INTO STRICT fingerprint
       FROM postgres_test_replay.configuration;
     IF remembered = concat(carrier, ':', fingerprint) THEN
-        RETURN carrier;
+        RETURN;
     END IF;
     PERFORM set_config('postgres_test_replay.query', concat(number, ':', fingerprint), true);
-    RETURN NULL;
+    carrier := NULL;
+    -- Whoever changes this setting can have their own string stop replay, or be taken for one that begins.
+    string := extract(epoch FROM statement_timestamp())::text;
+    continues := number = 1 AND current_setting('postgres_test_replay.string', true) = string;
+    PERFORM set_config('postgres_test_replay.string', string, false);
 END $$;
 REVOKE ALL ON FUNCTION postgres_test_replay.query_carrier(integer) FROM PUBLIC;
 
@@ -64,13 +72,7 @@ REVOKE ALL ON FUNCTION postgres_test_replay.query_carrier(integer) FROM PUBLIC;
 -- DEFAULT now() are not, and the catalog does not tell them apart.
 CREATE FUNCTION postgres_test_replay.describe_missing(relations oid[]) RETURNS json
 LANGUAGE plpgsql STABLE
-SET DateStyle = 'ISO'
-SET IntervalStyle = 'postgres'
-SET TimeZone = 'UTC'
-SET extra_float_digits = '3'
-SET bytea_output = 'hex'
-SET lc_monetary = 'C'
-SET xmloption = 'content'
+:canonical_settings
 AS $$
 BEGIN
     RETURN (
@@ -88,13 +90,7 @@ REVOKE ALL ON FUNCTION postgres_test_replay.describe_missing(oid[]) FROM PUBLIC;
 -- Bounds of partitions, which may have been expressions such as now().
 CREATE FUNCTION postgres_test_replay.describe_bounds(relations oid[]) RETURNS json
 LANGUAGE plpgsql STABLE
-SET DateStyle = 'ISO'
-SET IntervalStyle = 'postgres'
-SET TimeZone = 'UTC'
-SET extra_float_digits = '3'
-SET bytea_output = 'hex'
-SET lc_monetary = 'C'
-SET xmloption = 'content'
+:canonical_settings
 AS $$
 BEGIN
     RETURN (
@@ -111,13 +107,7 @@ REVOKE ALL ON FUNCTION postgres_test_replay.describe_bounds(oid[]) FROM PUBLIC;
 -- which gets which name follows from OIDs.
 CREATE FUNCTION postgres_test_replay.describe_indexes(relations oid[]) RETURNS json
 LANGUAGE sql STABLE
-SET DateStyle = 'ISO'
-SET IntervalStyle = 'postgres'
-SET TimeZone = 'UTC'
-SET extra_float_digits = '3'
-SET bytea_output = 'hex'
-SET lc_monetary = 'C'
-SET xmloption = 'content'
+:canonical_settings
 AS $$
     SELECT json_agg(json_build_object(
                'index', format('%I.%I', n.nspname, c.relname), 'name', quote_ident(c.relname), 'definition', pg_get_indexdef(c.oid),
@@ -132,11 +122,54 @@ AS $$
 $$;
 REVOKE ALL ON FUNCTION postgres_test_replay.describe_indexes(oid[]) FROM PUBLIC;
 
--- The three above, where any of the relations has something of the kind. Putting expressions and values of users' types
--- into words can fail; that is caught here, in a subtransaction that few statements need.
+-- What to say where a new index of a partitioned table took over an invalid one of a partition, which replicas do not
+-- have: they would make another.
+CREATE FUNCTION postgres_test_replay.invalid_part(relations oid[]) RETURNS bytea
+LANGUAGE plpgsql AS $$
+DECLARE
+    taken record;
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = ANY (relations) AND c.relkind = 'I') THEN
+        RETURN NULL;
+    END IF;
+    SELECT c.oid::regclass AS whole, t.relid::regclass AS part INTO taken
+      FROM pg_class c, pg_partition_tree(c.oid) t
+      JOIN pg_index i ON i.indexrelid = t.relid
+     WHERE c.oid = ANY (relations) AND c.relkind = 'I' AND t.isleaf AND NOT i.indisvalid
+     ORDER BY t.relid LIMIT 1;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    RETURN postgres_test_replay.gap(format(
+        'index %s took over index %s of a partition, which a failed CREATE INDEX CONCURRENTLY left invalid and replicas do '
+        'not have: drop both and make them again', taken.whole, taken.part), '55000');
+END $$;
+REVOKE ALL ON FUNCTION postgres_test_replay.invalid_part(oid[]) FROM PUBLIC;
+
+-- CHECK constraints that the tables have which this statement locked against everybody, the partition that it detached
+-- among them: DETACH PARTITION CONCURRENTLY adds one of its bounds, unless the partition's own imply it.
+CREATE FUNCTION postgres_test_replay.describe_checks() RETURNS json
+LANGUAGE plpgsql STABLE
+:canonical_settings
+AS $$
+BEGIN
+    RETURN (
+        SELECT coalesce(json_agg(json_build_object('relation', format('%I.%I', n.nspname, c.relname),
+                   'name', k.conname, 'definition', pg_get_constraintdef(k.oid)) ORDER BY k.oid), '[]')
+          FROM pg_locks l
+          JOIN pg_class c ON c.oid = l.relation
+          JOIN pg_namespace n ON n.oid = c.relnamespace
+          JOIN pg_constraint k ON k.conrelid = c.oid AND k.contype = 'c' AND k.conislocal
+         WHERE l.pid = pg_backend_pid() AND l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock');
+END $$;
+REVOKE ALL ON FUNCTION postgres_test_replay.describe_checks() FROM PUBLIC;
+
+-- The four above, where any of the relations has something of the kind. Putting expressions and values of users' types
+-- into words can fail; that is caught here, in a subtransaction that few statements need. A value of a built-in type does
+-- not fail.
 CREATE FUNCTION postgres_test_replay.describe_values(
-    tag text, relations oid[], is_plain boolean, indexes_made bigint,
-    OUT missing json, OUT bounds json, OUT indexes json, OUT failure text, OUT state text)
+    tag text, relations oid[], indexes_made bigint, is_detached boolean,
+    OUT missing json, OUT bounds json, OUT indexes json, OUT checks json, OUT failure text, OUT state text)
 LANGUAGE plpgsql STABLE AS $$
 DECLARE
     is_missing boolean := tag LIKE 'ALTER %'
@@ -145,12 +178,11 @@ DECLARE
         AND EXISTS (SELECT FROM pg_class c WHERE c.oid = ANY (relations) AND c.relispartition);
     is_indexed boolean := tag = 'REINDEX' OR tag IN ('CREATE TABLE', 'ALTER TABLE') AND indexes_made > 1;
 BEGIN
-    IF NOT is_missing AND NOT is_bound AND NOT is_indexed THEN
+    IF NOT is_missing AND NOT is_bound AND NOT is_indexed AND NOT is_detached THEN
         RETURN;
     END IF;
-    IF NOT is_bound AND NOT is_indexed AND NOT EXISTS (SELECT FROM pg_attribute a
-             WHERE a.attrelid = ANY (relations) AND a.atthasmissing AND a.atttypid::bigint >= 16384)
-       AND is_plain THEN
+    IF NOT is_bound AND NOT is_indexed AND NOT is_detached AND NOT EXISTS (SELECT FROM pg_attribute a
+             WHERE a.attrelid = ANY (relations) AND a.atthasmissing AND a.atttypid::bigint >= 16384) THEN
         missing := postgres_test_replay.describe_missing(relations);
         RETURN;
     END IF;
@@ -158,12 +190,13 @@ BEGIN
         missing := CASE WHEN is_missing THEN postgres_test_replay.describe_missing(relations) END;
         bounds := CASE WHEN is_bound THEN postgres_test_replay.describe_bounds(relations) END;
         indexes := CASE WHEN is_indexed THEN postgres_test_replay.describe_indexes(relations) END;
+        checks := CASE WHEN is_detached THEN postgres_test_replay.describe_checks() END;
     EXCEPTION WHEN OTHERS THEN
         failure := SQLERRM;
         state := SQLSTATE;
     END;
 END $$;
-REVOKE ALL ON FUNCTION postgres_test_replay.describe_values(text, oid[], boolean, bigint) FROM PUBLIC;
+REVOKE ALL ON FUNCTION postgres_test_replay.describe_values(text, oid[], bigint, boolean) FROM PUBLIC;
 
 -- Tablespaces beside the two that every cluster has. Few, and rarely any; so they are not remembered as sent.
 CREATE FUNCTION postgres_test_replay.describe_tablespaces() RETURNS json
@@ -176,13 +209,7 @@ REVOKE ALL ON FUNCTION postgres_test_replay.describe_tablespaces() FROM PUBLIC;
 -- holds rows. Also what IMPORT FOREIGN SCHEMA made, to make it without asking the other server.
 CREATE FUNCTION postgres_test_replay.describe_table_as(relations oid[]) RETURNS json
 LANGUAGE sql STABLE
-SET DateStyle = 'ISO'
-SET IntervalStyle = 'postgres'
-SET TimeZone = 'UTC'
-SET extra_float_digits = '3'
-SET bytea_output = 'hex'
-SET lc_monetary = 'C'
-SET xmloption = 'content'
+:canonical_settings
 AS $$
     SELECT json_agg(json_build_object(
                'relation', format('%I.%I', n.nspname, c.relname), 'populated', c.relispopulated,
@@ -214,13 +241,7 @@ REVOKE ALL ON FUNCTION postgres_test_replay.describe_table_as(oid[]) FROM PUBLIC
 -- Bodies of the SQL functions on the call stack: a frame of theirs names function and statement number only.
 CREATE FUNCTION postgres_test_replay.describe_functions(context text) RETURNS json
 LANGUAGE sql STABLE
-SET DateStyle = 'ISO'
-SET IntervalStyle = 'postgres'
-SET TimeZone = 'UTC'
-SET extra_float_digits = '3'
-SET bytea_output = 'hex'
-SET lc_monetary = 'C'
-SET xmloption = 'content'
+:canonical_settings
 AS $$
     SELECT json_agg(json_build_object(
                'name', p.proname, 'source', coalesce(nullif(p.prosrc, ''), pg_get_function_sqlbody(p.oid))))

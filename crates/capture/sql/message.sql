@@ -15,9 +15,10 @@ DECLARE
     found_rewrites json;
     in_script boolean;
     drops_index boolean;
+    is_detached boolean;
     indexes_made bigint;
     told record;
-    carrier integer;
+    sent record;
 BEGIN
     relations := '{}';
     rewritten := '{}';
@@ -81,11 +82,20 @@ BEGIN
     END IF;
 
     PERFORM set_config('postgres_test_replay.n', number::text, true);
-    carrier := postgres_test_replay.query_carrier(number);
+    sent := postgres_test_replay.query_carrier(number);
     names_identity := event = 'ddl_command_end' AND tag = 'ALTER TABLE'
         AND (context ~* 'replica\s+identity' OR postgres_test_replay.query_says('identity', 'replica\s+identity'));
+    -- The statements of an SQL function are not in the context.
+    is_detached := event = 'ddl_command_end' AND tag = 'ALTER TABLE' AND (context ~* 'detach\s|SQL function "'
+        OR postgres_test_replay.query_says('detach', 'detach\s'));
+    IF event = 'ddl_command_end' AND tag = 'CREATE INDEX' THEN
+        message := postgres_test_replay.invalid_part(relations);
+        IF message IS NOT NULL THEN
+            RETURN;
+        END IF;
+    END IF;
     told := postgres_test_replay.describe_values(CASE event WHEN 'ddl_command_end' THEN tag ELSE '' END, relations,
-                                                 number > 100, indexes_made);
+                                                 indexes_made, is_detached);
     IF told.failure IS NOT NULL THEN
         message := postgres_test_replay.gap(
             format('%s of %s could not be described: %s', event, tag, told.failure), told.state);
@@ -93,7 +103,8 @@ BEGIN
     END IF;
     message := postgres_test_replay.seal(json_build_object(
         'v', 1, 'event', event, 'tag', tag, 'n', number,
-        'query', CASE WHEN carrier IS NULL THEN coalesce(current_query(), '') END, 'query_of', carrier,
+        'query', CASE WHEN sent.carrier IS NULL THEN coalesce(current_query(), '') END, 'query_of', sent.carrier,
+        'continues', sent.continues,
         'context', context,
         'session_user', session_user, 'current_user', caller, 'search_path', path,
         'statement_time', extract(epoch FROM statement_timestamp())::text, 'pid', pg_backend_pid(),
@@ -103,11 +114,13 @@ BEGIN
             'allow_in_place_tablespaces', 'lc_monetary', 'extra_float_digits', 'bytea_output',
             'check_function_bodies', 'session_replication_role'], settings),
         'objects', found_objects, 'dropped', found_dropped, 'rewrites', found_rewrites,
-        'missing', told.missing, 'bounds', told.bounds, 'indexes', told.indexes,
+        'missing', told.missing, 'bounds', told.bounds, 'indexes', told.indexes, 'checks', told.checks,
         'table_as', CASE WHEN event = 'ddl_command_end'
                           AND tag IN ('CREATE TABLE AS', 'SELECT INTO', 'CREATE MATERIALIZED VIEW',
                                       'REFRESH MATERIALIZED VIEW', 'IMPORT FOREIGN SCHEMA')
                          THEN json_strip_nulls(postgres_test_replay.describe_table_as(relations)) END,
+        'owners', CASE WHEN event = 'ddl_command_end' AND tag = 'DROP OWNED'
+                       THEN postgres_test_replay.describe_owners() END,
         'functions', CASE WHEN strpos(context, 'SQL function "') > 0
                           THEN postgres_test_replay.describe_functions(context) END,
         'tablespaces', CASE WHEN number = 1 THEN postgres_test_replay.describe_tablespaces() END,

@@ -3,13 +3,7 @@
 -- megabyte, plus one row.
 CREATE FUNCTION postgres_test_replay.send_rows(relation oid) RETURNS void
 LANGUAGE plpgsql
-SET DateStyle = 'ISO'
-SET IntervalStyle = 'postgres'
-SET TimeZone = 'UTC'
-SET extra_float_digits = '3'
-SET bytea_output = 'hex'
-SET lc_monetary = 'C'
-SET xmloption = 'content'
+:canonical_settings
 AS $$
 DECLARE
     target text;

@@ -49,6 +49,18 @@ EXCEPTION WHEN OTHERS THEN
 END $$;
 REVOKE ALL ON FUNCTION postgres_test_replay.send_gap(text, text) FROM PUBLIC;
 
+-- Says so of the rows of one table, for which replay offers to take them from the primary.
+CREATE FUNCTION postgres_test_replay.send_missed_rows(target text, cause text, state text) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM postgres_test_replay.send(postgres_test_replay.seal(json_build_object(
+        'v', 1, 'event', 'gap', 'relation', target, 'reason', cause, 'statement', left(current_query(), 10000),
+        'sqlstate', state)));
+EXCEPTION WHEN OTHERS THEN
+    NULL;  -- The rewrite itself was said, and replay stops where its rows do not follow.
+END $$;
+REVOKE ALL ON FUNCTION postgres_test_replay.send_missed_rows(text, text, text) FROM PUBLIC;
+
 -- Whether this session is our own set-up or doctor, whose DDL is no event of the user's. The proof depends on
 -- the secret and the process, so that nobody else can make the triggers look away.
 CREATE FUNCTION postgres_test_replay.is_ours() RETURNS boolean

@@ -22,7 +22,7 @@ use ptr_model::{
 };
 
 use crate::{
-    ddl::{Reading, SchemaEvents, Secret, SignatureError},
+    ddl::{Derivation, Reading, SchemaEvents, Secret, SignatureError},
     decode::{PgOutput, RelationMessage},
     undescribed::Undescribed,
 };
@@ -96,6 +96,15 @@ pub struct Assembler {
     infers: bool,
     /// Statements of this transaction that make tables before their event says so.
     brackets: Brackets,
+}
+
+/// What outlives a connection.
+#[derive(Debug, Default)]
+pub struct Memory {
+    /// Tables, the newest of each: what is announced is compared with it where no event triggers tell schema changes.
+    pub relations: Vec<Arc<Relation>>,
+    /// How far events have come in the strings that clients sent.
+    pub derivation: Derivation,
 }
 
 /// Messages with our prefix that were not believed.
@@ -211,15 +220,16 @@ impl Assembler {
         self.push(Change::Schema(Box::new(made)), steps);
     }
 
-    /// What was known of relations before this connection, the newest of each: what is announced is compared with it
-    /// where no event triggers tell schema changes.
-    pub fn recall(&mut self, relations: impl IntoIterator<Item = Arc<Relation>>) {
-        self.relations.recall(relations);
+    /// Goes on with what the connection before left.
+    pub fn recall(&mut self, memory: Memory) {
+        self.relations.recall(memory.relations);
+        self.schema_events.recall(memory.derivation);
     }
 
-    /// What is known of relations, for the next connection.
-    pub fn known_relations(&self) -> impl Iterator<Item = Arc<Relation>> + '_ {
-        self.relations.known()
+    /// What the next connection needs; this one has ended, and a transaction that did not will come again.
+    pub fn memory(&mut self) -> Memory {
+        let is_open = !self.is_between_transactions();
+        Memory { relations: self.relations.known().collect(), derivation: self.schema_events.memory(is_open) }
     }
 
     fn announced(&mut self, message: RelationMessage, steps: &mut Vec<Step>) {

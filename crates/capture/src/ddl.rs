@@ -21,20 +21,21 @@ use ptr_model::{
     Statement, Xid,
 };
 
-use derive::Derivation;
+pub use derive::Derivation;
 use event::{Event, EventKind, RowsEvent, SchemaEvent};
 pub use signature::{Secret, SecretError, SignatureError};
 
 /// Turns the messages of one transaction after another into changes.
 ///
-/// It holds what must be remembered between the events of one transaction; [`SchemaEvents::begin`] forgets it.
+/// It holds what must be remembered between the events of one transaction; [`SchemaEvents::begin`] forgets it. What has
+/// to be remembered for longer is the [`Derivation`], which outlives a connection.
 #[derive(Debug)]
 pub struct SchemaEvents {
     secret: Option<Secret>,
     derivation: Derivation,
     dropped: Vec<DroppedObject>,
-    /// The strings of the client, by the number of the message that carried each.
-    sent: HashMap<u64, SentStatement>,
+    /// The strings of the client, by the number of the message that carried each, and whether each continues.
+    sent: HashMap<u64, (SentStatement, bool)>,
     /// The CREATE or ALTER EXTENSION whose script is running.
     extension: Option<SentStatement>,
     /// The REFRESH MATERIALIZED VIEW that is running.
@@ -71,6 +72,20 @@ impl SchemaEvents {
             extension: None,
             refresh: None,
         }
+    }
+
+    /// Goes on with what an earlier connection remembered.
+    pub fn recall(&mut self, derivation: Derivation) {
+        self.derivation = derivation;
+    }
+
+    /// What the next connection needs. `is_open`: a transaction is, and will come again.
+    pub fn memory(&mut self, is_open: bool) -> Derivation {
+        let mut derivation = std::mem::take(&mut self.derivation);
+        if is_open {
+            derivation.abort();
+        }
+        derivation
     }
 
     /// Another transaction begins.
@@ -129,13 +144,14 @@ impl SchemaEvents {
         let Some(carrier) = event.query_of else {
             let sent =
                 SentStatement { statement_time: event.statement_time.clone(), query: event.query.clone() };
-            self.sent.insert(event.n, sent);
+            self.sent.insert(event.n, (sent, event.continues));
             return Ok(());
         };
         match self.sent.get(&carrier) {
             // Numbers are kept in a setting that the client can change; the time is not.
-            Some(sent) if sent.statement_time == event.statement_time => {
+            Some((sent, continues)) if sent.statement_time == event.statement_time => {
                 event.query = Arc::clone(&sent.query);
+                event.continues = *continues;
                 Ok(())
             }
             _ => Err(Gap {

@@ -72,7 +72,8 @@ pub const LIMITS: &[Limit] = &[
     },
     Limit {
         code: "owners",
-        what: "REASSIGN OWNED: it changes owners without an event (ALTER ... OWNER TO is captured).",
+        what: "REASSIGN OWNED: it changes owners without an event (ALTER ... OWNER TO is captured); the next DROP OWNED \
+               brings the owners of everything.",
         fix: "ALTER ... OWNER TO on the primary for each, to the same owner again, which is captured; or set up again",
         aspect: Some(Aspect::Owner),
     },

@@ -27,7 +27,11 @@ use ptr_postgres::Dsn;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::{assemble::Assembler, ddl::Secret, transport::ReplicationConnection};
+use crate::{
+    assemble::{Assembler, Memory},
+    ddl::Secret,
+    transport::{ReplicationConnection, TransportError},
+};
 use backoff::Backoff;
 pub use drain::CatchUp;
 use drain::{Drain, DrainError};
@@ -44,6 +48,9 @@ use crate::assemble::Step;
 
 /// Bytes of changes that may wait between the receiver and the writer.
 pub const QUEUE_BYTES: usize = 16 * 1024 * 1024;
+
+/// How often `connect_timeout` of the DSN it may take to log in and ask what is asked before a stream.
+const BEGINNING: u32 = 3;
 
 /// What to listen to.
 #[derive(Clone, Debug)]
@@ -115,7 +122,7 @@ async fn run<L: TransactionLog>(
         backoff: Backoff::default(),
         slot_patience: SlotPatience::default(),
         refusals: 0,
-        known: options.known.clone(),
+        memory: Memory { relations: options.known.clone(), ..Memory::default() },
     };
     let outcome = listener.keep_listening().await;
     let finished = listener.writer.finish().await;
@@ -137,8 +144,8 @@ struct Listener<'a> {
     slot_patience: SlotPatience,
     /// Logins refused in a row.
     refusals: u32,
-    /// What is known of tables.
-    known: Vec<Arc<Relation>>,
+    /// What the next connection needs of those before it.
+    memory: Memory,
 }
 
 impl Listener<'_> {
@@ -171,7 +178,7 @@ impl Listener<'_> {
             }
             let start = primary::start(connection, self.options, primary, self.received);
             let stream = tokio::select! {
-                stream = start => stream?,
+                stream = in_time(&self.options.dsn, start) => stream?,
                 () = self.shutdown.cancelled() => return Ok(Ended::Shutdown),
             };
             self.refusals = 0;
@@ -189,7 +196,7 @@ impl Listener<'_> {
             Ok(Some((connection, primary)))
         };
         tokio::select! {
-            connected = connect => connected,
+            connected = in_time(&self.options.dsn, connect) => connected,
             () = self.shutdown.cancelled() => Ok(None),
         }
     }
@@ -198,17 +205,16 @@ impl Listener<'_> {
         if !self.drains {
             return Ok(None);
         }
-        let Self { options, status, shutdown, writer, received, known, .. } = self;
-        Drain { options, writer, status, shutdown, received, known }.run(connection).await
+        let Self { options, status, shutdown, writer, received, memory, .. } = self;
+        Drain { options, writer, status, shutdown, received, memory }.run(connection).await
     }
 
     async fn receive(&mut self, stream: Stream) -> Result<Ended, ListenError> {
         let mut assembler = Assembler::new(self.received, self.options.secret.clone());
-        assembler.recall(std::mem::take(&mut self.known));
+        assembler.recall(std::mem::take(&mut self.memory));
         let mut receiver = Receiver::new(stream, assembler, &mut self.writer, self.status);
         let ended = receiver.run(self.options, self.shutdown, &mut self.backoff).await;
-        self.known = receiver.known_relations();
-        self.received = receiver.leave(matches!(ended, Ok(Ended::Shutdown))).await;
+        (self.received, self.memory) = receiver.leave(matches!(ended, Ok(Ended::Shutdown))).await;
         ended
     }
 
@@ -225,4 +231,14 @@ impl Listener<'_> {
             () = self.shutdown.cancelled() => {}
         }
     }
+}
+
+/// The questions before a stream are quick ones. Where no answer comes, the connection is dead.
+async fn in_time<T>(
+    dsn: &Dsn,
+    asked: impl Future<Output = Result<T, ListenError>>,
+) -> Result<T, ListenError> {
+    let limit = dsn.connect_timeout().unwrap_or(ptr_postgres::dsn::DEFAULT_CONNECT_TIMEOUT) * BEGINNING;
+    let answered = tokio::time::timeout(limit, asked).await;
+    answered.unwrap_or_else(|_| Err(TransportError::Silent { seconds: limit.as_secs() }.into()))
 }

@@ -39,7 +39,7 @@ pub use teardown::{TeardownReport, TeardownStep, teardown};
 
 pub(crate) use catalog::{Table, tables};
 pub(crate) use error::Doing;
-pub(crate) use identity::{due, set_full};
+pub(crate) use identity::{due, due_of, set_full};
 pub(crate) use open_transactions::writers;
 pub(crate) use publication::exists as find_publication;
 pub(crate) use schema::mark_as_ours;

@@ -44,6 +44,15 @@ pub enum TransportError {
     /// The server closed the connection without a word.
     #[error("the server closed the replication connection")]
     Closed,
+    /// Nothing came, though the server was asked to say something.
+    #[error(
+        "the server has said nothing for {seconds} s, though it was asked to: the connection may be half-open, \
+         as when a firewall forgets it"
+    )]
+    Silent {
+        /// How long.
+        seconds: u64,
+    },
     /// The login takes what we do not have.
     #[error("the server asks for {asked}, {missing}")]
     Login {

@@ -39,8 +39,9 @@ on_every_version! {
         let options = OutputOptions { output: dsn.with_user("app", dsn.password().cloned()), input: None };
         let findings = check_output(&options).await;
         assert_eq!(findings[0].code, "session_replication_role");
-        assert!(findings[0].fix.contains("GRANT SET ON PARAMETER session_replication_role TO \"app\""));
-        server.psql("shop", "GRANT SET ON PARAMETER session_replication_role TO app").await;
+        let (_, grant) = findings[0].fix.split_once(": ").unwrap();
+        assert!(grant.starts_with("GRANT SET ON PARAMETER session_replication_role"), "{grant}");
+        server.psql("shop", grant).await;
         assert_eq!(codes(&options).await, <[&str; 0]>::default());
     }
 
@@ -70,6 +71,12 @@ on_every_version! {
         let findings = check_output(&options).await;
         assert_eq!((findings[0].code, findings[0].severity), ("output_in_use", Severity::Info));
         assert!(findings[0].title.contains("a test"), "{findings:?}");
+        // As it says.
+        assert!(findings[0].fix.contains("close them"), "{findings:?}");
         other.close().await;
+        ptr_testkit::wait_until("nobody else is connected", std::time::Duration::from_secs(20), async || {
+            codes(&options).await.is_empty()
+        })
+        .await;
     }
 }

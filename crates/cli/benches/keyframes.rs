@@ -8,6 +8,10 @@
 //! it prints.
 #![allow(missing_docs)]
 
+#[path = "shared/report.rs"]
+mod report;
+#[path = "shared/servers.rs"]
+mod servers;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
@@ -17,8 +21,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ptr_testkit::{ClusterRole, ServerVersion, TestServer, TestServerOptions};
+use ptr_testkit::TestServer;
 use serde_json::{Value, json};
+use servers::setting;
 use support::{Chance, Product, Running, path, wait_until};
 
 /// The captured database, and the session's.
@@ -32,10 +37,6 @@ fn main() {
     });
 }
 
-fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
-}
-
 /// Two servers and the product between them.
 struct Bench {
     primary: TestServer,
@@ -46,15 +47,7 @@ struct Bench {
 
 impl Bench {
     async fn start(fill: impl AsyncFnOnce(&TestServer)) -> Self {
-        let tuned = |role| {
-            let options = TestServerOptions { role, ..TestServerOptions::default() };
-            options
-                .with("max_wal_size", "8GB")
-                .with("shared_buffers", "512MB")
-                .with("checkpoint_timeout", "1h")
-        };
-        let primary = TestServer::start(ServerVersion::Debian15, tuned(ClusterRole::Primary)).await;
-        let replica = TestServer::start(ServerVersion::Debian15, tuned(ClusterRole::Replica)).await;
+        let (primary, replica) = servers::pair("8GB").await;
         primary.database(DATABASE).await;
         fill(&primary).await;
         let product = Product::new(
@@ -92,8 +85,7 @@ impl Bench {
         let service: Value = serde_json::from_slice(&std::fs::read(file).expect("a service")).expect("JSON");
         let text = |name: &str| service[name].as_str().expect("a text").to_owned();
         let mut curl = Command::new("curl");
-        curl.args(["-s", "-X", method, "-w", "\n%{time_total}", "-H"]);
-        curl.arg(format!("Authorization: Bearer {}", text("token")));
+        curl.args(["-s", "-X", method, "-w", "\n%{time_total}"]);
         if let Some(body) = body {
             curl.args(["-d", &body.to_string()]);
         }
@@ -163,9 +155,22 @@ async fn over_a_schema_change(scale: u64, rounds: u64) {
     }
     println!("back over a schema change, database of {}", size.trim());
     let peer = told("pg_restore -j2 into a fresh database", &mut restored);
-    for (what, times) in [("with a spare ready", &mut with_spare), ("without, by copy", &mut without)] {
+    for (what, times, goal) in
+        [("with a spare ready", &mut with_spare, "20 times"), ("without, by copy", &mut without, "3 times")]
+    {
         let ours = told(what, times);
-        println!("  {:.1} times as fast as pg_restore", peer.as_secs_f64() / ours.as_secs_f64());
+        let faster = peer.as_secs_f64() / ours.as_secs_f64();
+        println!("  {faster:.1} times as fast as pg_restore");
+        report::figure(
+            &format!("back over a schema change, {what}"),
+            &format!("pg_restore: {}", report::time(peer)),
+            &format!("{}, {faster:.1} times as fast", report::time(ours)),
+            goal,
+        );
+    }
+    if let Some(took) = pgcopydb(&bench).await {
+        println!("pgcopydb clone of the primary's database: {took:.1?}");
+        report::figure("(pgcopydb clone of the same database)", &report::time(took), "", "");
     }
 }
 
@@ -194,6 +199,36 @@ async fn restore(server: &TestServer, dump: &Path) -> Duration {
     let rows = server.psql("restored", "SELECT count(*) > 0 FROM pgbench_accounts").await;
     assert_eq!(rows.trim(), "t", "{}", String::from_utf8_lossy(&output.stderr));
     took
+}
+
+/// What else brings a database to where the primary is; `None` where it is not installed.
+async fn pgcopydb(bench: &Bench) -> Option<Duration> {
+    bench.replica.psql("postgres", "DROP DATABASE IF EXISTS copied WITH (FORCE)").await;
+    bench.replica.psql("postgres", "CREATE DATABASE copied").await;
+    let folder = bench.product.folder.path().join("pgcopydb");
+    let programs = bench.primary.cluster().installation().program("psql");
+    let path = format!("{}:{}", programs.parent()?.display(), std::env::var("PATH").ok()?);
+    let start = Instant::now();
+    let output = Command::new("pgcopydb")
+        .env("PATH", path)
+        .args(["clone", "--table-jobs", "2", "--index-jobs", "2", "--no-owner", "--skip-extensions", "--dir"])
+        .arg(&folder)
+        .args(["--source", &bench.primary.dsn(DATABASE).to_uri_with_password()])
+        .args(["--target", &bench.replica.dsn("copied").to_uri_with_password()])
+        .output();
+    let took = start.elapsed();
+    let output = match output {
+        Ok(output) => output,
+        Err(error) => {
+            println!("pgcopydb is left out: {error}");
+            return None;
+        }
+    };
+    let rows = "SELECT count(*), sum(abalance) FROM pgbench_accounts";
+    let (theirs, source) =
+        (bench.replica.psql("copied", rows).await, bench.primary.psql(DATABASE, rows).await);
+    assert_eq!(theirs, source, "{}", String::from_utf8_lossy(&output.stderr));
+    Some(took)
 }
 
 /// Prints the median and the extremes, and returns the median.
@@ -257,6 +292,12 @@ async fn random_positions(transactions: u64, positions: u64) {
         at(90),
         at(99),
         times[times.len() - 1]
+    );
+    report::figure(
+        "random positions of a log of 1,000,000 transactions",
+        "",
+        &format!("p50 {}, p99 {}", report::time(at(50)), report::time(at(99))),
+        "p99 1 s",
     );
     println!("estimates within a factor of 3: {within} of {positions}");
 }

@@ -7,6 +7,10 @@
 //! every 0.1 ms, which is in the figures. Nothing is asserted: it prints.
 #![allow(missing_docs)]
 
+#[path = "shared/report.rs"]
+mod report;
+#[path = "shared/servers.rs"]
+mod servers;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
@@ -17,6 +21,7 @@ use std::{
 
 use ptr_log::Log;
 use ptr_testkit::{ClusterRole, ServerVersion, TestServer, TestServerOptions};
+use servers::setting;
 use support::{Product, wait_until};
 
 const CLIENTS: u64 = 4;
@@ -25,10 +30,6 @@ const LOOK: Duration = Duration::from_micros(100);
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     runtime.block_on(measure(setting("BENCH_RATE", 1000), setting("BENCH_SECONDS", 20)));
-}
-
-fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
 async fn measure(rate: u64, seconds: u64) {
@@ -135,4 +136,6 @@ fn report(rate: u64, returned: &[Instant], durable: &[Instant]) {
         at(999),
         at(1000)
     );
+    let ours = format!("p50 {:.2} ms, p99 {:.2} ms", at(500), at(990));
+    report::figure("live lag, commit to durable", "", &ours, "p50 2 ms, p99 10 ms");
 }

@@ -2,14 +2,21 @@
 //! the event triggers on DDL, in one run, as ratios.
 //!
 //! `script/bench overhead`. Two servers alike: one is captured; the other has nothing of ours, and `wal_level`
-//! replica, as it would have without us. They take turns, in alternating order. Nothing is asserted: it prints.
+//! replica, as it would have without us. They take turns, in alternating order; for pgbench a third one comes after them,
+//! whose changes `pg_recvlogical` writes to a file, without REPLICA IDENTITY FULL: what any logical replication costs.
+//! Nothing is asserted: it prints.
 //! `OVERHEAD_PAIRS` (7), `OVERHEAD_TRANSACTIONS` (20000 a run), `OVERHEAD_DDL` (10000 statements).
 #![allow(missing_docs)]
 
+#[path = "shared/report.rs"]
+mod report;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
-use std::time::{Duration, Instant};
+use std::{
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
 
 use ptr_testkit::{ClusterRole, ServerVersion, TestServer, TestServerOptions, wait_until};
 use support::{Product, Running};
@@ -28,6 +35,22 @@ struct Cost {
 struct Side {
     server: TestServer,
     capture: Option<Running>,
+    /// Whether somebody reads the slot.
+    is_read: bool,
+}
+
+/// `pg_recvlogical` on a server of its own.
+struct Peer {
+    side: Side,
+    reader: Child,
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        // It may have ended with its server.
+        let _ = self.reader.kill();
+        let _ = self.reader.wait();
+    }
 }
 
 fn setting(name: &str, default: usize) -> usize {
@@ -48,24 +71,57 @@ fn main() {
         };
         let off = TestServer::start(ServerVersion::Debian15, tuned(ClusterRole::Primary, "replica")).await;
         let on = TestServer::start(ServerVersion::Debian15, tuned(ClusterRole::Primary, "logical")).await;
+        let streamed =
+            TestServer::start(ServerVersion::Debian15, tuned(ClusterRole::Primary, "logical")).await;
         let replica =
             TestServer::start(ServerVersion::Debian15, tuned(ClusterRole::Replica, "replica")).await;
-        for server in [&off, &on] {
+        for server in [&off, &on, &streamed] {
             server.database(DATABASE).await;
             server.pgbench(DATABASE, &["-i", "-q", "-s", "10"]).await;
         }
         let input = on.dsn(DATABASE).to_uri_with_password();
         let product = Product::new(Some(&input), Some(&replica.dsn(DATABASE).to_uri_with_password()));
+        // Keyframes are made on the output server, which is another machine's where the primary's time is dear.
+        let product = product.with("KEYFRAME_BUDGET", "0");
         let mut up = product.spawn("up", &["up", "--addr", "127.0.0.1:0"]);
         up.wait_for_text("capturing");
-        let sides = [Side { server: off, capture: None }, Side { server: on, capture: Some(up) }];
-        transactions(&sides).await;
+        let sides = [
+            Side { server: off, capture: None, is_read: false },
+            Side { server: on, capture: Some(up), is_read: true },
+        ];
+        transactions(&sides, &peer(streamed).await).await;
         schema_changes(&sides).await;
     });
 }
 
-/// pgbench on both sides in turn.
-async fn transactions(sides: &[Side; 2]) {
+async fn peer(server: TestServer) -> Peer {
+    server.psql(DATABASE, "CREATE PUBLICATION peer FOR ALL TABLES").await;
+    let slot = format!("SELECT pg_create_logical_replication_slot('{SLOT}', 'pgoutput')");
+    server.psql(DATABASE, &slot).await;
+    let file = server.folder().join("stream");
+    let reader = Command::new(server.cluster().installation().program("pg_recvlogical"))
+        .envs(server.dsn(DATABASE).libpq_environment())
+        .args(["--dbname", DATABASE, "--slot", SLOT, "--start", "-f", support::path(&file)])
+        .args([
+            "-o",
+            "proto_version=1",
+            "-o",
+            "publication_names=peer",
+            "-o",
+            "messages=true",
+            "-s",
+            "1",
+            "-F",
+            "1",
+        ])
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("pg_recvlogical starts");
+    Peer { side: Side { server, capture: None, is_read: true }, reader }
+}
+
+/// pgbench on both sides in turn, and then with the peer.
+async fn transactions(sides: &[Side; 2], peer: &Peer) {
     let (pairs, count) = (setting("OVERHEAD_PAIRS", 7), setting("OVERHEAD_TRANSACTIONS", 20_000));
     println!(
         "pgbench: {pairs} pairs of {count} transactions (TPC-B, scale 10, 2 clients), after one to warm up"
@@ -73,9 +129,15 @@ async fn transactions(sides: &[Side; 2]) {
     let each = (count / 2).to_string();
     let arguments = ["-n", "-M", "prepared", "-c", "2", "-j", "1", "-t", &each];
     let own_before = own_cpu(&sides[1]);
+    let peer_before = process(peer.reader.id()).map_or(Duration::ZERO, |process| process.cpu);
     let (mut wall, mut cpu) = (Vec::new(), Vec::new());
+    let (mut peer_wall, mut peer_cpu) = (Vec::new(), Vec::new());
     for pair in 0..=pairs {
         let [off, on] = in_turn(pair, sides, async |side| {
+            side.server.pgbench(DATABASE, &arguments).await;
+        })
+        .await;
+        let streamed = measured(&peer.side, &async |side: &Side| {
             side.server.pgbench(DATABASE, &arguments).await;
         })
         .await;
@@ -83,16 +145,27 @@ async fn transactions(sides: &[Side; 2]) {
             println!("{}", line(&off, &on));
             wall.push(ratio(off.wall, on.wall));
             cpu.push(ratio(on.server_cpu, off.server_cpu));
+            peer_wall.push(ratio(off.wall, streamed.wall));
+            peer_cpu.push(ratio(streamed.server_cpu, off.server_cpu));
         }
     }
     let own =
         own_cpu(&sides[1]).saturating_sub(own_before) / u32::try_from((pairs + 1) * count).expect("small");
+    let [wall, cpu, peer_wall, peer_cpu] = [wall, cpu, peer_wall, peer_cpu].map(median);
+    println!("median: throughput on / off {wall:.3}, server CPU a transaction on / off {cpu:.3}");
+    for (what, peer, ours, goal) in [
+        ("pgbench on the primary, throughput on / off", peer_wall, wall, "0.95"),
+        ("server CPU a transaction, on / off", peer_cpu, cpu, "1.10"),
+    ] {
+        report::figure(what, &format!("pg_recvlogical: {peer:.3}"), &format!("{ours:.3}"), goal);
+    }
+    println!("our own process: {:.1} µs of CPU a transaction", own.as_secs_f64() * 1e6);
+    let theirs = process(peer.reader.id()).map_or(Duration::ZERO, |process| process.cpu);
+    let theirs = theirs.saturating_sub(peer_before) / u32::try_from((pairs + 1) * count).expect("small");
     println!(
-        "median: throughput on / off {:.3}, server CPU a transaction on / off {:.3}",
-        median(wall),
-        median(cpu)
+        "pg_recvlogical instead: throughput {peer_wall:.3}, server CPU {peer_cpu:.3}, its own process {:.1} µs a transaction\n",
+        theirs.as_secs_f64() * 1e6
     );
-    println!("our own process: {:.1} µs of CPU a transaction\n", own.as_secs_f64() * 1e6);
 }
 
 /// DDL on both sides in turn: all in one transaction, and each in its own.
@@ -155,7 +228,7 @@ async fn measured(side: &Side, work: &impl AsyncFn(&Side)) -> Cost {
     let (start, before) = (Instant::now(), server_cpu(&side.server));
     work(side).await;
     let wall = start.elapsed();
-    if side.capture.is_some() {
+    if side.is_read {
         let client = side.server.client(DATABASE).await;
         let end: String =
             client.query_one("SELECT pg_current_wal_insert_lsn()::text", &[]).await.expect("an LSN").get(0);

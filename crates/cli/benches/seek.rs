@@ -9,10 +9,14 @@
 //! is asserted: it prints.
 #![allow(missing_docs)]
 
-#[path = "seek/api.rs"]
+#[path = "shared/api.rs"]
 mod api;
 #[path = "seek/plot.rs"]
 mod plot;
+#[path = "shared/report.rs"]
+mod report;
+#[path = "shared/servers.rs"]
+mod servers;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
@@ -20,8 +24,9 @@ use std::time::Instant;
 
 use api::Api;
 use plot::{Growth, Point};
-use ptr_testkit::{ClusterRole, ServerVersion, TestServer, TestServerOptions};
+use ptr_testkit::TestServer;
 use serde_json::{Value, json};
+use servers::setting;
 use support::{Product, Running};
 
 /// Rows of about 550 bytes that make a megabyte, their index included.
@@ -30,10 +35,6 @@ const ROWS_A_MEGABYTE: u64 = 1_850;
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     runtime.block_on(measure());
-}
-
-fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
 /// Which rows a transaction changes.
@@ -108,6 +109,7 @@ async fn measure() {
             if count * 5 <= subject.rows {
                 let times = bench.compare(subject, pattern, count, rounds / least).await;
                 growth.add("database size, 100 rows", subject.megabytes, &times, count == 100);
+                bench.figure(subject, pattern, count, &times);
             }
         }
     }
@@ -160,15 +162,7 @@ impl Growth {
 
 impl Bench {
     async fn start(subjects: &[&Subject]) -> Self {
-        let tuned = |role| {
-            let options = TestServerOptions { role, ..TestServerOptions::default() };
-            options
-                .with("max_wal_size", "16GB")
-                .with("shared_buffers", "512MB")
-                .with("checkpoint_timeout", "1h")
-        };
-        let primary = TestServer::start(ServerVersion::Debian15, tuned(ClusterRole::Primary)).await;
-        let replica = TestServer::start(ServerVersion::Debian15, tuned(ClusterRole::Replica)).await;
+        let (primary, replica) = servers::pair("16GB").await;
         for subject in subjects {
             primary.database(subject.database).await;
             let fill = format!(
@@ -251,6 +245,19 @@ impl Bench {
         println!("{transactions} transactions over 100 rows: {:.1} ms", start.elapsed().as_secs_f64() * 1e3);
     }
 
+    /// A row of the table: the slower direction's median.
+    fn figure(&self, subject: &Subject, pattern: Pattern, count: u64, [redo, undo]: &[Times; 2]) {
+        let goal = match (pattern, count) {
+            (Pattern::Neighbouring, 1) => "3 ms",
+            (Pattern::Neighbouring, 100) => "5 ms",
+            (Pattern::Neighbouring, _) => "15 ms",
+            (Pattern::Spread, 1_000) => "40 ms",
+            (Pattern::Spread, _) => "1500 ms",
+        };
+        let what = format!("redo or undo of {count} {} rows, {} MB", pattern.name(), subject.megabytes);
+        report::figure(&what, "", &format!("{:.1} / {:.1} ms", redo.at(50), undo.at(50)), goal);
+    }
+
     async fn clones(&self, subjects: &[&Subject]) {
         let client = self.replica.client("postgres").await;
         for subject in subjects {
@@ -270,6 +277,8 @@ impl Bench {
             }
             let times = Times::of(times);
             println!("CREATE DATABASE TEMPLATE and DROP, {} MB: {:.1} ms", subject.megabytes, times.at(50));
+            let what = format!("(clone of the template and drop, {} MB)", subject.megabytes);
+            report::figure(&what, &format!("{:.0} ms", times.at(50)), "", "");
         }
     }
 }

@@ -6,6 +6,10 @@
 //! rows. Nothing is asserted: it prints.
 #![allow(missing_docs)]
 
+#[path = "shared/report.rs"]
+mod report;
+#[path = "shared/servers.rs"]
+mod servers;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
@@ -15,7 +19,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ptr_testkit::{ClusterRole, ServerVersion, TestServer, TestServerOptions};
+use ptr_testkit::TestServer;
+use servers::setting;
 use support::{Product, path};
 
 const SCALE: &str = "10";
@@ -94,17 +99,8 @@ fn main() {
     runtime.block_on(compare(transactions));
 }
 
-fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
-}
-
 async fn compare(transactions: u64) {
-    let tuned = |role| {
-        let options = TestServerOptions { role, ..TestServerOptions::default() };
-        options.with("max_wal_size", "16GB").with("shared_buffers", "512MB").with("checkpoint_timeout", "1h")
-    };
-    let primary = TestServer::start(ServerVersion::Debian15, tuned(ClusterRole::Primary)).await;
-    let replica = TestServer::start(ServerVersion::Debian15, tuned(ClusterRole::Replica)).await;
+    let (primary, replica) = servers::pair("16GB").await;
     primary.database("bank").await;
     replica.database("peer").await;
     for (server, database) in [(&primary, "bank"), (&replica, "peer")] {
@@ -157,15 +153,23 @@ async fn compare(transactions: u64) {
     let stream_bytes = std::fs::metadata(&file).expect("the stream").len();
     let log_bytes = folder_bytes(&product.data_directory().join("log").join("bank").join("segments"));
     println!();
-    row("capture", "pg_recvlogical", &Cost::median(&theirs), &Cost::median(&ours));
+    row("capture", "pg_recvlogical", &Cost::median(&theirs), &Cost::median(&ours), ["0.6", "0.5"]);
     println!(
         "log bytes per stream byte: {:.3} ({log_bytes} of {stream_bytes})",
         ratio(log_bytes, stream_bytes)
     );
+    report::figure(
+        "sealed segments, bytes",
+        &format!("pgoutput: {stream_bytes}"),
+        &format!("{:.3}", ratio(log_bytes, stream_bytes)),
+        "0.15",
+    );
 
     let peer = subscribe(&primary, &replica, &Pair::BANK, &end).await;
     let ours = navigate(&product).await;
-    row("replay", "subscription", &peer, &ours);
+    row("replay", "subscription", &peer, &ours, ["1/6", ""]);
+    let anew = navigate_to_head(&product, &["--rebuild"]).await;
+    row("replay over three connections, copy included", "subscription", &peer, &anew, ["1/8", ""]);
     println!("(a subscription's CPU and memory are the server's, and not counted)");
     drop(product);
     replay_hot(&primary, &replica).await;
@@ -224,7 +228,7 @@ async fn replay_hot(primary: &TestServer, replica: &TestServer) {
     primary.psql(pair.database, "SELECT pg_logical_emit_message(true, 'bench', 'after the end')").await;
     listen(primary, &product, &pair, &end).await;
     let peer = subscribe(primary, replica, &pair, &end).await;
-    row("hot rows", "subscription", &peer, &navigate(&product).await);
+    row("hot rows", "subscription", &peer, &navigate(&product).await, ["1/50", ""]);
 }
 
 #[allow(clippy::cast_precision_loss, reason = "a ratio for people")]
@@ -232,7 +236,7 @@ fn ratio(part: u64, whole: u64) -> f64 {
     part as f64 / whole as f64
 }
 
-fn row(what: &str, peer_name: &str, peer: &Cost, ours: &Cost) {
+fn row(what: &str, peer_name: &str, peer: &Cost, ours: &Cost, [wall_goal, cpu_goal]: [&str; 2]) {
     for (name, cost) in [(peer_name, peer), ("ours", ours)] {
         let (wall, cpu) = (cost.wall.as_secs_f64(), cost.cpu.as_secs_f64());
         println!(
@@ -242,11 +246,15 @@ fn row(what: &str, peer_name: &str, peer: &Cost, ours: &Cost) {
     }
     let wall = ours.wall.as_secs_f64() / peer.wall.as_secs_f64();
     println!("{what:8} ours / {peer_name}: wall {wall:.2} ({:.2} times as fast)", 1.0 / wall);
+    let told = |duration: Duration, ratio: f64| {
+        format!("{:.2} s, {ratio:.2} of it, {:.1} times as fast", duration.as_secs_f64(), 1.0 / ratio)
+    };
+    let theirs = |duration: Duration| format!("{peer_name}: {:.2} s", duration.as_secs_f64());
+    report::figure(what, &theirs(peer.wall), &told(ours.wall, wall), wall_goal);
     if !peer.cpu.is_zero() {
-        println!(
-            "{what:8} ours / {peer_name}: own CPU {:.2}",
-            ours.cpu.as_secs_f64() / peer.cpu.as_secs_f64()
-        );
+        let cpu = ours.cpu.as_secs_f64() / peer.cpu.as_secs_f64();
+        println!("{what:8} ours / {peer_name}: own CPU {cpu:.2}");
+        report::figure(&format!("{what}, own CPU"), &theirs(peer.cpu), &told(ours.cpu, cpu), cpu_goal);
     }
 }
 
@@ -353,9 +361,16 @@ async fn subscribe(primary: &TestServer, replica: &TestServer, pair: &Pair, end:
     Cost { wall, cpu: Duration::ZERO, peak_kilobytes: 0 }
 }
 
+/// From CREATION to head, in the session's own database, which is made before, as the subscription's was.
 async fn navigate(product: &Product) -> Cost {
+    product.run(&["navigate", "CREATION"]);
+    navigate_to_head(product, &[]).await
+}
+
+/// With `--rebuild` in a database that is made anew: a copy of the one at CREATION, and the rows over several connections.
+async fn navigate_to_head(product: &Product, options: &[&str]) -> Cost {
     let start = Instant::now();
-    let mut running = product.spawn("navigate", &["navigate", "head"]);
+    let mut running = product.spawn("navigate", &[&["navigate", "head"], options].concat());
     let cost = watch(start, &mut running.child, async || false).await;
     print!("{}", running.printed());
     cost

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::commands::{
-    backup, checkpoint, completions, config, demo, diff, doctor, down, dsn, keyframe, listener, log, man,
+    backup, checkpoint, completions, config, demo, diff, doctor, down, dsn, gc, keyframe, listener, log, man,
     navigate, replay, service, session, show, status, teardown, undo, up, verify,
 };
 
@@ -101,6 +101,7 @@ pub enum Command {
     Verify(verify::Verify),
     #[command(subcommand)]
     Backup(backup::Backup),
+    Gc(gc::Gc),
     Teardown(teardown::Teardown),
     Completions(completions::Completions),
     Man(man::Man),

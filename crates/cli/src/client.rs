@@ -1,9 +1,9 @@
-//! The one way to the API: over HTTP where a service runs on the data directory, else the same router in this
+//! The one way to the API: over its socket where a service runs on the data directory, else the same router in this
 //! process. Commands cannot tell which.
 
-mod http;
 mod local;
 mod request;
+mod socket;
 
 use http_body_util::BodyExt;
 use hyper::body::Bytes;
@@ -11,14 +11,14 @@ use serde::de::DeserializeOwned;
 
 use crate::failure::{Failure, Kind};
 
-pub use http::{HttpClient, is_alive};
 pub use local::LocalClient;
 pub use request::{Call, encode};
+pub use socket::{HEALTH_TIMEOUT, SocketClient};
 
 /// A way to the API.
 pub enum Client {
     /// To the service that runs on the data directory.
-    Http(HttpClient),
+    Service(SocketClient),
     /// To a service opened in this process, for this command. Nothing is captured meanwhile.
     Local(Box<LocalClient>),
 }
@@ -27,7 +27,7 @@ impl Client {
     /// Asks, and gives the answer.
     pub async fn ask<T: DeserializeOwned>(&self, call: &Call) -> Result<T, Failure> {
         let (status, body) = match self {
-            Self::Http(client) => client.send(call).await?,
+            Self::Service(client) => client.send(call).await?,
             Self::Local(client) => client.send(call).await?,
         };
         if !(200..300).contains(&status) {

@@ -10,6 +10,7 @@ pub mod diff;
 pub mod doctor;
 pub mod down;
 pub mod dsn;
+pub mod gc;
 pub mod keyframe;
 pub mod listener;
 pub mod log;

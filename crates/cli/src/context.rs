@@ -10,7 +10,7 @@ use ptr_server::{
     Configuration, Flags, Setting,
     resource::{
         navigation::{MoveAnswer, MoveQuery, MoveState},
-        verification::{VerificationAnswer, VerificationState},
+        verification::VerificationAnswer,
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -22,7 +22,18 @@ use crate::{
     foreground::running,
     output::{Format, Output},
     progress::Progress,
+    terminal::shown,
 };
+
+/// What is said to somebody who presses Ctrl-C.
+struct Stopping {
+    /// At once.
+    said: &'static str,
+    /// What can be done once it stopped.
+    hint: &'static str,
+    /// At the second Ctrl-C.
+    left: &'static str,
+}
 
 /// What every command is given.
 pub struct Context {
@@ -30,7 +41,7 @@ pub struct Context {
     pub global: Global,
     /// Where results go.
     pub output: Output,
-    /// Whether a move is under way, which ends in its own way when somebody presses Ctrl-C.
+    /// Whether a move or a verification is under way, which ends in its own way when somebody presses Ctrl-C.
     moving: AtomicBool,
 }
 
@@ -71,8 +82,8 @@ impl Context {
     /// The way to the API: to the running service, else to one in this process.
     pub async fn client(&self) -> Result<Client, Failure> {
         let configuration = self.configuration(&[])?;
-        if let Some((_, client)) = running(&configuration).await? {
-            return Ok(Client::Http(client));
+        if let Some((_, client)) = running(&self.output, &configuration).await? {
+            return Ok(Client::Service(client));
         }
         Ok(Client::Local(Box::new(LocalClient::open(configuration).await?)))
     }
@@ -91,36 +102,55 @@ impl Context {
     pub async fn ask_for_move<T: DeserializeOwned>(&self, call: &Call) -> Result<T, Failure> {
         let client = self.client().await?;
         let progress = Progress::spinner(&self.output, "moving");
-        let watched = self.output.draws_progress();
         let moves = Call::get("/api/moves").query(&MoveQuery { session_id: call.session_id() });
-        self.moving.store(true, Ordering::Relaxed);
         let answer = {
-            let mut asked = std::pin::pin!(client.ask(call));
-            tokio::select! {
-                answer = &mut asked => answer,
-                () = watch_move(&client, &moves, &progress), if watched => unreachable!("it watches for ever"),
-                _ = tokio::signal::ctrl_c() => {
-                    progress.above(|| self.output.prose("stopping at the next position; Ctrl-C again leaves it to go on"));
-                    let stopped = async {
-                        stop_move(&client, &moves).await;
-                        asked.await.map_err(Failure::interrupted)
-                    };
-                    tokio::select! {
-                        answer = stopped => answer,
-                        _ = tokio::signal::ctrl_c() => {
-                            Err(Failure::new(Kind::Interrupted, "interrupted; the move may still be under way"))
-                        }
-                    }
-                }
-            }
+            let watching = watch_move(&client, &moves, &progress);
+            let stopping = Stopping {
+                said: "stopping at the next position; Ctrl-C again leaves it to go on",
+                hint: "postgres-test-replay undo takes the session back",
+                left: "interrupted; the move may still be under way",
+            };
+            self.or_stopped(client.ask(call), watching, stop_move(&client, &moves), &progress, &stopping)
+                .await
         };
-        self.moving.store(false, Ordering::Relaxed);
         progress.finish();
         client.close().await;
         answer
     }
 
-    /// Returns once somebody presses Ctrl-C, unless a move is under way, which takes it for itself.
+    /// Waits for the answer of what goes on in the service, drawing meanwhile. At Ctrl-C it is stopped, and what it then
+    /// came to is the answer; a second Ctrl-C waits no longer.
+    async fn or_stopped<T>(
+        &self,
+        asked: impl Future<Output = Result<T, Failure>>,
+        watching: impl Future<Output = ()>,
+        stop: impl Future<Output = ()>,
+        progress: &Progress,
+        stopping: &Stopping,
+    ) -> Result<T, Failure> {
+        let watched = self.output.draws_progress();
+        self.moving.store(true, Ordering::Relaxed);
+        let mut asked = std::pin::pin!(asked);
+        let answer = tokio::select! {
+            answer = &mut asked => answer,
+            () = watching, if watched => unreachable!("it watches for ever"),
+            _ = tokio::signal::ctrl_c() => {
+                progress.above(|| self.output.prose(stopping.said));
+                let stopped = async {
+                    stop.await;
+                    asked.await.map_err(|failure: Failure| failure.interrupted(stopping.hint))
+                };
+                tokio::select! {
+                    answer = stopped => answer,
+                    _ = tokio::signal::ctrl_c() => Err(Failure::new(Kind::Interrupted, stopping.left)),
+                }
+            }
+        };
+        self.moving.store(false, Ordering::Relaxed);
+        answer
+    }
+
+    /// Returns once somebody presses Ctrl-C, unless a move or a verification is under way, which takes it for itself.
     pub async fn interrupted(&self) {
         // Where signals cannot be heard, nobody can interrupt.
         while tokio::signal::ctrl_c().await.is_ok() {
@@ -131,14 +161,24 @@ impl Context {
         std::future::pending().await
     }
 
-    /// One question whose answer takes a verification; tells how far that is.
-    pub async fn ask_for_verification<T: DeserializeOwned>(&self, call: &Call) -> Result<T, Failure> {
+    /// One question whose answer takes a verification, which it names; tells how far that is. Ctrl-C ends it.
+    pub async fn ask_for_verification<T: DeserializeOwned>(
+        &self,
+        call: &Call,
+        id: &str,
+    ) -> Result<T, Failure> {
         let client = self.client().await?;
         let progress = Progress::spinner(&self.output, "verifying");
-        let watched = self.output.draws_progress();
-        let answer = tokio::select! {
-            answer = client.ask(call) => answer,
-            () = watch_verification(&client, &progress), if watched => unreachable!("it watches for ever"),
+        let path = format!("/api/verifications/{id}");
+        let answer = {
+            let watching = watch_verification(&client, &path, &progress);
+            let stop = async { drop(client.ask::<VerificationAnswer>(&Call::delete(path.clone())).await) };
+            let stopping = Stopping {
+                said: "stopping the verification; Ctrl-C again leaves it to go on",
+                hint: "nothing was changed; verify again when there is time",
+                left: "interrupted; the verification may still be under way",
+            };
+            self.or_stopped(client.ask(call), watching, stop, &progress, &stopping).await
         };
         progress.finish();
         client.close().await;
@@ -208,7 +248,7 @@ fn someone_is_there() -> bool {
 }
 
 fn ask(question: &str) -> Result<(), Failure> {
-    eprint!("{question} [y/N] ");
+    eprint!("{} [y/N] ", shown(question));
     io::stderr().flush()?;
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;
@@ -222,13 +262,12 @@ fn ask(question: &str) -> Result<(), Failure> {
 const INTERVAL: Duration = Duration::from_millis(250);
 
 /// Draws how far the newest verification is, for ever.
-async fn watch_verification(client: &Client, progress: &Progress) {
+async fn watch_verification(client: &Client, path: &str, progress: &Progress) {
     loop {
         tokio::time::sleep(INTERVAL).await;
-        let all = client.ask::<Vec<VerificationAnswer>>(&Call::get("/api/verifications")).await;
         // What is only drawn may fail: the answer that is waited for says what is wrong.
-        let running = all.into_iter().flatten().find(|one| one.state == VerificationState::Running);
-        if let Some(step) = running.and_then(|one| one.progress) {
+        let Ok(running) = client.ask::<VerificationAnswer>(&Call::get(path)).await else { continue };
+        if let Some(step) = running.progress {
             progress.step(&step);
         }
     }

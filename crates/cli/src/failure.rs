@@ -8,6 +8,8 @@ use std::{fmt::Display, io, process::ExitCode};
 use ptr_server::{Code, Problem};
 use serde_json::json;
 
+use crate::output::{tell, tell_as_it_is};
+
 /// The kinds of failure that scripts tell apart, by exit code.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
@@ -97,13 +99,12 @@ impl Failure {
         Self { kind, what: what.to_string(), hint: None, problem: None }
     }
 
-    /// Of a move that somebody ended by Ctrl-C: what it says, with the exit code for that.
+    /// Of what somebody ended by Ctrl-C: what it says, with the exit code for that and what can be done then.
     #[must_use]
-    pub fn interrupted(self) -> Self {
+    pub fn interrupted(self, hint: &str) -> Self {
         if self.kind != Kind::Precondition {
             return self;
         }
-        let hint = "postgres-test-replay undo takes the session back";
         Self { kind: Kind::Interrupted, hint: Some(hint.to_owned()), problem: None, ..self }
     }
 
@@ -138,12 +139,12 @@ impl Failure {
         }
         if as_json {
             let own = || json!({"code": self.kind.name(), "detail": self.what, "hint": self.hint});
-            eprintln!("{}", self.problem.as_ref().map_or_else(own, |problem| json!(problem)));
-            return;
+            let problem = self.problem.as_ref().map_or_else(own, |problem| json!(problem));
+            return tell_as_it_is(&problem.to_string());
         }
-        eprintln!("error: {}", self.what);
+        tell(&format!("error: {}", self.what));
         if let Some(hint) = &self.hint {
-            eprintln!("  fix: {hint}");
+            tell(&format!("  fix: {hint}"));
         }
     }
 }

@@ -1,7 +1,11 @@
 //! A service in this process, in front of a person or as the process that `up --detach` leaves behind: started
 //! step by step aloud, ended by Ctrl-C, SIGTERM or `down`.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use ptr_server::{
     Announcement, Announcer, Configuration, Problem, Role, Running, Service,
@@ -15,23 +19,71 @@ use tokio::{
 };
 
 use crate::{
-    client::{Call, Client, HttpClient, LocalClient, is_alive},
+    client::{Call, Client, HEALTH_TIMEOUT, LocalClient, SocketClient},
     context::Context,
     embedded,
     failure::{Failure, Kind},
-    output::Output,
+    output::{self, Output},
     port,
     progress::Progress,
 };
 
-/// The service that runs on the data directory and answers, with the way to it.
-pub async fn running(configuration: &Configuration) -> Result<Option<(Running, HttpClient)>, Failure> {
+/// How long a service whose process lives may be silent: a machine that is short of memory or of time, a service that is
+/// about to end.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The service whose process lives on the data directory, whether it answers or not.
+pub fn found(configuration: &Configuration) -> Result<Option<Running>, Failure> {
     let file = configuration.data.service_file();
-    let found = Running::find(&configuration.data)
-        .map_err(|error| Failure::new(Kind::Failed, format!("{} cannot be read: {error}", file.display())))?;
-    let Some(running) = found else { return Ok(None) };
-    let client = HttpClient::new(&running.url(), Some(running.token.clone()));
-    Ok(is_alive(&client).await.then_some((running, client)))
+    Running::find(&configuration.data)
+        .map_err(|error| Failure::new(Kind::Failed, format!("{} cannot be read: {error}", file.display())))
+}
+
+/// The service that runs on the data directory, with the way to it. One that is silent is waited for as long as its process
+/// lives: what it has in its hands must not be taken for free.
+pub async fn running(
+    output: &Output,
+    configuration: &Configuration,
+) -> Result<Option<(Running, SocketClient)>, Failure> {
+    const INTERVAL: Duration = Duration::from_millis(100);
+    let Some(running) = found(configuration)? else { return Ok(None) };
+    let Some(client) = SocketClient::of(&running) else { return Err(of_another_version(&running)) };
+    let since = Instant::now();
+    let mut is_told = false;
+    while !client.is_alive().await {
+        if found(configuration)?.is_none_or(|now| now.pid != running.pid) {
+            return Ok(None);
+        }
+        if since.elapsed() > PATIENCE {
+            return Err(silent(&running, since.elapsed()));
+        }
+        if !is_told && since.elapsed() >= HEALTH_TIMEOUT {
+            let waited = since.elapsed().as_secs();
+            output.prose(format_args!(
+                "the service, pid {}, has not answered for {waited} s; waiting",
+                running.pid
+            ));
+            is_told = true;
+        }
+        tokio::time::sleep(INTERVAL).await;
+    }
+    Ok(Some((running, client)))
+}
+
+fn silent(running: &Running, waited: Duration) -> Failure {
+    let what =
+        format!("the service, pid {}, lives and has not answered for {} s", running.pid, waited.as_secs());
+    Failure::new(Kind::Unreachable, what)
+        .hint("see run/up.log in the data directory; `postgres-test-replay down` ends it")
+}
+
+fn of_another_version(running: &Running) -> Failure {
+    let what = format!(
+        "the service, pid {}, is of version {}, which this one cannot ask",
+        running.pid, running.version
+    );
+    Failure::new(Kind::Precondition, what)
+        .hint("`postgres-test-replay down` ends it, and `up` starts this one")
 }
 
 /// Runs a service of that role until somebody ends it.
@@ -46,7 +98,7 @@ pub async fn run_with(
     role: Role,
     beside: impl AsyncFnOnce(&Client) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    refuse_a_second(&configuration, role).await?;
+    refuse_a_second(context, &configuration, role).await?;
     if role != Role::Listener {
         port::check(&configuration.address)?;
     }
@@ -113,8 +165,12 @@ async fn tell_when_ready(
 }
 
 /// Capture and API may be two processes; two of a kind on one data directory may not.
-async fn refuse_a_second(configuration: &Configuration, role: Role) -> Result<(), Failure> {
-    let Some((running, _)) = running(configuration).await? else { return Ok(()) };
+async fn refuse_a_second(
+    context: &Context,
+    configuration: &Configuration,
+    role: Role,
+) -> Result<(), Failure> {
+    let Some((running, _)) = running(&context.output, configuration).await? else { return Ok(()) };
     if role == Role::Listener && running.role == Role::Ipc.name() {
         return Ok(());
     }
@@ -181,6 +237,8 @@ pub struct Summary {
     role: String,
     pid: u32,
     address: Option<String>,
+    /// What a browser opens.
+    url: Option<String>,
     data_directory: String,
     /// Without passwords; `dsn` gives them.
     input_dsn: String,
@@ -197,6 +255,7 @@ impl Summary {
             role: status.role,
             pid,
             address: status.address,
+            url: status.url,
             data_directory: status.data_directory,
             input_dsn: status.input.dsn,
             output_dsn: status.output.dsn,
@@ -212,8 +271,8 @@ impl Summary {
         }
         output.line(format_args!("primary    {}", self.input_dsn))?;
         output.line(format_args!("replica    {}", self.output_dsn))?;
-        if let Some(address) = &self.address {
-            output.line(format_args!("API        http://{address}"))?;
+        if let Some(url) = &self.url {
+            output.line(format_args!("API        {url}"))?;
         }
         if !self.capturing.is_empty() {
             output.line(format_args!("capturing  {}", self.capturing.join(", ")))?;
@@ -235,7 +294,7 @@ impl Teller {
 
     fn line(&self, text: &str) {
         if !self.quiet {
-            self.progress.above(|| eprintln!("{text}"));
+            self.progress.above(|| output::tell(text));
         }
     }
 }

@@ -16,11 +16,21 @@ mod logging;
 mod output;
 mod port;
 mod progress;
+mod terminal;
 mod typed;
 
 use std::process::ExitCode;
 
 use clap::Parser;
+use tokio::signal::unix::SignalKind;
+
+/// One thread reads the log and another folds and frees what it read, which glibc's allocator is slow at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Threads for what waits for the disk. Each keeps memory of its own, so clients that ask at once wait for one; a move needs
+/// one as long as it reads the log, and there are never nearly as many moves ([`ptr_server`] limits them).
+const BLOCKING_THREADS: usize = 48;
 
 use crate::{
     arguments::{Arguments, Command},
@@ -36,7 +46,11 @@ fn main() -> ExitCode {
     };
     logging::start(arguments.global.verbose, arguments.global.quiet);
     let context = Context::new(arguments.global);
-    let done = match tokio::runtime::Runtime::new() {
+    let threads = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .build();
+    let done = match threads {
         Ok(runtime) => runtime.block_on(run(arguments.command, &context)),
         Err(error) => Err(Failure::new(Kind::Failed, format!("cannot start threads: {error}"))),
     };
@@ -51,6 +65,14 @@ fn main() -> ExitCode {
     }
 }
 
+/// A file that may not grow any more is then an error of the write, which is told and waited for like a full disk, and not
+/// the end of the process.
+fn outlive_limits_on_files() {
+    let signal = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
+    // Once caught it stays caught. Where it cannot be, there is the error of the system: the process ends.
+    drop(tokio::signal::unix::signal(signal));
+}
+
 /// Help and version go to stdout, what cannot be understood to stderr with exit code 2.
 fn told_by_parser(error: &clap::Error) -> ExitCode {
     // There is nowhere to tell that telling failed.
@@ -59,6 +81,7 @@ fn told_by_parser(error: &clap::Error) -> ExitCode {
 }
 
 async fn run(command: Command, context: &Context) -> Result<(), Failure> {
+    outlive_limits_on_files();
     // These end by a signal in their own way.
     match command {
         Command::Up(command) => return command.run(context).await,
@@ -93,6 +116,7 @@ async fn answer(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Diff(command) => command.run(context).await,
         Command::Verify(command) => command.run(context).await,
         Command::Backup(command) => command.run(context).await,
+        Command::Gc(command) => command.run(context).await,
         Command::Teardown(command) => command.run(context).await,
         Command::Completions(command) => command.run(context),
         Command::Man(command) => command.run(context),

@@ -10,6 +10,18 @@ use std::{
 use comfy_table::{Table, presets};
 use serde::Serialize;
 
+use crate::terminal::shown;
+
+/// A line on stderr.
+pub fn tell(text: &str) {
+    if io::stderr().is_terminal() { tell_as_it_is(&shown(text)) } else { tell_as_it_is(text) }
+}
+
+/// A line on stderr that is safe on any terminal. Where stderr is closed or its disk is full, nobody can be told.
+pub fn tell_as_it_is(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
 /// How results are written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Format {
@@ -41,6 +53,7 @@ pub struct Output {
     format: Format,
     quiet: bool,
     colour: bool,
+    on_terminal: bool,
     stdout: RefCell<io::BufWriter<io::Stdout>>,
 }
 
@@ -48,8 +61,9 @@ impl Output {
     /// As the global flags and the environment say.
     pub fn new(format: Format, quiet: bool) -> Self {
         let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let colour = !no_colour && io::stdout().is_terminal();
-        Self { format, quiet, colour, stdout: RefCell::new(io::BufWriter::new(io::stdout())) }
+        let on_terminal = io::stdout().is_terminal();
+        let colour = !no_colour && on_terminal;
+        Self { format, quiet, colour, on_terminal, stdout: RefCell::new(io::BufWriter::new(io::stdout())) }
     }
 
     /// Whether results are JSON.
@@ -69,7 +83,16 @@ impl Output {
 
     /// A line of the result.
     pub fn line(&self, text: impl std::fmt::Display) -> io::Result<()> {
+        if self.on_terminal {
+            return writeln!(self.stdout.borrow_mut(), "{}", shown(&text.to_string()));
+        }
         writeln!(self.stdout.borrow_mut(), "{text}")
+    }
+
+    /// Begins a result that takes the place of the one before: on an empty screen, elsewhere after an empty line.
+    pub fn begin_anew(&self) -> io::Result<()> {
+        // Home, then erase the screen (ECMA-48).
+        self.raw(if io::stdout().is_terminal() { b"\x1b[H\x1b[2J" } else { b"\n" })
     }
 
     /// The result as a JSON document of its own.
@@ -120,7 +143,7 @@ impl Output {
     /// Something to tell the person, not a result.
     pub fn prose(&self, text: impl std::fmt::Display) {
         if !self.quiet {
-            eprintln!("{text}");
+            tell(&text.to_string());
         }
     }
 

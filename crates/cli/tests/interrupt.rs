@@ -1,11 +1,12 @@
-//! Ctrl-C during a move: it stops at a position, in the service too, and can be taken back.
+//! Ctrl-C during a move: it stops at a position, in the service too, and can be taken back. During a verification: it
+//! ends, and what it had running on both servers.
 #![allow(missing_docs)]
 
 mod support;
 
-use std::process::Command;
+use std::{process::Command, time::Duration};
 
-use ptr_testkit::ServerVersion;
+use ptr_testkit::{ServerVersion, wait_until};
 use support::pair::Pair;
 
 /// Sends a process what a terminal sends at Ctrl-C.
@@ -49,4 +50,47 @@ async fn a_move_that_is_interrupted_at_the_keyboard_stops_at_a_position_and_undo
     assert_eq!(rows().await, (at - u64::from(at > 1_000)).to_string());
     pair.product.run(&["undo"]);
     assert_eq!(rows().await, "0");
+}
+
+/// Sessions of a verification, `pg_dump` among them: they carry its id.
+const COMPARING: &str = "SELECT count(*) FROM pg_stat_activity
+    WHERE application_name ~ '^postgres-test-replay [0-9a-f-]{36}$' AND backend_type = 'client backend'";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_verification_that_is_interrupted_at_the_keyboard_ends_on_both_servers() {
+    let pair = Pair::capturing(ServerVersion::Debian15, async |primary| {
+        primary.psql("shop", "CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE u (a int)").await;
+    })
+    .await;
+    pair.primary.psql("shop", "INSERT INTO t SELECT generate_series(1, 1000)").await;
+    pair.product.run(&["navigate", "head"]);
+    // The session is at head and compared itself; then it is elsewhere, and a scratch database is made.
+    for (server, position) in [(&pair.primary, "head"), (&pair.replica, "head"), (&pair.primary, "CREATION")]
+    {
+        pair.product.run(&["navigate", position]);
+        let holder = server.client("shop").await;
+        holder.batch_execute("BEGIN READ WRITE; LOCK TABLE t").await.expect("the lock");
+        let mut verifying = pair.product.spawn("verify", &["verify"]);
+        let waits = format!("{COMPARING} AND wait_event_type = 'Lock'");
+        while server.psql("postgres", &waits).await.trim() == "0" {
+            assert!(verifying.child.try_wait().expect("a child").is_none(), "{}", verifying.printed());
+        }
+        interrupt(verifying.child.id());
+        let status = verifying.child.wait().expect("it ends");
+        let said = verifying.printed();
+        assert_eq!(status.code(), Some(130), "{said}");
+        assert!(said.contains("the verification was stopped"), "{said}");
+        // While what they waited for is still held.
+        for server in [&pair.primary, &pair.replica] {
+            wait_until("their sessions end", Duration::from_secs(30), async || {
+                server.psql("postgres", COMPARING).await.trim() == "0"
+            })
+            .await;
+        }
+        let scratch = "SELECT count(*) FROM pg_database WHERE datname LIKE '%verify%'";
+        assert_eq!(pair.replica.psql("postgres", scratch).await.trim(), "0");
+        holder.batch_execute("ROLLBACK").await.expect("the lock is given back");
+    }
+    let verified = pair.product.json(&["verify"]);
+    assert_eq!(verified["equal"], true, "{verified:#}");
 }

@@ -7,7 +7,11 @@ mod support;
 use std::time::Duration;
 
 use ptr_testkit::{ClusterRole, ServerVersion, TestServer, TestServerOptions};
-use support::{Chance, Product, wait_until};
+use support::{
+    Chance, Product,
+    pair::{DATABASE, Pair},
+    wait_until,
+};
 
 const KILLS: usize = 50;
 
@@ -72,4 +76,59 @@ async fn nothing_is_lost_or_repeated_when_the_listener_is_killed_fifty_times() {
     let first = expected.iter().zip(&logged).position(|(a, b)| a != b);
     assert_eq!(first, None, "the log departs from what test_decoding says");
     assert_eq!(logged.len(), expected.len());
+}
+
+/// Two transactions of one string, alike but for a word, and a lock to wait for in between.
+const STRING: &str = "BEGIN; CREATE TABLE kept (id int); COMMENT ON TABLE kept IS 'one'; COMMIT;
+    SELECT pg_advisory_lock(1); SELECT pg_advisory_unlock(1);
+    BEGIN; COMMENT ON TABLE kept IS 'two'; INSERT INTO kept VALUES (1); COMMIT";
+
+/// Sends [`STRING`], does something when its first transaction is in the log, and lets it go on.
+async fn between_the_transactions_of_a_string(pair: &mut Pair, interrupt: impl AsyncFnOnce(&mut Pair)) {
+    let gate = pair.primary.client(DATABASE).await;
+    gate.batch_execute("SELECT pg_advisory_lock(1)").await.expect("a lock that nobody has");
+    let client = pair.primary.client(DATABASE).await;
+    let sent = tokio::spawn(async move { client.batch_execute(STRING).await });
+    wait_until("the first transaction to be in the log", || {
+        pair.product.run(&["log", "--json", "--limit", "10"]).contains("COMMENT ON TABLE")
+    });
+    interrupt(pair).await;
+    gate.batch_execute("SELECT pg_advisory_unlock(1)").await.expect("the lock that it has");
+    sent.await.expect("no panic").expect("nothing of the user's fails");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_string_of_several_transactions_is_followed_over_a_lost_connection() {
+    let mut pair = Pair::capturing(ServerVersion::Debian15, async |_| {}).await;
+    between_the_transactions_of_a_string(&mut pair, async |pair| {
+        pair.primary
+            .psql(DATABASE, "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE active")
+            .await;
+    })
+    .await;
+    let kept = pair.keep("after").await;
+    assert_eq!(pair.differences(&kept).await, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_string_whose_beginning_a_listener_did_not_see_stops_replay_and_harms_nothing_after_it() {
+    let mut pair = Pair::capturing(ServerVersion::Debian15, async |_| {}).await;
+    between_the_transactions_of_a_string(&mut pair, async |pair| {
+        pair.kill();
+        pair.start_again();
+    })
+    .await;
+    let kept = pair.keep("after").await;
+    let found = pair.differences(&kept).await;
+    assert!(
+        found.iter().any(|line| line.contains("in the midst of") && line.contains("2 of them do COMMENT")),
+        "{found:?}"
+    );
+    let held =
+        pair.replica.psql(DATABASE, "SELECT obj_description('kept'::regclass), count(*) FROM kept").await;
+    assert_eq!(held.trim(), "one|0", "the session is at the transaction before");
+    // The choice that replay offers.
+    pair.product.run(&["session", "skip"]);
+    let found = pair.differences(&kept).await;
+    assert!(!found.is_empty() && found.iter().all(|line| line.contains("COMMENT")), "{found:?}");
 }

@@ -124,6 +124,57 @@ async fn a_table_that_somebody_wrote_to_is_resynchronised_on_18() {
     a_table_is_resynchronised(ServerVersion::Pypi18).await;
 }
 
+/// Rows of a rewrite that could not be read are a gap: replay stops at it, and the table can be taken from the primary.
+async fn a_gap_is_crossed_by_taking_the_table(version: ServerVersion) {
+    let pair = Pair::capturing(version, async |primary| {
+        let schema = "CREATE TABLE t (id serial PRIMARY KEY, v float8); CREATE TABLE u (id int PRIMARY KEY);
+                      INSERT INTO t (v) SELECT i FROM generate_series(1, 100) i";
+        primary.psql("shop", schema).await;
+    })
+    .await;
+    let before = pair.keep("before").await;
+    pair.assert_replica_is(&before.state, "before").await;
+    let send_rows =
+        |from: &str, to: &str| format!("ALTER FUNCTION postgres_test_replay.{from}(oid) RENAME TO {to}");
+    pair.primary.psql("shop", &send_rows("send_rows", "gone")).await;
+    let rewrite =
+        "BEGIN; INSERT INTO u VALUES (1); ALTER TABLE t ALTER v TYPE text USING (v + random())::text; COMMIT";
+    pair.primary.psql("shop", rewrite).await;
+    pair.primary.psql("shop", &send_rows("gone", "send_rows")).await;
+    pair.primary.psql("shop", "INSERT INTO t (v) VALUES ('later'); INSERT INTO u VALUES (2)").await;
+    pair.product.run(&["checkpoint", "create", "after"]);
+
+    let stop = fails(&pair, 4, &["navigate", "after"]);
+    let detail = stop["detail"].as_str().expect("a detail");
+    assert!(
+        detail.contains("the rows of public.t after its rewrite or refresh could not be read"),
+        "{stop:#}"
+    );
+    assert!(detail.contains("ALTER TABLE t ALTER v TYPE text"), "{stop:#}");
+    assert_eq!((&stop["table"], &stop["sqlstate"]), (&json!("public.t"), &json!("42883")), "{stop:#}");
+    let held = pair.replica.psql("shop", "SELECT count(*) FROM u").await;
+    assert_eq!(held.trim(), "0", "the session is at the transaction before");
+
+    choose(&pair, &stop, "resync");
+    pair.product.run(&["navigate", "head"]);
+    verifies(&pair);
+    pair.primary.psql("shop", "UPDATE t SET v = 'last' WHERE id = 101; DELETE FROM t WHERE id < 50").await;
+    let last = pair.keep("last").await;
+    pair.assert_replica_is(&last.state, "last").await;
+    pair.assert_replica_is(&before.state, "before").await;
+    pair.assert_replica_is(&last.state, "last").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gap_is_crossed_by_taking_the_table_on_15() {
+    a_gap_is_crossed_by_taking_the_table(ServerVersion::Debian15).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gap_is_crossed_by_taking_the_table_on_18() {
+    a_gap_is_crossed_by_taking_the_table(ServerVersion::Pypi18).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_missing_extension_stops_is_skipped_or_left_out_and_a_table_left_out_can_be_taken() {
     let options = TestServerOptions::default();

@@ -10,51 +10,6 @@ use std::{
 
 use support::{Product, both};
 
-const COMMANDS: &[&[&str]] = &[
-    &["up"],
-    &["down"],
-    &["listener"],
-    &["ipc"],
-    &["serve"],
-    &["doctor"],
-    &["status"],
-    &["config", "show"],
-    &["dsn"],
-    &["checkpoint", "create"],
-    &["checkpoint", "list"],
-    &["checkpoint", "show"],
-    &["checkpoint", "rename"],
-    &["checkpoint", "delete"],
-    &["checkpoint", "pin"],
-    &["session", "create"],
-    &["session", "list"],
-    &["session", "show"],
-    &["session", "switch"],
-    &["session", "open"],
-    &["session", "delete"],
-    &["session", "skip"],
-    &["session", "resync"],
-    &["session", "decisions"],
-    &["session", "undecide"],
-    &["navigate"],
-    &["goto"],
-    &["undo"],
-    &["redo"],
-    &["replay"],
-    &["log"],
-    &["show"],
-    &["diff"],
-    &["verify"],
-    &["backup", "create"],
-    &["backup", "list"],
-    &["backup", "restore"],
-    &["backup", "verify"],
-    &["backup", "delete"],
-    &["teardown"],
-    &["completions"],
-    &["man"],
-];
-
 fn product() -> Product {
     Product::new(None, None)
 }
@@ -68,16 +23,50 @@ fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+/// The commands below a command, as its help lists them.
+fn commands(help: &str) -> Vec<String> {
+    let list = help.split_once("\nCommands:\n").map_or("", |(_, rest)| rest);
+    let lines = list.lines().take_while(|line| !line.is_empty());
+    let names = lines.filter_map(|line| line.strip_prefix("  ")?.split_whitespace().next());
+    names.filter(|name| *name != "help").map(str::to_owned).collect()
+}
+
 #[test]
 fn every_command_has_help_with_an_example() {
     let product = product();
-    for command in COMMANDS {
-        let mut arguments = command.to_vec();
+    let mut waiting = vec![Vec::new()];
+    let mut seen = 0;
+    while let Some(command) = waiting.pop() {
+        let mut arguments: Vec<&str> = command.iter().map(String::as_str).collect();
         arguments.push("--help");
         let help = product.run(&arguments);
-        assert!(help.contains("Example"), "{command:?} shows no example:\n{help}");
-        assert!(help.contains("postgres-test-replay "), "{command:?}:\n{help}");
+        let example = help.split_once("Example").map(|(_, rest)| rest);
+        let typed = format!("postgres-test-replay {}", command.join(" "));
+        assert!(
+            example.is_some_and(|rest| rest.contains(typed.trim())),
+            "{command:?} shows no example of itself:\n{help}"
+        );
+        waiting.extend(commands(&help).into_iter().map(|name| [command.clone(), vec![name]].concat()));
+        seen += 1;
     }
+    assert!(seen >= 50, "the walk ended after {seen} commands");
+}
+
+#[test]
+fn status_goes_on_until_it_is_ended() {
+    use std::io::BufRead;
+    let mut child = product()
+        .command(&["--json", "status", "--watch", "1"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let lines = std::io::BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    for line in lines.take(2) {
+        let status: serde_json::Value = serde_json::from_str(&line.expect("a line")).expect("JSON");
+        assert_eq!(status["role"], "offline");
+    }
+    child.kill().expect("it was still there");
+    child.wait().expect("it ends");
 }
 
 #[test]
@@ -168,6 +157,11 @@ fn completions_and_the_manual_page_are_printed() {
         assert!(product.run(&["completions", shell]).contains("checkpoint"));
     }
     assert!(product.run(&["man"]).contains(".TH postgres-test-replay"));
+    let pages = product.folder.path().join("pages/man1");
+    product.run(&["man", "--out", support::path(&pages)]);
+    let page =
+        std::fs::read_to_string(pages.join("postgres-test-replay-session-create.1")).expect("its page");
+    assert!(page.contains("postgres\\-test\\-replay session create"), "{page}");
 }
 
 #[test]

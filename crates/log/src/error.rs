@@ -17,10 +17,11 @@ pub enum LogError {
         /// What the operating system says.
         source: io::Error,
     },
-    /// The disk is full. What was durable before still is.
+    /// There is no room: the disk is full, or a quota or a limit on the size of files is reached. What was durable
+    /// before still is.
     #[error(
-        "the disk is full: {needed} more bytes do not fit into {}; free some space, then capture goes on where \
-         it stopped, and nothing is lost",
+        "the disk is full: {needed} more bytes do not fit into {} ({source}); free some space, then capture goes on \
+         where it stopped, and nothing is lost",
         path.display()
     )]
     DiskFull {
@@ -79,9 +80,7 @@ impl LogError {
         let path = path.into();
         move |source| match source.kind() {
             // What makes or names a file needs a block of the file system at least.
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                Self::DiskFull { path, needed: 4096, source }
-            }
+            kind if is_full(kind) => Self::DiskFull { path, needed: 4096, source },
             _ => Self::File { operation, path, source },
         }
     }
@@ -89,22 +88,32 @@ impl LogError {
     pub(crate) fn write(path: impl Into<PathBuf>, needed: usize) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                Self::DiskFull { path, needed: needed as u64, source }
-            }
+            kind if is_full(kind) => Self::DiskFull { path, needed: needed as u64, source },
             _ => Self::File { operation: "write", path, source },
         }
     }
 
     pub(crate) fn index(path: impl Into<PathBuf>) -> impl FnOnce(rusqlite::Error) -> Self {
         let path = path.into();
-        move |source| match source.sqlite_error_code() {
-            Some(rusqlite::ErrorCode::DiskFull) => {
-                Self::DiskFull { path, needed: 4096, source: io::Error::other(source) }
+        move |source| {
+            if is_full_index(&source) {
+                return Self::DiskFull { path, needed: 4096, source: io::Error::other(source) };
             }
-            _ => Self::Index { path, source },
+            Self::Index { path, source }
         }
     }
+}
+
+fn is_full(kind: io::ErrorKind) -> bool {
+    matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
+}
+
+/// SQLite knows a full disk; a quota and a limit are failed writes to it, as all others are.
+fn is_full_index(error: &rusqlite::Error) -> bool {
+    let rusqlite::Error::SqliteFailure(failure, _) = error else { return false };
+    failure.code == rusqlite::ErrorCode::DiskFull
+        || [rusqlite::ffi::SQLITE_IOERR_WRITE, rusqlite::ffi::SQLITE_IOERR_SHMSIZE]
+            .contains(&failure.extended_code)
 }
 
 /// A place in a segment where bytes are not what was written.

@@ -74,6 +74,10 @@ impl Layout {
         self.directory.join("log.json")
     }
 
+    pub(crate) fn beginning(&self) -> PathBuf {
+        self.directory.join("beginning.json")
+    }
+
     pub(crate) fn index(&self) -> PathBuf {
         self.directory.join("index.sqlite")
     }
@@ -128,12 +132,18 @@ pub fn create(directory: &Path, identity: &LogIdentity) -> Result<(), LogError> 
 
 /// Writes a file so that it is there whole or not at all, and never over one that is there.
 fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let unfinished = write_beside(path, bytes)?;
+    fs::hard_link(&unfinished, path)?;
+    fs::remove_file(&unfinished)?;
+    sync_parent(path)
+}
+
+/// Writes what is to become a JSON file, durable but for its name, which is returned.
+pub(crate) fn write_beside(path: &Path, bytes: &[u8]) -> io::Result<PathBuf> {
     let unfinished = path.with_extension("json.new");
     let mut file =
         fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
     file.write_all(bytes)?;
     file.sync_all()?;
-    fs::hard_link(&unfinished, path)?;
-    fs::remove_file(&unfinished)?;
-    sync_parent(path)
+    Ok(unfinished)
 }

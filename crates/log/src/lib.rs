@@ -7,6 +7,7 @@
 //! `docs/log-format.md` specifies the segments byte by byte, with the argument why a crash at any moment loses
 //! nothing that was acknowledged.
 
+mod beginning;
 mod catalog;
 mod disk;
 mod error;
@@ -16,10 +17,12 @@ mod index;
 mod lock;
 mod log;
 mod recovery;
+mod rehearsal;
 mod segment;
 mod table_name;
 mod writer;
 
+pub use beginning::Beginning;
 pub use catalog::{
     Catalog, CatalogError, Checkpoint, CheckpointKind, Conclusion, Condition, DEFAULT_SESSION, Decision,
     DecisionId, DecisionKind, MeasuredRate, Move, MoveId, MoveOutcome, MoveStep, NewCheckpoint, NewMove,
@@ -31,8 +34,9 @@ pub use format::FormatError;
 pub use identity::{LogIdentity, create};
 pub use log::{
     Axis, Bucket, CheckReport, Direction, Entry, EntryPage, EntryQuery, Extent, Item, Log, LogStatistics,
-    Reader, ResolveError, TransactionQuery,
+    Outline, PartReader, Reader, ResolveError, TransactionQuery,
 };
 pub use recovery::Recovery;
+pub use rehearsal::{BEGINNING_POINTS, CRASH_POINTS, crash_point};
 pub use table_name::{TableName, TableNameError};
 pub use writer::{Begun, Committed, Writer, WriterOptions};

@@ -45,9 +45,11 @@ pub(crate) struct Lock {
 }
 
 impl Drop for Lock {
-    /// Nobody may take what is written for the next holder's purpose. Failing does no harm.
+    /// Nobody may take what is written for the next holder's purpose. Closing the file is not enough: a program that is
+    /// being started has all our files until it runs, and the lock with them. Failing does no harm.
     fn drop(&mut self) {
         let _ = self.file.set_len(0);
+        let _ = flock(&self.file, FlockOperation::Unlock);
     }
 }
 
@@ -108,4 +110,23 @@ fn write_holder(file: &mut fs::File, purpose: Purpose) -> io::Result<()> {
     file.set_len(0)?;
     file.rewind()?;
     file.write_all(format!("{} {}\n", std::process::id(), purpose.word()).as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_is_given_back_though_a_program_that_is_being_started_has_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::new(folder.path());
+        let Attempt::Held(held) = acquire(&layout, Purpose::Writing).unwrap() else {
+            panic!("nobody has it")
+        };
+        let of_the_program = held.file.try_clone().unwrap();
+        assert!(matches!(acquire(&layout, Purpose::Writing).unwrap(), Attempt::Busy { .. }));
+        drop(held);
+        assert!(matches!(acquire(&layout, Purpose::Writing).unwrap(), Attempt::Held(_)));
+        drop(of_the_program);
+    }
 }

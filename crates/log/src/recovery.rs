@@ -9,11 +9,14 @@ use std::{path::PathBuf, sync::Arc, time::SystemTime};
 use ptr_model::{OperationCounts, Position, Timestamp};
 
 use crate::{
-    Damage, LogError,
+    Beginning, Damage, LogError,
+    beginning::start,
     disk::Disk,
     format::{Form, FormatError, RelationId, SegmentHeader},
     identity::{Layout, LogIdentity},
     index::{Index, IndexRow, Place, TableId, add_counts},
+    log::{move_index, remove_before},
+    rehearsal::crash_point,
     segment::{
         self, Depth, Fault, OpenSegment, ScannedTransaction, Scanner, SegmentFile, Settled, proof_of_damage,
     },
@@ -49,21 +52,71 @@ pub(crate) fn recover(
     identity: &LogIdentity,
     disk: &Arc<dyn Disk>,
 ) -> Result<Recovered, LogError> {
+    loop {
+        let beginning = layout.read_beginning()?;
+        match attempt(layout, identity, disk, beginning.as_ref()) {
+            // Its oldest part was removed meanwhile: what was missing is not missed.
+            Err(_) if layout.read_beginning()? != beginning => {}
+            outcome => return outcome,
+        }
+    }
+}
+
+fn attempt(
+    layout: &Layout,
+    identity: &LogIdentity,
+    disk: &Arc<dyn Disk>,
+    beginning: Option<&Beginning>,
+) -> Result<Recovered, LogError> {
     let directory = layout.segments();
     segment::remove_unfinished(disk, &directory)?;
-    let segments = segment::list(disk, &directory)?;
-    let index = Index::open(&layout.index(), identity)?;
+    let segments = from_beginning(layout, disk, beginning)?;
+    let mut index = Index::open(&layout.index(), identity)?;
+    match beginning {
+        Some(beginning) if index.beginning() != Some(*beginning) => {
+            index = move_index(index, layout, identity, disk, beginning)?;
+        }
+        Some(_) => {}
+        // An index of another copy of this log, of which more was removed.
+        None if index.beginning().is_some() => index.forget(identity)?,
+        None => {}
+    }
+    let start = start(identity, beginning);
     let mut recovery =
-        Run { disk, identity, directory, index, unsealed: Vec::new(), report: Recovery::default() };
+        Run { disk, identity, start, directory, index, unsealed: Vec::new(), report: Recovery::default() };
     let (segment, next_relation, head) = recovery.run(&segments)?;
     let Run { mut index, unsealed, report, .. } = recovery;
+    crash_point("recover");
     index.commit(segment.first_ordinal(), segment.file_end())?;
+    crash_point("recovered");
     Ok(Recovered { index, segment, next_relation, head, unsealed, report })
+}
+
+/// The segments from the log's beginning on; what a crash left from before it is removed.
+fn from_beginning(
+    layout: &Layout,
+    disk: &Arc<dyn Disk>,
+    beginning: Option<&Beginning>,
+) -> Result<Vec<u64>, LogError> {
+    let directory = layout.segments();
+    let mut segments = segment::list(disk, &directory)?;
+    let Some(Beginning { position, .. }) = beginning else { return Ok(segments) };
+    if !segments.contains(&position.ordinal) {
+        let problem = FormatError::Short("the history: the segment that it begins with is missing");
+        let lost = (position.ordinal, segments.iter().copied().find(|ordinal| *ordinal > position.ordinal));
+        let path = segment::segment_path(&directory, position.ordinal);
+        return Err(Damage { path, offset: 0, problem, lost }.into());
+    }
+    remove_before(disk, layout, position.ordinal)?;
+    segments.retain(|ordinal| *ordinal >= position.ordinal);
+    Ok(segments)
 }
 
 struct Run<'r> {
     disk: &'r Arc<dyn Disk>,
     identity: &'r LogIdentity,
+    /// Where the log begins.
+    start: Position,
     directory: PathBuf,
     index: Index,
     unsealed: Vec<u64>,
@@ -72,12 +125,12 @@ struct Run<'r> {
 
 impl Run<'_> {
     fn run(&mut self, segments: &[u64]) -> Result<(OpenSegment, RelationId, Position), LogError> {
-        let creation = self.identity.creation_position();
+        let start = self.start;
         let Some((last, full)) = segments.split_last() else {
-            self.refuse_if_index_is_ahead(creation, None)?;
-            return Ok((self.new_segment(creation)?, RelationId(0), creation));
+            self.refuse_if_index_is_ahead(start, None)?;
+            return Ok((self.new_segment(start)?, RelationId(0), start));
         };
-        let mut expected = Some(creation);
+        let mut expected = Some(start);
         for (first_ordinal, next) in full.iter().zip(&segments[1..]) {
             expected = self.full_segment(*first_ordinal, *next, expected)?;
         }
@@ -172,7 +225,7 @@ impl Run<'_> {
         self.report.indexed = 0;
         let last_ordinal = last.header().start.ordinal;
         for first_ordinal in segment::list(self.disk, &self.directory)? {
-            if first_ordinal < last_ordinal {
+            if first_ordinal >= self.start.ordinal && first_ordinal < last_ordinal {
                 let segment = self.open(first_ordinal)?;
                 self.index_segment(&segment)?;
             }
@@ -259,7 +312,7 @@ pub(crate) fn new_header(identity: &LogIdentity, start: Position) -> SegmentHead
     }
 }
 
-fn index_row(index: &mut Index, segment: u64, transaction: ScannedTransaction) -> IndexRow {
+pub(crate) fn index_row(index: &mut Index, segment: u64, transaction: ScannedTransaction) -> IndexRow {
     let mut tables: Vec<(TableId, OperationCounts)> = Vec::new();
     for (relation, counts) in &transaction.tables {
         let id = index.intern(&relation.schema, &relation.name);
@@ -278,12 +331,18 @@ fn index_row(index: &mut Index, segment: u64, transaction: ScannedTransaction) -
 /// Forgets the index and learns it again.
 pub(crate) fn rebuild(layout: &Layout, identity: &LogIdentity, disk: &Arc<dyn Disk>) -> Result<(), LogError> {
     let directory = layout.segments();
+    let beginning = layout.read_beginning()?;
+    let segments = from_beginning(layout, disk, beginning.as_ref())?;
     let mut index = Index::open(&layout.index(), identity)?;
     let known = index.head();
-    index.clear(identity)?;
-    let report = Recovery::default();
-    let mut run = Run { disk, identity, directory: directory.clone(), index, unsealed: Vec::new(), report };
-    let (segment, _, head) = run.run(&segment::list(disk, &directory)?)?;
+    index.forget(identity)?;
+    if let Some(beginning) = &beginning {
+        index.begin_at(beginning, identity, &[])?;
+    }
+    let (report, start) = (Recovery::default(), start(identity, beginning.as_ref()));
+    let mut run =
+        Run { disk, identity, start, directory: directory.clone(), index, unsealed: Vec::new(), report };
+    let (segment, _, head) = run.run(&segments)?;
     if head.ordinal < known.ordinal {
         // The old index stays, as the only witness of what is missing.
         let problem = FormatError::Short("the history: the index knows more of it");

@@ -249,6 +249,42 @@ fn a_move_that_failed_where_it_began_cannot_be_taken_back_one_half_way_can() {
 }
 
 #[test]
+fn a_move_to_where_the_session_is_leaves_what_can_be_taken_back_and_made_again() {
+    let mut mover = Mover::new();
+    mover.navigate(1);
+    mover.navigate(2);
+    mover.navigate(2);
+    assert_eq!(mover.undo(), Some(1));
+    mover.navigate(1);
+    assert_eq!(mover.redo(), Some(2));
+}
+
+#[test]
+fn a_move_that_went_somewhere_unseen_is_taken_back_like_another() {
+    let mut mover = Mover::new();
+    mover.navigate(1);
+    // The server could not be asked any more: it is noted where it began.
+    mover.step(MoveStep::Navigate, 9, &MoveOutcome::Failed("lost".to_owned()), 1);
+    mover.catalog.found_at(mover.session.id, position(1)).unwrap();
+    assert_eq!(mover.catalog.move_to_undo(mover.session.id).unwrap().unwrap().to, position(1));
+    mover.catalog.found_at(mover.session.id, position(4)).unwrap();
+    mover.at = 4;
+    assert_eq!(mover.undo(), Some(1));
+    // Its process was killed on the way, and the next one finds the session there.
+    let new = NewMove {
+        session_id: mover.session.id,
+        step: MoveStep::Navigate,
+        from: Some(position(1)),
+        to: position(8),
+        strategy: "redo".to_owned(),
+    };
+    mover.catalog.begin_move(&new).unwrap();
+    mover.at = 6;
+    mover.navigate(7);
+    assert_eq!((mover.undo(), mover.undo(), mover.undo()), (Some(6), Some(1), Some(0)));
+}
+
+#[test]
 fn an_interrupted_move_is_visible() {
     let mover = Mover::new();
     let new = NewMove {

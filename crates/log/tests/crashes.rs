@@ -12,8 +12,8 @@ use ptr_log::{Log, LogError, Writer, WriterOptions};
 use ptr_model::{Lsn, Transaction};
 use support::{
     TestLog, collect, every_kind,
-    faulty_disk::{FaultyDisk, Random},
-    files, insert, message, relation, transaction,
+    faulty_disk::{FaultyDisk, Random, ReadFault},
+    files, insert, message, relation, transaction, try_collect,
 };
 
 /// Small, so that sealing and rotation happen often.
@@ -169,7 +169,15 @@ fn crashes_follow_one_another() {
 #[test]
 fn a_full_disk_is_told_and_the_log_goes_on_when_there_is_space() {
     let history = history(&mut Random(7), 10);
-    let operations = 40;
+    let operations = {
+        let (test, disk) = (TestLog::create(), FaultyDisk::new());
+        let mut writer = Writer::open(&test.path(), options(&disk)).unwrap();
+        send(&mut writer, &history, &mut Random(7), &mut Progress::default()).unwrap();
+        writer.close().unwrap();
+        // What a run does depends on its chance; none does three times as much.
+        disk.operations() * 3
+    };
+    let mut failed = 0;
     for failing in 1..operations {
         let (test, disk) = (TestLog::create(), FaultyDisk::new());
         let mut progress = Progress::default();
@@ -179,6 +187,7 @@ fn a_full_disk_is_told_and_the_log_goes_on_when_there_is_space() {
                 // Sealing is tried again at the next opening.
                 Ok(()) => {}
                 Err(error) => {
+                    failed += 1;
                     let again = writer.flush();
                     assert!(matches!(again, Err(LogError::Poisoned { .. })), "it went on after {error}");
                     assert!(writer.begin(&transaction(99, Vec::new()).header).is_err());
@@ -192,6 +201,67 @@ fn a_full_disk_is_told_and_the_log_goes_on_when_there_is_space() {
         writer.close().unwrap();
         assert_holds(&test, &disk, &history, 10, &format!("full at operation {failing}"));
     }
+    println!("{operations} writes that found the disk full, {failed} of them the writer's own");
+}
+
+/// Writing, recovering, reading and checking, with each read that they do failing in turn.
+fn read_errors(fault: ReadFault) {
+    let history = history(&mut Random(11), 14);
+    let whole = || {
+        let (test, disk) = (TestLog::create(), FaultyDisk::new());
+        let mut writer = Writer::open(&test.path(), options(&disk)).unwrap();
+        send(&mut writer, &history, &mut Random(11), &mut Progress::default()).unwrap();
+        writer.close().unwrap();
+        (test, disk)
+    };
+    let work = |test: &TestLog, disk: &FaultyDisk| -> Result<Vec<Transaction>, LogError> {
+        Writer::open(&test.path(), options(disk))?.close()?;
+        let log = Log::open_on(&test.path(), disk.shared())?;
+        if !log.check()?.is_sound() {
+            panic!("a read error was taken for damage");
+        }
+        try_collect(log.read(0, log.head()?.ordinal)?)
+    };
+    let (test, disk) = whole();
+    let before = disk.reads();
+    work(&test, &disk).unwrap();
+    let reads = disk.reads() - before;
+    let mut told = 0;
+    for failing in 1..=reads {
+        let (test, disk) = whole();
+        // Half of the time the index has to be learnt again from the segments, by reading all of them.
+        if failing % 2 == 0 {
+            for path in files(&test.path()) {
+                if path.to_string_lossy().contains("index.sqlite") {
+                    std::fs::remove_file(path).unwrap();
+                }
+            }
+        }
+        disk.fail_read(disk.reads() + failing, fault);
+        match work(&test, &disk) {
+            Ok(read) => assert!(read == history, "read {failing} failed, and something else was read"),
+            Err(error) => {
+                told += 1;
+                let text =
+                    format!("{error}: {:?}", std::error::Error::source(&error).map(ToString::to_string));
+                assert!(text.contains("seg") && text.contains("error"), "read {failing}: {text}");
+            }
+        }
+        disk.heal();
+        assert_holds(&test, &disk, &history, 14, &format!("after read {failing} failed"));
+    }
+    println!("{reads} reads that failed ({fault:?}), {told} of them told");
+    assert!(told > reads / 2, "hardly any failing read was told: {told} of {reads}");
+}
+
+#[test]
+fn a_read_that_fails_once_is_told_and_cuts_nothing() {
+    read_errors(ReadFault::Once);
+}
+
+#[test]
+fn a_disk_that_reads_nothing_any_more_is_told_and_loses_nothing() {
+    read_errors(ReadFault::ForGood);
 }
 
 #[test]

@@ -313,6 +313,31 @@ fn statistics_count_what_was_written() {
 }
 
 #[test]
+fn statistics_of_a_log_that_grew_are_those_of_one_opened_anew() {
+    let test = TestLog::create();
+    let tables = [relation(1, "few", &["id"]), relation(2, "many", &["id"])];
+    let mut writer = test.writer();
+    let log = test.log();
+    let mut written = [0, 0];
+    // Before, at and after the ends of chunks of 1,024 transactions.
+    for until in [1_u64, 1_000, 1_024, 1_025, 2_048, 2_900, 2_901] {
+        for number in (written[0] + written[1])..until {
+            let which = usize::from(number % 10 != 0);
+            append(&mut writer, &transaction(number, vec![insert(&tables[which], &[&number.to_string()])]));
+            written[which] += 1;
+        }
+        writer.flush().unwrap();
+        let found = log.statistics().unwrap();
+        assert_eq!(found, test.log().statistics().unwrap(), "{until} transactions");
+        let counts: Vec<_> =
+            found.tables.iter().map(|(name, counts)| (name.as_str(), counts.inserts)).collect();
+        let expected = [("public.few", written[0]), ("public.many", written[1])];
+        assert_eq!(counts, expected.into_iter().filter(|(_, count)| *count > 0).collect::<Vec<_>>());
+        assert_eq!((found.transactions, found.counts.total()), (until, until));
+    }
+}
+
+#[test]
 fn a_marker_names_the_position_after_everything_committed_before_it() {
     let test = TestLog::create();
     let mut writer = test.writer();

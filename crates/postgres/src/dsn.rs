@@ -206,6 +206,12 @@ impl Dsn {
         self.channel_binding
     }
 
+    /// The same database, for a session of another name.
+    #[must_use]
+    pub fn with_application_name(&self, name: &str) -> Self {
+        Self { application_name: Some(name.to_owned()), ..self.clone() }
+    }
+
     /// The same server, another database.
     #[must_use]
     pub fn with_database(&self, database: &str) -> Self {

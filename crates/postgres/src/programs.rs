@@ -159,6 +159,14 @@ impl Installations {
     }
 }
 
+/// A command whose files only their owner can read. `pg_dump` makes them as the process's mask allows, most often for
+/// everybody; changing our own mask would change that of every thread. The shell becomes the program.
+pub fn private_command(program: &Path) -> Command {
+    let mut command = Command::new("/bin/sh");
+    command.arg("-c").arg("umask 077 && exec \"$0\" \"$@\"").arg(program);
+    command
+}
+
 fn version_of(program: &Path) -> Option<ServerVersion> {
     let output = Command::new(program).arg("--version").output().ok()?;
     ServerVersion::of_program(&String::from_utf8(output.stdout).ok()?)

@@ -7,6 +7,7 @@
 use crate::connect::ConnectError;
 use crate::dsn::{Dsn, Host, HostAddress, SslMode, SslNegotiation};
 use crate::tls::{self, TlsError};
+use rustix::net::sockopt::{set_tcp_keepcnt, set_tcp_keepidle, set_tcp_keepintvl};
 use rustls::pki_types::ServerName;
 use std::io;
 use std::net::SocketAddr;
@@ -20,6 +21,9 @@ use tokio_rustls::client::TlsStream;
 
 /// `SSLRequest`: length 8, code 80877103 (PostgreSQL manual, "Message Formats").
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
+
+/// How long nothing may come before the other end is asked whether it is there, six times in as long again.
+const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// A stream to a server.
 #[derive(Debug)]
@@ -133,6 +137,11 @@ async fn dial(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
 async fn dial_one(address: SocketAddr) -> io::Result<TcpStream> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_keepalive(true)?;
+    // The system's own patience is two hours. What waits for an answer waits for ever on a connection that a firewall
+    // has forgotten; so it is noticed after two minutes.
+    set_tcp_keepidle(&socket, KEEPALIVE)?;
+    set_tcp_keepintvl(&socket, KEEPALIVE / 6)?;
+    set_tcp_keepcnt(&socket, 6)?;
     socket.set_nodelay(true)?;
     socket.connect(address).await
 }
@@ -209,5 +218,21 @@ impl AsyncWrite for PgStream {
             PgStream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             PgStream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_that_died_in_silence_is_noticed_within_minutes() {
+        let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = dial(&[server.local_addr().unwrap()]).await.unwrap();
+        let idle = rustix::net::sockopt::tcp_keepidle(&stream).unwrap();
+        let between = rustix::net::sockopt::tcp_keepintvl(&stream).unwrap();
+        let times = rustix::net::sockopt::tcp_keepcnt(&stream).unwrap();
+        assert!(rustix::net::sockopt::socket_keepalive(&stream).unwrap());
+        assert_eq!(idle + between * times, Duration::from_secs(120));
     }
 }

@@ -128,6 +128,30 @@ async fn after_a_crash_of_the_server_its_left_over_pid_file_does_not_matter() {
 }
 
 #[tokio::test]
+async fn children_of_a_killed_server_that_are_slow_to_go_are_waited_for() {
+    let folder = folder();
+    let mut cluster = Cluster::create_or_open(options(folder.path())).await.unwrap();
+    cluster.start().await.unwrap();
+    let child = "SELECT pid::text FROM pg_stat_activity WHERE backend_type = 'checkpointer'";
+    let (child, server) = (text(&cluster, child).await, cluster.pid().unwrap().to_string());
+    let signal = |name: &str, pid: &str| {
+        assert!(Command::new("kill").args([name, pid]).status().unwrap().success(), "{name} {pid}");
+    };
+    signal("-STOP", &child);
+    signal("-KILL", &server);
+    let mut again = Cluster::create_or_open(options(folder.path())).await.unwrap();
+    {
+        let mut starting = std::pin::pin!(again.start());
+        // Longer than five attempts took, after which it had given up.
+        let given_up = tokio::time::timeout(std::time::Duration::from_secs(2), &mut starting).await;
+        signal("-CONT", &child);
+        assert!(given_up.is_err(), "{given_up:?}");
+        assert_eq!(starting.await.unwrap(), Started::New);
+    }
+    again.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_port_taken_by_somebody_else_is_replaced_and_remembered_unless_it_was_fixed() {
     let folder = folder();
     let mut cluster = Cluster::create_or_open(options(folder.path())).await.unwrap();

@@ -1,4 +1,4 @@
-//! Changes into the replica, over one connection.
+//! Changes into the replica, over one connection; over several where nobody can be in the database.
 //!
 //! Transactions of the log go in one after the other ([`Applier::begin`], [`Applier::change`],
 //! [`Applier::end`]). Row changes are folded; a full fold, a TRUNCATE or a schema change flushes it. Several
@@ -10,26 +10,31 @@
 
 mod bracket;
 mod captured_table;
+mod confined;
+mod crew;
 mod detach;
 mod environment;
 mod guard;
 mod index_names;
+mod locks;
+mod owners;
 mod partitions;
 mod reindex;
 mod resync;
 mod roles;
 mod rows;
 mod schema;
+mod send;
 mod statements;
 pub(crate) mod tablespaces;
 mod text;
 mod truncate;
 mod unvalidated;
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
-use ptr_log::SequenceSample;
-use ptr_model::{Change, Gap, Position, Relation, SchemaChange, SessionId, TransactionSummary};
+use ptr_log::{Item, Outline, SequenceSample};
+use ptr_model::{Change, Gap, Oid, Position, Relation, SchemaChange, SessionId};
 use ptr_postgres::{Connection, Dsn};
 use uuid::Uuid;
 
@@ -44,9 +49,14 @@ use crate::{
     stop::Stop,
 };
 use bracket::Bracket;
+use crew::Crew;
 use guard::Guard;
+use locks::Locks;
 pub(crate) use roles::create_missing as create_missing_roles;
+use send::UnderWay;
 pub(crate) use statements::Statements;
+
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
 
 /// How much is kept in memory and in one transaction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -59,9 +69,16 @@ pub struct Limits {
     pub commit_changes: u64,
 }
 
+impl Limits {
+    /// Whether each change is sent by itself, to tell which one fails.
+    fn is_looking_for_an_error(self) -> bool {
+        self.window_rows == 1
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
-        Self { window_bytes: 64 << 20, window_rows: 1_000_000, commit_changes: 16_000_000 }
+        Self { window_bytes: 24 << 20, window_rows: 1_000_000, commit_changes: 16_000_000 }
     }
 }
 
@@ -171,10 +188,13 @@ pub fn ends_of_table_as(change: Change) -> Option<SchemaChange> {
 /// A replica that takes changes.
 #[derive(Debug)]
 pub struct Applier {
-    client: Connection,
+    client: Arc<Connection>,
     limits: Limits,
     catalog: Catalog,
+    /// With a window that is under way, while one is.
     statements: Statements,
+    under_way: Option<UnderWay>,
+    crew: Option<Crew>,
     fold: Fold,
     guard: Guard,
     bracket: Bracket,
@@ -192,6 +212,8 @@ pub struct Applier {
     open: bool,
     /// Changes in the replica's open transaction.
     uncommitted: u64,
+    /// The tables that the open transaction holds locks on.
+    locks: Locks,
     /// The server process of the primary whose temporary objects this session has.
     temporary_of: Option<i32>,
     /// What tells whether somebody else wrote the cursor since.
@@ -232,10 +254,12 @@ impl Applier {
             cursor::stamp(&client, &statements.get(&client, &stamp).await.doing("prepare a question")?)
                 .await?;
         Ok(Self {
-            client,
+            client: Arc::new(client),
             limits,
             catalog: Catalog::default(),
             statements,
+            under_way: None,
+            crew: None,
             fold: Fold::default(),
             guard: Guard::default(),
             bracket: Bracket::default(),
@@ -247,6 +271,7 @@ impl Applier {
             current: None,
             open: false,
             uncommitted: 0,
+            locks: Locks::default(),
             temporary_of: None,
             stamp,
             lasting: true,
@@ -309,7 +334,10 @@ impl Applier {
 
     /// Ends the connection, and waits until it is closed.
     pub(crate) async fn close(self) {
-        self.client.close().await;
+        // Nothing is under way any more, so nobody else holds the connection.
+        if let Some(client) = Arc::into_inner(self.client) {
+            client.close().await;
+        }
     }
 
     /// Takes back what is not committed and goes on from there with other limits.
@@ -350,22 +378,41 @@ impl Applier {
     }
 
     /// A transaction of the log begins.
-    pub async fn begin(&mut self, summary: &TransactionSummary) -> Result<(), ReplayError> {
-        if summary.ordinal != self.reached.ordinal {
+    pub async fn begin(&mut self, outline: &Outline) -> Result<(), ReplayError> {
+        if outline.ordinal != self.reached.ordinal {
             let problem = format!(
                 "is at transaction {}, and transaction {} cannot be applied next",
-                self.reached.ordinal, summary.ordinal
+                self.reached.ordinal, outline.ordinal
             );
             let database = self.client.dsn().database().to_owned();
             return Err(Mismatch::Cursor { database, problem }.into());
         }
-        let alone = summary.counts.ddl > 0 || summary.has_gap;
+        let alone = outline.changes_schema || outline.has_gap;
         if alone {
             self.commit().await?;
+            self.gather().await?;
             self.lasting = false;
         }
-        self.current = Some(Current { after: summary.after(), alone });
+        self.current = Some(Current { after: outline.after(), alone });
         Ok(())
+    }
+
+    /// Gets to know the tables that these changes are of, all at once.
+    pub(crate) async fn acquaint(&mut self, items: &[Item]) -> Result<(), ReplayError> {
+        let mut relations: HashMap<Oid, &Arc<Relation>> = HashMap::new();
+        for item in items {
+            let Item::Change(
+                Change::Insert { relation, .. }
+                | Change::Update { relation, .. }
+                | Change::Delete { relation, .. },
+            ) = item
+            else {
+                continue;
+            };
+            relations.insert(relation.oid, relation);
+        }
+        let names = relations.values().map(|relation| table_name(relation));
+        Ok(self.catalog.acquaint(&self.client, names).await?)
     }
 
     /// Whether [`Applier::foresee`] has to come before this change.
@@ -382,8 +429,7 @@ impl Applier {
 
     /// A change of the transaction that began.
     pub async fn change(&mut self, change: Change) -> Result<(), ReplayError> {
-        let stops = matches!(&change, Change::Gap(gap) if gap.relation.is_none());
-        if !stops && !matches!(change, Change::Rows(_)) {
+        if !matches!(change, Change::Gap(_) | Change::Rows(_)) {
             self.no_rows_awaited()?;
         }
         match change {
@@ -418,10 +464,9 @@ impl Applier {
         }
         let current = self.current.take().expect("a transaction began before it ends");
         self.reached = current.after;
-        if self.fold_is_full() {
-            self.flush().await?;
-        }
-        if current.alone || self.uncommitted >= self.limits.commit_changes {
+        self.flush_if_full().await?;
+        let many = self.locks.are_many(&self.client, self.fold.tables()).await?;
+        if current.alone || self.is_apart() || self.uncommitted >= self.limits.commit_changes || many {
             self.commit().await?;
         }
         Ok(())
@@ -430,6 +475,7 @@ impl Applier {
     /// Sends what is folded and commits, with the cursor at the end of the last transaction that ended.
     pub async fn commit(&mut self) -> Result<(), ReplayError> {
         if self.reached == self.committed.position && !self.open {
+            self.rejoin();
             return Ok(());
         }
         self.flush().await?;
@@ -444,11 +490,16 @@ impl Applier {
         self.noted = self.applied.notices.len();
         self.open = false;
         self.uncommitted = 0;
+        self.locks.release();
+        self.rejoin();
         Ok(())
     }
 
     /// Takes back what is not committed. Afterwards the database is at [`Applier::position`].
     pub async fn abandon(&mut self) -> Result<(), ReplayError> {
+        if let Err(error) = self.arrive().await {
+            tracing::debug!(%error, "what was sent ahead is taken back");
+        }
         self.fold = Fold::default();
         self.guard = Guard::default();
         self.bracket = Bracket::default();
@@ -458,6 +509,7 @@ impl Applier {
         self.current = None;
         self.reached = self.committed.position;
         self.uncommitted = 0;
+        self.locks.release();
         if std::mem::take(&mut self.open) {
             self.client.batch_execute("ROLLBACK").await.doing("roll back")?;
         }
@@ -474,12 +526,17 @@ impl Applier {
     }
 
     /// Applies effects that take the database back to `to`, and commits.
-    pub(crate) async fn undo(&mut self, effects: &[TableEffect]) -> Result<(), ReplayError> {
-        self.apply_effects(effects).await
+    pub(crate) async fn undo(&mut self, effects: Vec<TableEffect>) -> Result<(), ReplayError> {
+        if self.locks.are_many(&self.client, effects.len()).await? {
+            // Nothing of an undo is committed before its end, and redo from a keyframe needs no locks on all at once.
+            return Err(Mismatch::ManyTables { limit: self.locks.limit() }.into());
+        }
+        self.apply_effects_ahead(effects).await
     }
 
     /// Commits at a position that effects given to [`Applier::undo`] lead to.
     pub(crate) async fn settle_at(&mut self, position: Position) -> Result<(), ReplayError> {
+        self.arrive().await?;
         self.open_transaction().await?;
         self.guard.release(&self.client).await?;
         let settled = Cursor { position, state: CursorState::Settled, ..self.committed };
@@ -487,6 +544,7 @@ impl Applier {
         self.applied.transactions += self.committed.position.ordinal.saturating_sub(position.ordinal);
         self.applied.entries += self.committed.position.entry_index.saturating_sub(position.entry_index);
         (self.committed, self.reached, self.open) = (settled, position, false);
+        self.locks.release();
         Ok(())
     }
 
@@ -530,7 +588,7 @@ impl Applier {
             self.flush().await?;
             return self.lone_update(&update).await;
         }
-        if self.fold_is_full() { self.flush().await } else { Ok(()) }
+        self.flush_if_full().await
     }
 
     async fn add_to_fold(&mut self, relation: Arc<Relation>) -> Result<(), ReplayError> {
@@ -551,22 +609,32 @@ impl Applier {
         Ok(())
     }
 
-    fn fold_is_full(&self) -> bool {
-        self.fold.bytes() >= self.limits.window_bytes || self.fold.rows() >= self.limits.window_rows
-    }
-
-    /// Sends what is folded.
+    /// Sends what is folded, and waits for it and for what was sent ahead.
     async fn flush(&mut self) -> Result<(), ReplayError> {
         let effects = self.fold.take();
-        self.apply_effects(&effects).await
+        if self.has_shared() && self.may_share() {
+            self.apply_effects_ahead(effects).await?;
+        } else {
+            self.apply_effects(effects).await?;
+        }
+        self.gather().await
+    }
+
+    /// Sends what is folded if that is much, and folds on while it is under way.
+    async fn flush_if_full(&mut self) -> Result<(), ReplayError> {
+        if self.fold.bytes() < self.limits.window_bytes && self.fold.rows() < self.limits.window_rows {
+            return Ok(());
+        }
+        if self.limits.is_looking_for_an_error() {
+            return self.flush().await;
+        }
+        let effects = self.fold.take();
+        self.apply_effects_ahead(effects).await
     }
 
     async fn open_transaction(&mut self) -> Result<(), ReplayError> {
         if !self.open {
-            self.client
-                .batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
-                .await
-                .doing("begin")?;
+            self.client.batch_execute(BEGIN).await.doing("begin")?;
             self.open = true;
         }
         Ok(())
@@ -605,6 +673,7 @@ impl Applier {
     fn forget_schema(&mut self) {
         self.catalog.forget();
         self.statements.forget();
+        self.forget_crews_statements();
     }
 
     fn stop(&self, reason: impl Into<String>) -> ReplayError {

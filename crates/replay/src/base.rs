@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use ptr_postgres::{ConnectError, Dsn, Installation};
 use serde::Serialize;
 
+pub(crate) use install::{close, make};
 pub use install::{install_base, preflight};
 pub use manifest::{
     CapturedView, DatabasePrivilege, DatabaseProperties, DatabaseSetting, Manifest, OriginalIdentity,

@@ -188,11 +188,29 @@ impl Catalog {
         if let Some(facts) = self.tables.get(name) {
             return Ok(Some(Arc::clone(facts)));
         }
-        let facts = query::table(client, name).await?.map(Arc::new);
+        let facts = query::tables(client, std::slice::from_ref(name)).await?.pop().map(Arc::new);
         if let Some(facts) = &facts {
             self.tables.insert(name.clone(), Arc::clone(facts));
         }
         Ok(facts)
+    }
+
+    /// Reads the facts of all of these tables that are not known yet, so that nobody asks for each by itself. Those that
+    /// are not there may be made before their rows come.
+    pub async fn acquaint(
+        &mut self,
+        client: &Client,
+        names: impl Iterator<Item = QualifiedName>,
+    ) -> Result<(), DatabaseError> {
+        let unknown: Vec<QualifiedName> = names.filter(|name| !self.tables.contains_key(name)).collect();
+        // One is found out when it is needed, as ever.
+        if unknown.len() < 2 {
+            return Ok(());
+        }
+        for facts in query::tables(client, &unknown).await? {
+            self.tables.insert(facts.name.clone(), Arc::new(facts));
+        }
+        Ok(())
     }
 
     /// Forgets everything, because the schema changed.

@@ -3,6 +3,7 @@
 //! Invariant: the cursor is written in the transaction that changes the data, so that after any crash the
 //! database and its position agree.
 
+use ptr_log::crash_point;
 use ptr_model::{Lsn, OUR_SCHEMA, Position, SessionId};
 use serde::{Deserialize, Serialize};
 use tokio_postgres::{Client, SimpleQueryMessage, Statement};
@@ -80,7 +81,9 @@ pub(crate) async fn write(client: &Client, cursor: &Cursor) -> Result<(), Databa
 /// Writes the cursor and commits the transaction that is open; returns what tells the next writer of it.
 pub(crate) async fn commit(client: &Client, cursor: &Cursor) -> Result<Option<String>, DatabaseError> {
     let sql = format!("{} RETURNING c.xmin::text; COMMIT", write_sql(cursor));
+    crash_point("apply");
     let answers = client.simple_query(&sql).await.doing("write the position and commit")?;
+    crash_point("applied");
     Ok(answers.iter().find_map(|answer| match answer {
         SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
         _ => None,

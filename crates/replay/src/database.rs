@@ -53,12 +53,16 @@ impl<T> Doing<T> for Result<T, tokio_postgres::Error> {
 
 /// A session with canonical settings, in the database of `dsn`, that may write there.
 pub(crate) async fn open(dsn: &Dsn) -> Result<Connection, ConnectError> {
-    let settings = SessionSettings::canonical(APPLICATION_NAME)
+    ptr_postgres::connect(dsn, &settings()).await
+}
+
+/// What each session of ours has from its login on.
+pub(crate) fn settings() -> SessionSettings {
+    SessionSettings::canonical(APPLICATION_NAME)
         .with("default_transaction_read_only", "off")
         .with("statement_timeout", "0")
         .with("idle_in_transaction_session_timeout", "0")
-        .with("standard_conforming_strings", "on");
-    ptr_postgres::connect(dsn, &settings).await
+        .with("standard_conforming_strings", "on")
 }
 
 /// The server's version as `server_version_num` has it, such as 150018.

@@ -106,6 +106,15 @@ pub enum Mismatch {
     /// An undo met changes without old rows.
     #[error(transparent)]
     NotReversible(#[from] NotReversible),
+    /// An undo met more tables than one transaction can lock.
+    #[error(
+        "the changes are of more than {limit} tables, which the output server has no locks for in one transaction; a \
+         higher max_locks_per_transaction there lets an undo take them back"
+    )]
+    ManyTables {
+        /// How many it has.
+        limit: usize,
+    },
     /// A database that is at another position than the caller believed, or of another log.
     #[error("database {database} {problem}")]
     Cursor {

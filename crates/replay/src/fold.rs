@@ -9,6 +9,7 @@
 
 mod bag;
 mod keyed;
+mod share;
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -17,6 +18,7 @@ use ptr_postgres::QualifiedName;
 
 use bag::Bag;
 use keyed::Keyed;
+pub use share::Share;
 
 /// How rows of a table are told apart.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -181,6 +183,7 @@ pub struct Fold {
     by_oid: HashMap<Oid, usize>,
     bytes: usize,
     rows: usize,
+    share: Share,
 }
 
 #[derive(Debug)]
@@ -203,6 +206,12 @@ fn weight(tuple: &Tuple) -> usize {
 }
 
 impl Fold {
+    /// A fold of the rows of one share alone; it needs so much less memory, and the others' a pass each.
+    #[must_use]
+    pub fn of(share: Share) -> Self {
+        Self { share, ..Self::default() }
+    }
+
     /// Whether the table of this relation is in the fold already, with the same columns and identity. A table
     /// that is in it with others has to be applied first: [`Membership::Outdated`].
     #[must_use]
@@ -218,8 +227,10 @@ impl Fold {
     pub fn add_table(&mut self, relation: Arc<Relation>, identity: RowIdentity) {
         self.by_oid.insert(relation.oid, self.tables.len());
         let rows = match identity {
-            RowIdentity::Key { columns, others_unique } => Rows::Keyed(Keyed::new(columns, others_unique)),
-            RowIdentity::WholeRow => Rows::Bag(Bag::default()),
+            RowIdentity::Key { columns, others_unique } => {
+                Rows::Keyed(Keyed::new(columns, others_unique, self.share))
+            }
+            RowIdentity::WholeRow => Rows::Bag(Bag::new(self.share)),
         };
         self.tables.push(Table { relation, rows });
     }
@@ -254,6 +265,12 @@ impl Fold {
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Tables that it holds rows of.
+    #[must_use]
+    pub fn tables(&self) -> usize {
+        self.tables.len()
     }
 
     /// Rows that it holds.
@@ -316,6 +333,24 @@ impl TableEffect {
         }
     }
 
+    /// The changes that, one after the other, have this effect: what a fold of what comes later adds to one of what
+    /// comes before.
+    pub fn into_changes(self) -> Box<dyn Iterator<Item = Change>> {
+        let relation = self.relation;
+        match self.rows {
+            RowsEffect::Keyed { rows, .. } => {
+                Box::new(rows.into_iter().map(move |row| row.into_change(Arc::clone(&relation))))
+            }
+            RowsEffect::Counted { removed, added } => {
+                let gone =
+                    removed.into_iter().map(|(tuple, copies)| (NetRow::Delete(OldRow::Full(tuple)), copies));
+                let come = added.into_iter().map(|(tuple, copies)| (NetRow::Insert(tuple), copies));
+                let all = gone.chain(come).flat_map(|(row, copies)| (0..copies).map(move |_| row.clone()));
+                Box::new(all.map(move |row| row.into_change(Arc::clone(&relation))))
+            }
+        }
+    }
+
     /// The effect that takes this one back.
     ///
     /// # Errors
@@ -334,6 +369,18 @@ impl TableEffect {
 }
 
 impl NetRow {
+    fn into_change(self, relation: Arc<Relation>) -> Change {
+        let image = |old| match old {
+            OldRow::Full(tuple) => OldTuple::Full(tuple),
+            OldRow::Key(tuple) => OldTuple::Key(tuple),
+        };
+        match self {
+            Self::Insert(new) => Change::Insert { relation, new },
+            Self::Delete(old) => Change::Delete { relation, old: image(old) },
+            Self::Update { old, new } => Change::Update { relation, old: image(old), new },
+        }
+    }
+
     fn reversed(self) -> Option<Self> {
         match self {
             Self::Insert(new) => Some(Self::Delete(OldRow::Full(new))),

@@ -11,6 +11,7 @@
 mod make;
 mod mark;
 pub mod policy;
+mod standing;
 
 use ptr_log::LogError;
 use ptr_model::Position;
@@ -20,13 +21,14 @@ use uuid::Uuid;
 
 pub use make::Quiet;
 pub use mark::{Kind, Mark, Reason};
+pub use standing::Standing;
 
 use crate::{
     apply::Notice,
     base::DatabaseProperties,
     database::{self, DatabaseError, Doing},
     navigate::NavigateError,
-    session::{self, SessionError, TargetState, keyframe_prefix, maintenance},
+    session::{self, SessionError, TargetState, image_number, keyframe_prefix, maintenance},
 };
 
 /// The keyframes of one log on one output server.
@@ -166,6 +168,22 @@ impl Keyframes {
         Ok(found.clone())
     }
 
+    /// Drops all images from before a position, CREATION's too: the log begins there now. Returns their names.
+    ///
+    /// # Errors
+    /// The server refuses.
+    pub async fn drop_before(&self, position: Position) -> Result<Vec<String>, SessionError> {
+        let server = self.server().await?;
+        let Images { keyframes, spares, .. } = list(&server, self.log_id).await?;
+        let mut gone = Vec::new();
+        for image in spares.into_iter().chain(keyframes).filter(|image| image.position < position) {
+            session::drop_database(&server, &image.database).await?;
+            gone.push(image.database);
+        }
+        server.close().await;
+        Ok(gone)
+    }
+
     /// Drops what was replaced, and what crashes left. Databases that somebody is making at the moment stay.
     /// Returns the names of what is gone.
     ///
@@ -192,6 +210,22 @@ impl Keyframes {
         Ok(gone)
     }
 
+    /// What [`Keyframes::sweep`] would drop now.
+    ///
+    /// # Errors
+    /// The server cannot be asked.
+    pub async fn leftovers(&self) -> Result<Vec<String>, SessionError> {
+        let server = self.server().await?;
+        let mut left = list(&server, self.log_id).await?.discarded;
+        if try_lock(&server, self.log_id).await? {
+            left.extend(list(&server, self.log_id).await?.unfinished);
+            left.extend(self.unmarked(&server).await?);
+            unlock(&server, self.log_id).await?;
+        }
+        server.close().await;
+        Ok(left)
+    }
+
     /// Databases with a keyframe's name and without any mark, that say themselves that they hold this log: what a
     /// crash leaves between making a database and marking it.
     async fn unmarked(&self, server: &Client) -> Result<Vec<String>, SessionError> {
@@ -205,8 +239,7 @@ impl Keyframes {
         let mut found = Vec::new();
         for row in rows.doing("look for databases that were left over")? {
             let name: String = row.get(0);
-            let number = name.strip_prefix(&prefix).map(|rest| rest.strip_suffix("_spare").unwrap_or(rest));
-            if number.is_none_or(|number| number.parse::<u64>().is_err()) {
+            if name.strip_prefix(&prefix).and_then(image_number).is_none() {
                 continue;
             }
             match session::inspect(&self.output, &name).await? {
@@ -271,7 +304,7 @@ async fn try_lock(server: &Client, log_id: Uuid) -> Result<bool, DatabaseError> 
     Ok(row.get(0))
 }
 
-async fn wait_for_lock(server: &Client, log_id: Uuid) -> Result<(), DatabaseError> {
+pub(crate) async fn wait_for_lock(server: &Client, log_id: Uuid) -> Result<(), DatabaseError> {
     let sql = "SELECT pg_catalog.pg_advisory_lock(pg_catalog.hashtextextended($1, 0))";
     server.query_one(sql, &[&lock_name(log_id)]).await.doing("wait for the lock of keyframes").map(drop)
 }

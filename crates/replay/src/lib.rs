@@ -16,6 +16,7 @@ pub mod decisions;
 pub mod error;
 mod feed;
 pub mod fold;
+pub mod inventory;
 pub mod keyframe;
 pub mod navigate;
 pub mod plan;
@@ -25,6 +26,7 @@ pub mod session;
 pub mod snapshot;
 pub mod sql;
 pub mod stop;
+pub mod temporary;
 pub mod verify;
 
 pub use apply::{Applier, Limits, Notice};

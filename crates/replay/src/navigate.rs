@@ -136,14 +136,18 @@ fn not_ours(request: &NavigateRequest, holds: String) -> NavigateError {
     SessionError::Foreign { database: request.session.name.clone(), holds }.into()
 }
 
-/// What would be done, without doing it, and what else could be.
+/// Where the session is (`None`: it has no database) and what would be done, without doing it, and what else could be.
+/// `is_connected` says whether a connection is kept with which it could be done.
 ///
 /// # Errors
 /// As [`navigate`].
-pub async fn plan_for(request: &NavigateRequest) -> Result<Plan, NavigateError> {
+pub async fn plan_for(
+    request: &NavigateRequest,
+    is_connected: bool,
+) -> Result<(Option<Position>, Plan), NavigateError> {
     let from = whereabouts(request).await?;
-    let gathered = facts::gather(request, from, Look::ForAll).await?;
-    Ok(plan(from, request.to, &gathered.facts)?)
+    let gathered = facts::gather(request, from, Look::ForAll, is_connected).await?;
+    Ok((from.map(|here| here.position), plan(from, request.to, &gathered.facts)?))
 }
 
 /// Takes a session to a position, in the cheapest way.
@@ -170,21 +174,9 @@ pub async fn travel(
     cancel: &CancellationToken,
 ) -> (Result<NavigateOutcome, NavigateError>, Option<Kept>) {
     let started = Instant::now();
-    let Departure { from, plan, images, applier, took } = departure;
-    let outcome = Travelled::default();
-    let mut travel = Travel {
-        request,
-        progress,
-        cancel,
-        images,
-        from,
-        outcome,
-        ready: applier,
-        kept: None,
-        again: 0,
-        copied_at: None,
-        from_creation: false,
-    };
+    let Departure { from, plan, images, applier, is_connected, took } = departure;
+    let ready = applier;
+    let mut travel = Travel { images, from, ready, is_connected, ..Travel::new(request, progress, cancel) };
     let travelled = travel.go(plan).await;
     let Travel { outcome, kept, again, .. } = travel;
     let Travelled { transactions, entries, connections_ended, notices, mut measured } = outcome;
@@ -192,7 +184,7 @@ pub async fn travel(
     if again == 0 {
         // What is in none of the steps.
         let steps: Duration = measured.iter().map(|part| part.elapsed).sum();
-        let parts = vec![Part::new(Component::Move, 1)];
+        let parts = Part::around(is_connected);
         measured.push(Measurement { parts, elapsed: elapsed.saturating_sub(steps) });
     }
     let outcome = travelled.map(|taken| NavigateOutcome {
@@ -224,7 +216,17 @@ fn is_barred_undo(plan: &Plan, error: &ReplayError) -> bool {
 /// constraint that rows of that time do not meet.
 fn is_only_this_way_barred(error: &ReplayError) -> bool {
     let ReplayError::Mismatch(mismatch) = error else { return false };
-    matches!(mismatch.as_ref(), Mismatch::NotReversible(_) | Mismatch::Refused { .. } | Mismatch::Fold { .. })
+    matches!(
+        mismatch.as_ref(),
+        Mismatch::NotReversible(_)
+            | Mismatch::Refused { .. }
+            | Mismatch::Fold { .. }
+            | Mismatch::ManyTables { .. }
+    )
+}
+
+fn is_cancelled(error: &NavigateError) -> bool {
+    matches!(error, NavigateError::Replay(ReplayError::Cancelled { .. }))
 }
 
 fn is_stopped(outcome: &Result<(), NavigateError>) -> bool {
@@ -257,6 +259,8 @@ struct Travel<'a> {
     outcome: Travelled,
     /// A connection to the session's database that is ready to be used.
     ready: Option<Applier>,
+    /// Whether it was used by the move before.
+    is_connected: bool,
     /// The connection to the session's database that was used.
     kept: Option<Applier>,
     /// How often it was planned again.
@@ -265,15 +269,64 @@ struct Travel<'a> {
     copied_at: Option<Position>,
     /// Whether it goes from CREATION because another keyframe was no good.
     from_creation: bool,
+    /// How the new database gets its rows.
+    crew: CrewUse,
 }
 
-impl Travel<'_> {
+/// How a database that nobody can be in gets its rows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum CrewUse {
+    /// Over several connections, if they are many.
+    #[default]
+    Allowed,
+    /// Over several connections: it is at no position if that fails.
+    Used,
+    /// Over one, because over several it failed: where, and with which position, shows only then.
+    Failed,
+}
+
+impl<'a> Travel<'a> {
+    /// One that begins nowhere and has nothing at hand.
+    fn new(
+        request: &'a NavigateRequest,
+        progress: &'a watch::Sender<NavigateProgress>,
+        cancel: &'a CancellationToken,
+    ) -> Self {
+        Self {
+            request,
+            progress,
+            cancel,
+            images: Images::default(),
+            from: None,
+            outcome: Travelled::default(),
+            ready: None,
+            is_connected: false,
+            kept: None,
+            again: 0,
+            copied_at: None,
+            from_creation: false,
+            crew: CrewUse::default(),
+        }
+    }
+
+    /// What an attempt that came to nothing leaves is not the next one's.
+    fn begin_again(&mut self) {
+        (self.outcome, self.kept, self.copied_at) = (Travelled::default(), None, None);
+        self.again += 1;
+    }
+
     /// Goes the planned way; another, where an undo is barred or a keyframe went away. Returns the way that was taken.
     async fn go(&mut self, planned: Plan) -> Result<Plan, NavigateError> {
         let (mut chosen, mut barred) = (planned, None);
         loop {
             match self.run(&chosen).await {
                 Ok(()) => return Ok(chosen),
+                Err(error) if self.crew == CrewUse::Used && !is_cancelled(&error) => {
+                    tracing::debug!(%error, "once more, over one connection");
+                    self.crew = CrewUse::Failed;
+                    self.begin_again();
+                    continue;
+                }
                 // Others make and take keyframes at the same time.
                 Err(NavigateError::Session(
                     SessionError::NoSpare { .. } | SessionError::NoTemplate { .. },
@@ -287,14 +340,15 @@ impl Travel<'_> {
                         format!("from the keyframe that was nearer, replay stopped at {}", stop.position);
                     let facts = facts::from_creation(self.request, &self.images).await?;
                     chosen = Plan { reason, ..plan(None, self.request.to, &facts)? };
-                    (self.outcome, self.kept, self.copied_at) = (Travelled::default(), None, None);
-                    self.again += 1;
+                    self.begin_again();
                     continue;
                 }
                 Err(error) => return Err(error),
             }
-            self.again += 1;
-            let Gathered { mut facts, images } = facts::gather(self.request, self.from, Look::ForAll).await?;
+            self.begin_again();
+            self.is_connected = false;
+            let Gathered { mut facts, images } =
+                facts::gather(self.request, self.from, Look::ForAll, false).await?;
             if barred.is_some() {
                 facts.images.retain(|image| image.position <= self.request.to);
             }
@@ -303,7 +357,7 @@ impl Travel<'_> {
             if let Some(reason) = &barred {
                 chosen.reason.clone_from(reason);
             }
-            (self.images, self.outcome, self.kept) = (images, Travelled::default(), None);
+            self.images = images;
         }
     }
 
@@ -340,6 +394,7 @@ impl Travel<'_> {
     /// Makes one step, and notes how long it took.
     async fn step(&mut self, step: &PlanStep, database: &mut String) -> Result<(), NavigateError> {
         let (session, started) = (&self.request.session, Instant::now());
+        let is_acquainted = self.is_connected && *database == session.name;
         let parts = match step {
             PlanStep::Clone { keyframe, at } => {
                 *database = next_name(&session.name);
@@ -365,17 +420,21 @@ impl Travel<'_> {
             }
             PlanStep::Redo { from, to } => {
                 let outcome = self.redo(database, *from, *to).await;
-                if is_stopped(&outcome) && *database != session.name && !self.may_go_from_creation() {
+                if is_stopped(&outcome)
+                    && self.crew != CrewUse::Used
+                    && *database != session.name
+                    && !self.may_go_from_creation()
+                {
                     // What can be reached takes the session's place: it is where the stop says.
                     self.outcome.connections_ended += session.swap_in(database).await?;
                 }
                 self.staying(outcome, database)?;
-                self.way(true, *from, *to).await?
+                self.way(true, *from, *to, is_acquainted).await?
             }
             PlanStep::Undo { from, to } => {
                 let outcome = self.undo(database, *from, *to).await;
                 self.staying(outcome, database)?;
-                self.way(false, *from, *to).await?
+                self.way(false, *from, *to, is_acquainted).await?
             }
             PlanStep::Swap => {
                 if self.cancel.is_cancelled() {
@@ -419,11 +478,19 @@ impl Travel<'_> {
     }
 
     /// What a way was made of.
-    async fn way(&self, forwards: bool, from: Position, to: Position) -> Result<Vec<Part>, NavigateError> {
+    async fn way(
+        &self,
+        forwards: bool,
+        from: Position,
+        to: Position,
+        is_acquainted: bool,
+    ) -> Result<Vec<Part>, NavigateError> {
         let (log, range) = (self.request.log.clone(), from.min(to).ordinal..from.max(to).ordinal);
         let read = tokio::task::spawn_blocking(move || log.extent(range));
         let extent = read.await.expect("reading the index does not panic").map_err(ReplayError::from)?;
-        Ok(Part::way(forwards, extent.counts.total(), extent.bytes, extent.schema_changes))
+        let mut parts = Part::way(forwards, extent.counts.total(), extent.bytes, extent.schema_changes);
+        parts.push(Part::new(Component::Acquaint, u64::from(!is_acquainted)));
+        Ok(parts)
     }
 
     /// Where the move ends, the sequences get what is known of them.
@@ -447,7 +514,16 @@ impl Travel<'_> {
     async fn redo(&mut self, database: &str, from: Position, to: Position) -> Result<(), NavigateError> {
         let mut applier = self.open(database).await?;
         self.expect(&applier, from)?;
-        self.redo_and_count(&mut applier, to).await?;
+        if database != self.request.session.name && self.crew == CrewUse::Allowed {
+            applier.share_work();
+        }
+        let outcome = self.redo_and_count(&mut applier, to).await;
+        if applier.has_shared() {
+            self.crew = CrewUse::Used;
+        }
+        applier.dismiss().await;
+        outcome?;
+        applier.discard_temporary_objects().await?;
         self.keep(applier);
         Ok(())
     }
@@ -488,21 +564,8 @@ pub async fn follow(
     cancel: &CancellationToken,
 ) -> (Result<Option<NavigateOutcome>, NavigateError>, Option<Kept>) {
     let started = Instant::now();
-    let (outcome, images) = (Travelled::default(), Images::default());
-    let ready = departure::ready(request, kept).await;
-    let mut travel = Travel {
-        request,
-        progress,
-        cancel,
-        images,
-        from: None,
-        outcome,
-        ready,
-        kept: None,
-        again: 0,
-        copied_at: None,
-        from_creation: false,
-    };
+    let (ready, is_connected) = departure::ready(request, kept).await;
+    let mut travel = Travel { ready, is_connected, ..Travel::new(request, progress, cancel) };
     let mut applier = match travel.open(&request.session.name).await {
         Ok(applier) => applier,
         Err(error) => return (Err(error.into()), None),
@@ -544,20 +607,6 @@ pub(crate) async fn redo_by(
     to: Position,
     cancel: &CancellationToken,
 ) -> Result<(), NavigateError> {
-    let (progress, images) = (watch::Sender::new(NavigateProgress::default()), Images::default());
-    let outcome = Travelled::default();
-    let mut travel = Travel {
-        request,
-        progress: &progress,
-        cancel,
-        images,
-        from: None,
-        outcome,
-        ready: None,
-        kept: None,
-        again: 0,
-        copied_at: None,
-        from_creation: false,
-    };
-    travel.redo_and_count(applier, to).await
+    let progress = watch::Sender::new(NavigateProgress::default());
+    Travel::new(request, &progress, cancel).redo_and_count(applier, to).await
 }

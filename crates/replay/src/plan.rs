@@ -157,8 +157,6 @@ pub enum Irreversible {
     Gap,
     /// A table got the primary's rows in it, and the rows that it had before are not known.
     Resync,
-    /// One of its transactions is larger than what is folded in memory.
-    TooLarge,
 }
 
 impl Obstacle {
@@ -168,7 +166,6 @@ impl Obstacle {
             Irreversible::Truncate => "a TRUNCATE on the way cannot be taken back",
             Irreversible::Gap => "a gap on the way cannot be taken back",
             Irreversible::Resync => "a table that was resynchronised on the way cannot be taken back",
-            Irreversible::TooLarge => "a transaction on the way is too large to be taken back in memory",
         };
         format!("{what} (entry {})", self.entry)
     }
@@ -198,6 +195,8 @@ pub struct PlanFacts {
     pub images: Vec<ImageFacts>,
     /// What the parts of a move cost.
     pub rates: Rates,
+    /// Whether a connection to the session's database is open already.
+    pub is_connected: bool,
 }
 
 /// No way leads there.
@@ -301,25 +300,27 @@ fn within(here: Here, to: Position, facts: &PlanFacts) -> Result<Way, String> {
         (Strategy::Nothing, vec![], "the session is there already", vec![])
     } else if from < to {
         let steps = vec![PlanStep::Redo { from, to }];
-        (Strategy::Redo, steps, "forwards by the net effect", way(true, between))
+        (Strategy::Redo, steps, "forwards by the net effect", way(true, between, facts.is_connected))
     } else if let Some(obstacle) = between.irreversible {
         return Err(obstacle.reason());
     } else {
         let steps = vec![PlanStep::Undo { from, to }];
-        (Strategy::Undo, steps, "backwards by the net effect", way(false, between))
+        (Strategy::Undo, steps, "backwards by the net effect", way(false, between, facts.is_connected))
     };
-    let estimate = estimate(&facts.rates, between, way);
+    let estimate = estimate(facts, between, way);
     let told = format!("in the session's database, over {} entries", between.entries);
     Ok(Way { strategy, steps, reason: reason.to_owned(), told, estimate })
 }
 
-fn way(forwards: bool, range: &RangeFacts) -> Vec<Part> {
-    Part::way(forwards, range.entries, range.bytes, range.schema_changes)
+fn way(forwards: bool, range: &RangeFacts, is_acquainted: bool) -> Vec<Part> {
+    let mut parts = Part::way(forwards, range.entries, range.bytes, range.schema_changes);
+    parts.push(Part::new(Component::Acquaint, u64::from(!is_acquainted)));
+    parts
 }
 
-fn estimate(rates: &Rates, range: &RangeFacts, mut parts: Vec<Part>) -> Estimate {
-    parts.push(Part::new(Component::Move, 1));
-    let microseconds = u64::try_from(rates.estimate(&parts).as_micros()).unwrap_or(u64::MAX);
+fn estimate(facts: &PlanFacts, range: &RangeFacts, mut parts: Vec<Part>) -> Estimate {
+    parts.extend(Part::around(facts.is_connected));
+    let microseconds = u64::try_from(facts.rates.estimate(&parts).as_micros()).unwrap_or(u64::MAX);
     Estimate { entries: range.entries, bytes: range.bytes, microseconds }
 }
 
@@ -340,7 +341,7 @@ fn by_image(image: &ImageFacts, to: Position, facts: &PlanFacts) -> Option<Way> 
     let mut told = format!("{what} at {at}");
     if at != to {
         let forwards = at < to;
-        parts.extend(way(forwards, range));
+        parts.extend(way(forwards, range, false));
         let (step, direction) = match forwards {
             true => (PlanStep::Redo { from: at, to }, "forwards"),
             false => (PlanStep::Undo { from: at, to }, "back"),
@@ -351,7 +352,7 @@ fn by_image(image: &ImageFacts, to: Position, facts: &PlanFacts) -> Option<Way> 
     steps.push(PlanStep::Swap);
     parts.push(Part::new(Component::Swap, 1));
     let reason = format!("from {what} at {at} it is nearer");
-    let estimate = estimate(&facts.rates, range, parts);
+    let estimate = estimate(facts, range, parts);
     Some(Way { strategy: Strategy::Keyframe, steps, reason, told, estimate })
 }
 

@@ -12,22 +12,24 @@ mod target;
 
 use std::time::{Duration, Instant};
 
-use ptr_model::SessionId;
+use ptr_log::crash_point;
+use ptr_model::{Position, SessionId};
 use ptr_postgres::{ConnectError, Connection, Dsn, quote_identifier};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
 pub(crate) use copy::copy_database;
+pub(crate) use names::image_number;
 pub use names::{
-    discarded_name, keyframe_name, keyframe_prefix, maintenance, next_name, spare_name, template_name,
-    verification_name,
+    base_name, discarded_name, keyframe_name, keyframe_prefix, maintenance, next_name, spare_name,
+    standing_name, template_name, verification_name,
 };
 pub(crate) use properties::put_back;
 pub use target::{TargetState, inspect};
 
 use crate::{
     base::DatabaseProperties,
-    cursor::{self, CursorError},
+    cursor::{self, Cursor, CursorError, CursorState},
     database::{self, DatabaseError, Doing},
     keyframe::{self, Keyframes, Mark},
 };
@@ -191,6 +193,7 @@ impl SessionDatabase {
     ) -> Result<(), SessionError> {
         drop_database(server, name).await?;
         copy_database(server, template, name).await?;
+        crash_point("copied");
         put_back(server, name, &self.properties).await?;
         set_access(server, name, Access::ReadOnly).await?;
         self.claim(name).await
@@ -286,10 +289,12 @@ impl SessionDatabase {
             *ended += end_connections(server, &self.name).await?;
         }
         let sql = format!("BEGIN; {away}; {}; COMMIT", rename_sql(next, &self.name));
+        crash_point("swap");
         let outcome = server.batch_execute(&sql).await.doing("put the new database in its place");
         if outcome.is_err() {
             server.batch_execute("ROLLBACK").await.doing("roll back")?;
         }
+        crash_point("swapped");
         outcome
     }
 
@@ -308,6 +313,21 @@ impl SessionDatabase {
         let rows =
             server.query(sql, &parameters).await.doing_with(|| format!("look who uses {}", self.name))?;
         Ok(rows.iter().map(|row| row.get(0)).collect())
+    }
+
+    /// Makes a database that was filled from elsewhere one of this session's, before it takes the session's name. What
+    /// it holds is near `position`, and is not what the log says: the session must be open.
+    ///
+    /// # Errors
+    /// [`SessionError`] where the server refuses.
+    pub async fn adopt(&self, database: &str, position: Position) -> Result<(), SessionError> {
+        let client = database::open(&self.output.with_database(database)).await?;
+        let (log_id, session_id) = (self.log_id, Some(self.session_id));
+        let cursor = Cursor { log_id, session_id, position, state: CursorState::Settled };
+        cursor::install(&client).await?;
+        cursor::write(&client, &cursor).await?;
+        client.close().await;
+        Ok(())
     }
 
     /// Opens the session's database to local writes, or closes it.
@@ -381,6 +401,18 @@ const SWAP_ATTEMPTS: u32 = 5;
 
 fn rename_sql(from: &str, to: &str) -> String {
     format!("ALTER DATABASE {} RENAME TO {}", quote_identifier(from), quote_identifier(to))
+}
+
+/// Lets everybody into a session's database again that a move had closed to exchange it, and that was left so by a crash.
+/// Nothing happens where there is no such database. Nobody may be moving the session.
+///
+/// # Errors
+/// [`SessionError`] where the server cannot be asked.
+pub async fn reopen(output: &Dsn, name: &str) -> Result<(), SessionError> {
+    let server = database::open(&maintenance(output, name)).await?;
+    close_door(&server, name, true).await?;
+    server.close().await;
+    Ok(())
 }
 
 /// Lets nobody in any more, or everybody again. Nothing happens where there is no such database.

@@ -22,14 +22,14 @@ pub mod sequences;
 mod sql;
 mod tables;
 
-use ptr_postgres::{ConnectError, Installation, QualifiedName};
+use ptr_postgres::{ConnectError, Dsn, Installation, QualifiedName};
 use serde::Serialize;
 use tokio::sync::watch;
 
 pub use kept::{KeptHashes, KeptTable, hash};
 
 use crate::{
-    database::DatabaseError,
+    database::{self, DatabaseError, Doing},
     snapshot::{Exported, SnapshotError},
 };
 
@@ -45,6 +45,8 @@ pub struct VerifyOptions {
     pub publication: String,
     /// Connections to each side.
     pub jobs: usize,
+    /// The `application_name` of the sessions that read, by which [`end_sessions`] finds them.
+    pub application_name: String,
 }
 
 /// How far a comparison is.
@@ -213,13 +215,13 @@ pub async fn verify(
     let publication = &options.publication;
     let listed = [tables::list(primary, publication).await?, tables::list(replica, publication).await?];
     let plan::Planned { plans, left_out } = plan::of_two(listed);
-    let digests = read::digests(&[primary, replica], &plans, options.jobs, progress).await?;
+    let digests = read::digests(&[primary, replica], &plans, options, progress).await?;
     let mut reports = Vec::with_capacity(plans.len());
     for (plan, digest) in plans.iter().zip(&digests) {
         let first_differences = if digest.differing.is_empty() {
             Vec::new()
         } else {
-            rows::first_differences([primary, replica], plan, &digest.differing).await?
+            rows::first_differences([primary, replica], plan, &digest.differing, options).await?
         };
         reports.push(TableReport {
             table: plan.shown(),
@@ -231,6 +233,20 @@ pub async fn verify(
     }
     let disturbed = tables::disturbed(primary, &plans).await?;
     Ok(VerifyReport { schema, tables: reports, left_out, disturbed })
+}
+
+/// Ends what a comparison that was dropped still has running on a server: a server notices that its client is gone only
+/// when it has something to say, and one that waits for a lock has not.
+///
+/// # Errors
+/// [`DatabaseError`] or [`ConnectError`] where the server cannot be told.
+pub async fn end_sessions(dsn: &Dsn, application_name: &str) -> Result<(), VerifyError> {
+    let connection = database::open(dsn).await?;
+    let sql = "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity
+               WHERE application_name = $1 AND pid <> pg_catalog.pg_backend_pid() AND usename = session_user";
+    connection.execute(sql, &[&application_name]).await.doing("end the sessions of a comparison")?;
+    connection.close().await;
+    Ok(())
 }
 
 /// The name of a table as reports show it.

@@ -306,3 +306,28 @@ async fn wherever_connections_are_lost_the_session_is_at_a_position_and_nothing_
     let strategy = world.go(kept[0].0).await.strategy;
     assert!(matches!(strategy, Strategy::Keyframe | Strategy::Nothing | Strategy::Undo));
 }
+
+/// A keyframe has what was committed, and nothing of the primary's sessions.
+#[tokio::test]
+async fn what_needs_a_temporary_table_from_before_the_keyframe_is_reached_from_creation() {
+    let mut world = World::set_up(ServerVersion::Debian15, SHOP).await;
+    world.sql("CREATE TEMP TABLE draft (id int, note text)").await;
+    world.sql("UPDATE item SET n = 0 WHERE id < 10").await;
+    let at = world.capture().await;
+    world.make(at).await;
+    world.sql("CREATE TABLE made (LIKE draft); INSERT INTO made VALUES (1, 'x')").await;
+    let end = world.capture().await;
+    let expected = world.primary_state().await;
+    let outcome = world.go(end).await;
+    assert_equal_states(&expected, &world.session_state().await);
+    assert!(
+        outcome.reason.contains("from the keyframe that was nearer, replay stopped"),
+        "{}",
+        outcome.reason
+    );
+    let from = outcome.plan.steps.iter().find_map(|step| match step {
+        PlanStep::Clone { at, .. } => Some(*at),
+        _ => None,
+    });
+    assert_eq!(from, Some(world.log.creation()));
+}

@@ -128,6 +128,126 @@ async fn a_range_is_folded_and_in_windows_of_any_size_gives_the_same() {
     }
 }
 
+/// How many connections the server let into a database, from its log.
+fn connections(world: &World, database: &str) -> usize {
+    let log = std::fs::read_to_string(world.server.cluster().log_file()).expect("the server's log");
+    let authorized = |line: &&str| {
+        line.contains("connection authorized") && line.contains(&format!("database={database} "))
+    };
+    log.lines().filter(authorized).count()
+}
+
+async fn a_new_database_gets_its_rows_over_several_connections(version: ServerVersion) {
+    let schema = "CREATE TABLE a (id int PRIMARY KEY, v text); CREATE TABLE b (v int); CREATE TABLE c (id int PRIMARY KEY);
+                  CREATE TABLE audited (id int PRIMARY KEY); CREATE TABLE audit (id int);
+                  CREATE FUNCTION audit() RETURNS trigger LANGUAGE plpgsql AS $$
+                  BEGIN INSERT INTO public.audit VALUES (NEW.id); RETURN NULL; END $$;
+                  CREATE TRIGGER always AFTER INSERT ON audited FOR EACH ROW EXECUTE FUNCTION audit();
+                  ALTER TABLE audited ENABLE ALWAYS TRIGGER always;";
+    let mut world = World::new(version, schema).await;
+    world.sql("ALTER SYSTEM SET log_connections = on").await;
+    world.sql("SELECT pg_reload_conf()").await;
+    let rows = |from: i32| {
+        format!(
+            "INSERT INTO a SELECT i, 'v' FROM generate_series({from}, {from} + 40) i;
+             INSERT INTO b SELECT i % 7 FROM generate_series({from}, {from} + 40) i;
+             INSERT INTO audited SELECT generate_series({from}, {from} + 40);
+             INSERT INTO c SELECT generate_series({from}, {from} + 40)"
+        )
+    };
+    // What is not rows, between rows, in and out of their transactions.
+    for step in [
+        rows(0),
+        "UPDATE a SET v = 'w' WHERE id < 20; DELETE FROM b WHERE v = 3".to_owned(),
+        format!("{}; TRUNCATE a, c; {}", rows(100), rows(200)),
+        format!("{}; {}; {}", rows(300), ddl_in("ALTER TABLE a ADD n int DEFAULT 5"), "UPDATE a SET n = id"),
+        rows(400).replace("INSERT INTO a SELECT i, 'v'", "INSERT INTO a SELECT i, 'v', 1"),
+        ddl_in("ALTER TABLE c RENAME TO d"),
+        "DELETE FROM d WHERE id % 2 = 0; UPDATE a SET id = id + 10000".to_owned(),
+        ddl_in("CREATE UNIQUE INDEX a_u ON a ((id + 1))"),
+        "UPDATE a SET v = 'x' WHERE id % 3 = 0; INSERT INTO b SELECT generate_series(1, 40)".to_owned(),
+    ] {
+        world.sql(&format!("BEGIN; {step}; COMMIT")).await;
+        world.capture().await;
+    }
+    let end = world.capture().await;
+    let expected = world.primary_state().await;
+    for window_rows in [2, 50] {
+        world.limits.window_rows = window_rows;
+        world.session.delete().await.expect("the session goes");
+        let next = format!("{}__next", world.session.name);
+        let before = connections(&world, &next);
+        world.go(end).await;
+        assert_equal_states(&expected, &world.session_state().await);
+        let used = connections(&world, &next) - before;
+        assert!(used > 2, "{used} connections");
+    }
+    // Where somebody may be connected, one transaction has all of it, and its position.
+    world.go(world.log.creation()).await;
+    world.limits.window_rows = 50;
+    let before = connections(&world, &world.session.name);
+    assert_eq!(world.try_go(end).await.expect("a move").strategy, Strategy::Redo);
+    assert_eq!(connections(&world, &world.session.name) - before, 1);
+    assert_equal_states(&expected, &world.session_state().await);
+}
+
+#[tokio::test]
+async fn a_new_database_gets_its_rows_over_several_connections_on_15() {
+    a_new_database_gets_its_rows_over_several_connections(ServerVersion::Debian15).await;
+}
+
+#[tokio::test]
+async fn a_new_database_gets_its_rows_over_several_connections_on_18() {
+    a_new_database_gets_its_rows_over_several_connections(ServerVersion::Pypi18).await;
+}
+
+#[tokio::test]
+async fn what_fails_over_several_connections_stops_where_it_does_over_one() {
+    let schema = "CREATE TABLE a (id int PRIMARY KEY, v text); CREATE TABLE b (id int PRIMARY KEY)";
+    let mut world = World::new(ServerVersion::Debian15, schema).await;
+    for from in [0, 100, 200] {
+        let rows = format!(
+            "BEGIN; INSERT INTO a SELECT i, 'v' FROM generate_series({from}, {from} + 60) i;
+             INSERT INTO b SELECT generate_series({from}, {from} + 60); COMMIT"
+        );
+        world.sql(&rows).await;
+    }
+    let before = (world.capture().await, world.primary_state().await);
+    world.sql("BEGIN; INSERT INTO a VALUES (900, 'v'); UPDATE b SET id = 901 WHERE id = 5; COMMIT").await;
+    world.sql("INSERT INTO a SELECT i, 'v' FROM generate_series(1000, 1100) i").await;
+    let end = world.capture().await;
+    // A row that only the image lacks: replay cannot change it.
+    let template = world.template.clone();
+    let door = |open: bool| format!("ALTER DATABASE \"{template}\" WITH ALLOW_CONNECTIONS {open}");
+    world.server.psql("postgres", &door(true)).await;
+    let late = "SET default_transaction_read_only = off; INSERT INTO b VALUES (901)";
+    world.server.psql(&template, late).await;
+    world.server.psql("postgres", &door(false)).await;
+    world.limits.window_rows = 10;
+    let stop = world.stops(end).await;
+    assert_eq!((stop.position, stop.change), (before.0, Some(1)), "{stop}");
+    world.tamper("DELETE FROM b WHERE id = 901").await;
+    assert_equal_states(&before.1, &world.session_state().await);
+}
+
+#[tokio::test]
+async fn a_transaction_that_is_larger_than_a_window_is_taken_back_in_parts() {
+    let mut world = World::new(ServerVersion::Debian15, ZOO).await;
+    let before = (world.log.creation(), world.primary_state().await);
+    // Where old rows are known by their key only, and over a TRUNCATE, there is no way back but a keyframe.
+    let is_reversible = |step: &&&str| !step.starts_with("TRUNCATE") && !step.contains("toasted_by_key");
+    let steps: Vec<&str> = STEPS.iter().filter(is_reversible).copied().collect();
+    world.sql(&format!("BEGIN; {}; COMMIT", steps.join("; "))).await;
+    let after = (world.capture().await, world.primary_state().await);
+    for window_bytes in [1, 700, 20_000] {
+        world.limits.window_bytes = window_bytes;
+        world.go(after.0).await;
+        assert_equal_states(&after.1, &world.session_state().await);
+        assert_eq!(world.go(before.0).await.strategy, Strategy::Undo, "{window_bytes} bytes");
+        assert_equal_states(&before.1, &world.session_state().await);
+    }
+}
+
 #[tokio::test]
 async fn schema_changes_happen_at_their_place_in_their_transaction() {
     let mut world = World::new(ServerVersion::Debian15, "CREATE TABLE a (id int PRIMARY KEY, v text)").await;

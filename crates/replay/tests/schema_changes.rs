@@ -4,9 +4,10 @@
 
 mod support;
 
+use ptr_log::Outline;
 use ptr_model::{
     Change, Column, Datum, DroppedObject, MissingValue, Oid, Relation, RelationRows, ReplicaIdentity,
-    SchemaChange, Statement, TransactionSummary, Tuple,
+    SchemaChange, Statement, Tuple,
 };
 use ptr_replay::{
     Applier, Limits, Notice, ReplayError,
@@ -32,8 +33,8 @@ impl Hand {
     }
 
     async fn transaction(&mut self, changes: Vec<Change>) -> Result<(), ReplayError> {
-        let summary = summary(self.next, self.applier.reached().entry_index, &changes);
-        self.applier.begin(&summary).await?;
+        let outline = outline(self.next, self.applier.reached().entry_index, &changes);
+        self.applier.begin(&outline).await?;
         let ends: Vec<_> = changes.iter().cloned().filter_map(ends_of_table_as).collect();
         for change in changes {
             if self.applier.needs_ends(&change) {
@@ -64,11 +65,10 @@ impl Hand {
     }
 }
 
-fn summary(ordinal: u64, first_entry: u64, changes: &[Change]) -> TransactionSummary {
-    let mut counts = ptr_model::OperationCounts::default();
-    changes.iter().filter_map(Change::operation).for_each(|operation| counts.add(operation));
+fn outline(ordinal: u64, first_entry: u64, changes: &[Change]) -> Outline {
+    let operations = || changes.iter().filter_map(Change::operation);
     let lsn = ptr_model::Lsn(1_000_000 + ordinal * 100);
-    TransactionSummary {
+    Outline {
         header: ptr_model::TransactionHeader {
             xid: ptr_model::Xid(1),
             commit_lsn: lsn,
@@ -78,9 +78,8 @@ fn summary(ordinal: u64, first_entry: u64, changes: &[Change]) -> TransactionSum
         },
         ordinal,
         first_entry,
-        counts,
-        tables: vec![],
-        bytes: 0,
+        entries: operations().count() as u64,
+        changes_schema: operations().any(|operation| operation == ptr_model::Operation::Ddl),
         has_gap: changes.iter().any(|change| matches!(change, Change::Gap(_))),
     }
 }

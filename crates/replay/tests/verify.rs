@@ -20,6 +20,7 @@ fn options(server: &TestServer) -> VerifyOptions {
         installation: server.cluster().installation().clone(),
         publication: "postgres_test_replay".into(),
         jobs: 3,
+        application_name: "comparing".into(),
     }
 }
 

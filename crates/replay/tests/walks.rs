@@ -77,14 +77,6 @@ async fn history(world: &mut World, chance: &mut Chance) -> Vec<(Position, Datab
     kept
 }
 
-/// The same database, by the way that can be cut.
-fn by_way_of(proxy: &Proxy, server: &Dsn, port: u16) -> Dsn {
-    let uri = server.to_uri_with_password();
-    let proxied = uri.replace(&format!(":{port}/"), &format!(":{}/", proxy.port()));
-    assert_ne!(uri, proxied, "the port stands in the URI");
-    Dsn::parse(&proxied, &|_| None).unwrap()
-}
-
 struct Walker {
     world: World,
     proxy: Proxy,
@@ -123,9 +115,8 @@ async fn whatever_cuts_a_move_the_session_is_at_a_position_and_goes_on_from_ther
     let mut world = World::new(ServerVersion::Debian15, SCHEMA).await;
     let states = history(&mut world, &mut chance).await;
     world.go(states[0].0).await;
-    let port = world.server.cluster().port();
-    let proxy = Proxy::to(port).await;
-    let output = by_way_of(&proxy, &world.session.output, port);
+    let proxy = Proxy::to(world.server.cluster().port()).await;
+    let output = proxy.lead(&world.session.output);
     let mut walker = Walker { world, proxy, output, kept: None };
     let (mut cut, mut arrived, mut warm) = (0, Vec::new(), 0);
     let (steps, mut here) = (setting("PTR_WALK_STEPS", 24), 0);

@@ -1,10 +1,11 @@
 //! The REST API: one file a resource, each handler one call of the service.
 //!
-//! request -> [`guard`] (host, origin, token) -> extractors ([`body`], [`query`]) -> a method of
+//! request -> [`guard`] (host, origin, token) -> [`busy`] (how many at a time) -> extractors ([`body`], [`query`]) -> a method of
 //! [`Service`] -> JSON, or a [`crate::problem::Problem`].
 
 mod backups;
 mod body;
+mod busy;
 mod checkpoints;
 mod decisions;
 mod diff;
@@ -13,6 +14,7 @@ mod guard;
 mod health;
 mod histogram;
 mod keyframes;
+mod metrics;
 mod moves;
 mod navigation;
 mod page;
@@ -26,7 +28,7 @@ mod wal_logs;
 use std::sync::Arc;
 
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     extract::{Request, State},
     http::{StatusCode, Uri},
     middleware::{self, Next},
@@ -71,15 +73,23 @@ pub fn router(service: Arc<Service>) -> Router {
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(Arc::clone(&service), carry_through))
+        .layer(middleware::from_fn_with_state(busy::Capacity::new(), busy::limit))
         .layer(middleware::from_fn_with_state(Arc::new(Guard::of(&service)), guard::check))
         // All but events, which are a stream of small messages.
         .layer(CompressionLayer::new())
         .with_state(service)
 }
 
+/// The same for the user who started the service, or could: for ways that nobody else has.
+pub fn router_of_owner(service: Arc<Service>) -> Router {
+    router(service).layer(Extension(guard::Caller::Owner))
+}
+
 fn routes() -> OpenApiRouter<Arc<Service>> {
     OpenApiRouter::with_openapi(Description::openapi())
         .routes(routes!(health::health))
+        .routes(routes!(health::ready))
+        .routes(routes!(metrics::metrics))
         .routes(routes!(status::status))
         .routes(routes!(status::config))
         .routes(routes!(status::dsn))
@@ -89,6 +99,7 @@ fn routes() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(verifications::list))
         .routes(routes!(verifications::show, verifications::cancel))
         .routes(routes!(status::teardown))
+        .routes(routes!(status::collect))
         .routes(routes!(status::shutdown))
         .routes(routes!(sessions::create, sessions::list))
         .routes(routes!(sessions::switch))

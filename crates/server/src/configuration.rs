@@ -14,6 +14,7 @@ mod layout;
 mod report;
 mod setting;
 mod sources;
+mod tls;
 mod token;
 
 use std::path::PathBuf;
@@ -28,6 +29,7 @@ pub use layout::{DATA_DIRECTORY_NAME, DataDirectory, find_data_directory};
 pub use report::{ConfigurationReport, SettingReport};
 pub use setting::Setting;
 pub use sources::{FileText, Flags, Sources};
+pub use tls::TlsFiles;
 pub use token::ApiToken;
 
 use layers::Layers;
@@ -54,6 +56,8 @@ pub struct Configuration {
     pub address: Address,
     /// What requests must carry; always there when the address is not loopback.
     pub token: Option<ApiToken>,
+    /// Certificate and key of the API; `None` speaks HTTP without TLS.
+    pub tls: Option<TlsFiles>,
     /// The slot of the first database; others have their name behind it.
     pub slot: String,
     /// The publication, one for each captured database by the same name.
@@ -66,6 +70,12 @@ pub struct Configuration {
     pub excluded_tables: Vec<String>,
     /// Bytes that the keyframes and spares of one captured database may have on the output server, CREATION's aside.
     pub keyframe_budget: u64,
+    /// Bytes of WAL that a slot may keep on the primary before it is dropped; none drops it never.
+    pub slot_limit: Option<u64>,
+    /// How old what is captured may become before a running service lets it go, as it is written; none keeps it.
+    pub retain_age: Option<String>,
+    /// How large the log of a captured database may become before its oldest part goes; none keeps it.
+    pub retain_bytes: Option<u64>,
     /// Where everything is kept.
     pub data: DataDirectory,
     /// Whether the user agreed to lose what OUTPUT_DSN's database holds (`--yes`). Given on the command line only.
@@ -101,17 +111,22 @@ impl Configuration {
         if token.is_none() && !address.is_loopback() {
             return Err(ConfigurationError::TokenMissing { address: address.to_string() });
         }
+        let tls = tls::resolve(&layers)?;
         let databases = databases(&layers, input.as_ref());
         let data = layout::resolve(&layers, sources);
         layers.fill_defaults(&data, &databases);
         Ok(Self {
             address,
             token,
+            tls,
             slot: layers.parsed(Setting::ReplicationSlot, slot_name)?.unwrap_or_else(|| DEFAULT_SLOT.into()),
             publication: layers.text(Setting::PublicationName).unwrap_or(DEFAULT_SLOT).to_owned(),
             program_directory: layers.path(Setting::PgBin),
             replica_identity: layers.parsed(Setting::ReplicaIdentity, policy)?.unwrap_or_default(),
             excluded_tables: layers.list(Setting::ExcludeTables),
+            slot_limit: layers.parsed(Setting::SlotLimit, bytes)?,
+            retain_age: layers.parsed(Setting::RetainAge, |text| age(text).map(|_| text.to_owned()))?,
+            retain_bytes: layers.parsed(Setting::RetainBytes, bytes)?,
             keyframe_budget: layers.parsed(Setting::KeyframeBudget, bytes)?.unwrap_or_default(),
             consent: false,
             settings: report::settings(&layers, input.as_ref(), output.as_ref()),
@@ -166,8 +181,23 @@ fn slot_name(text: &str) -> Result<String, String> {
     Err(format!("{text:?} cannot name a slot; use lower-case letters, digits and _, at most 63 of them"))
 }
 
+/// Microseconds of an age: a number and `d`, `h` or `m`.
+pub(crate) fn age(text: &str) -> Result<i64, String> {
+    let wrong = || format!("{text:?} is no age; write a number and d, h or m: 30d, 12h, 45m");
+    let unit = text.chars().last().ok_or_else(wrong)?;
+    let seconds: i64 = match unit {
+        'd' => 86_400,
+        'h' => 3_600,
+        'm' => 60,
+        _ => return Err(wrong()),
+    };
+    let count: i64 = text[..text.len() - unit.len_utf8()].trim().parse().map_err(|_| wrong())?;
+    let age = count.checked_mul(seconds).and_then(|age| age.checked_mul(1_000_000));
+    age.filter(|age| *age >= 0).ok_or_else(wrong)
+}
+
 /// A number of bytes, written as PostgreSQL does: `500MB`, `2GB`.
-fn bytes(text: &str) -> Result<u64, String> {
+pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let unit: u64 = match text[digits..].trim().to_ascii_lowercase().as_str() {
         "" | "b" => 1,

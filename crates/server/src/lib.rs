@@ -2,7 +2,7 @@
 //!
 //! [`configuration`] says what the user wants -> [`service`] opens the data directory and starts what its role
 //! asks for -> [`api`] answers requests by calling one method of the service each. [`resource`] holds the
-//! requests and answers, [`problem`] the errors. The command line calls the same router, over HTTP where a
+//! requests and answers, [`problem`] the errors. The command line calls the same router, over a Unix socket where a
 //! service runs and in its own process where none does.
 //!
 //! # Routes
@@ -43,7 +43,7 @@
 //! | `POST /api/backups/{id}/verify` | | [`resource::backup::BackupVerified`] |
 //! | `DELETE /api/backups/{id}` | | [`resource::session::Deleted`] |
 //! | `GET /api/events` | | server-sent [`resource::event::Event`]s |
-//! | `POST /api/shutdown` | (own token) | 202; the service ends |
+//! | `POST /api/shutdown` | (own socket) | 202; the service ends |
 //! | `GET /api/openapi.json` | | OpenAPI 3.1 |
 //!
 //! Every error is a [`problem::Problem`]; its [`problem::Code`] fixes HTTP status and exit status.
@@ -51,12 +51,13 @@
 pub mod api;
 mod backups;
 pub mod configuration;
+mod held;
 pub mod problem;
 pub mod resource;
 mod serve;
 pub mod service;
 
-pub use api::router;
+pub use api::{router, router_of_owner};
 pub use configuration::{Configuration, ConfigurationError, DataDirectory, Flags, Setting};
 pub use problem::{Code, Problem};
 /// For the folders that the command line makes itself.

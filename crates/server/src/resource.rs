@@ -15,6 +15,7 @@ pub mod histogram;
 pub mod keyframe;
 pub mod navigation;
 pub mod position;
+pub mod retention;
 pub mod session;
 pub mod status;
 pub mod transaction;

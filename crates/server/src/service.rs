@@ -24,6 +24,8 @@ mod histogram;
 mod history;
 mod keeper;
 mod keyframes;
+mod lanes;
+mod latest;
 mod limits;
 mod moves;
 mod navigate;
@@ -32,13 +34,16 @@ mod rates;
 mod readiness;
 mod renewal;
 mod resync;
+mod retention;
 mod roles;
 mod running;
 mod sampling;
 mod search;
 mod sessions;
 mod setup;
+mod slot_guard;
 mod snapshots;
+mod standing;
 mod status;
 mod teardown;
 mod transactions;
@@ -53,7 +58,7 @@ use std::{
 
 use ptr_log::Catalog;
 use ptr_postgres::Dsn;
-use tokio::{net::TcpListener, sync::broadcast};
+use tokio::{net::UnixListener, sync::broadcast};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use announce::{Announcement, Announcer};
@@ -68,11 +73,13 @@ pub use verify::Verification;
 pub(crate) use capturing::Captured;
 pub(crate) use history::blocking;
 pub(crate) use positions::now;
-pub(crate) use running::{process_lives, write_private};
+pub(crate) use running::{born, process_lives, write_private};
 pub(crate) use snapshots::TiedSnapshot;
 
 use embedded::{Embedded, Ends, Start};
 use keeper::Keeping;
+use lanes::Lanes;
+use latest::Latest;
 use moves::Moves;
 use rates::KnownRates;
 use running::RunningFile;
@@ -80,9 +87,9 @@ use verify::Verifications;
 
 use crate::{
     backups::Backups,
-    configuration::{ApiToken, Configuration},
-    resource::event::Event,
-    serve::bind,
+    configuration::Configuration,
+    resource::{event::Event, retention::LastCollection, session::SessionAnswer, status::Status},
+    serve::Entrance,
 };
 
 /// The `application_name` of our sessions.
@@ -98,13 +105,15 @@ const EVENT_BACKLOG: usize = 1024;
 pub struct Service {
     configuration: Configuration,
     role: Role,
-    own_token: ApiToken,
     input: Option<Dsn>,
     output: Option<Dsn>,
     embedded: tokio::sync::Mutex<Embedded>,
     catalog: Catalog,
     captured: RwLock<BTreeMap<String, Arc<Captured>>>,
     moves: Moves,
+    lanes: Lanes,
+    latest_status: Latest<Status>,
+    latest_sessions: Latest<Vec<SessionAnswer>>,
     known_rates: KnownRates,
     /// What the keepers of the captured databases do.
     keeping: Mutex<HashMap<String, Keeping>>,
@@ -115,15 +124,23 @@ pub struct Service {
     tasks: TaskTracker,
     running: Mutex<Option<RunningFile>>,
     address: Mutex<Option<String>>,
-    /// Bound before anything is begun; [`crate::serve`] takes it.
-    socket: Mutex<Option<TcpListener>>,
+    /// Opened before anything is begun; [`crate::serve`] takes it.
+    entrance: Mutex<Option<Entrance>>,
     warnings: Mutex<Vec<String>>,
     /// Stands in for a data directory that is not there; removed with the service.
     _nowhere: Option<tempfile::TempDir>,
     /// Why a listener of this process ended by itself.
     capture_failure: Mutex<Option<ServiceError>>,
+    /// Held to read by who gives a position a name or a session; to write by who has a history begin later.
+    beginning: tokio::sync::RwLock<()>,
+    /// What the policy by itself did last.
+    retained: Mutex<Option<LastCollection>>,
+    /// Held by who makes what a history is to begin with.
+    beginning_made: tokio::sync::Mutex<()>,
     /// Held by who looks for what slips through the log.
     looking_for_limits: tokio::sync::Mutex<()>,
+    /// Held by who folds a difference for a reader.
+    comparing: tokio::sync::Mutex<()>,
 }
 
 impl Service {
@@ -136,9 +153,9 @@ impl Service {
         role: Role,
         announcer: &Announcer,
     ) -> Result<Arc<Self>, ServiceError> {
-        // A port that is taken is told before anything is begun.
-        let socket = match role.serves() {
-            true => Some(bind(&configuration.address).await?),
+        // A port that is taken, or a certificate that cannot be used, is told before anything is begun.
+        let entrance = match role.serves() {
+            true => Some(Entrance::open(&configuration).await?),
             false => None,
         };
         let start = if role.makes_things() { Start::All } else { Start::Nothing };
@@ -149,7 +166,6 @@ impl Service {
             .map_or(configuration.data.catalog(), |folder| folder.path().join("catalog.sqlite"));
         let catalog = blocking(move || Catalog::open(&path)).await??;
         let service = Arc::new(Self {
-            own_token: ApiToken::random(),
             backups: Backups::at(configuration.data.backups()),
             warnings: Mutex::new(configuration.warnings.clone()),
             configuration,
@@ -160,6 +176,9 @@ impl Service {
             catalog,
             captured: RwLock::default(),
             moves: Moves::default(),
+            lanes: Lanes::default(),
+            latest_status: Latest::default(),
+            latest_sessions: Latest::default(),
             known_rates: KnownRates::default(),
             keeping: Mutex::default(),
             verifications: Verifications::default(),
@@ -168,10 +187,14 @@ impl Service {
             tasks: TaskTracker::new(),
             running: Mutex::default(),
             address: Mutex::default(),
-            socket: Mutex::new(socket),
+            entrance: Mutex::new(entrance),
             _nowhere: nowhere,
             capture_failure: Mutex::default(),
+            beginning: tokio::sync::RwLock::default(),
+            retained: Mutex::default(),
+            beginning_made: tokio::sync::Mutex::default(),
             looking_for_limits: tokio::sync::Mutex::default(),
+            comparing: tokio::sync::Mutex::default(),
         });
         service.start(announcer).await?;
         Ok(service)
@@ -194,11 +217,15 @@ impl Service {
             }
         }
         self.open_earlier().await?;
+        if self.role != Role::Offline {
+            self.guard_slots();
+        }
         if self.role.serves() {
             self.ensure_default_session(announcer).await?;
             self.renew_sessions(announcer).await?;
             self.start_watching();
             self.start_keeping();
+            self.start_retaining();
         }
         Ok(())
     }
@@ -207,12 +234,6 @@ impl Service {
     #[must_use]
     pub fn configuration(&self) -> &Configuration {
         &self.configuration
-    }
-
-    /// The token of the user who started it.
-    #[must_use]
-    pub fn own_token(&self) -> &ApiToken {
-        &self.own_token
     }
 
     /// Cancelled when it ends, by whoever wants it to end.
@@ -227,22 +248,28 @@ impl Service {
         self.events.subscribe()
     }
 
-    /// The socket that the API is to answer on, once.
-    pub(crate) fn take_socket(&self) -> Option<TcpListener> {
-        lock(&self.socket).take()
+    /// Where the API is to answer everybody, once.
+    pub(crate) fn take_entrance(&self) -> Option<Entrance> {
+        lock(&self.entrance).take()
     }
 
-    /// Writes `run/service.json`: from here on other processes find this service at `address`.
-    ///
-    /// # Errors
-    /// The file cannot be written.
-    pub fn publish(&self, address: String) -> Result<(), ServiceError> {
+    /// What a browser opens. A service on all addresses is asked on loopback.
+    pub(crate) fn url(&self) -> Option<String> {
+        let address = lock(&self.address).clone()?;
+        let address = address.replace("0.0.0.0:", "127.0.0.1:").replace("[::]:", "[::1]:");
+        let scheme = if self.configuration.tls.is_some() { "https" } else { "http" };
+        Some(format!("{scheme}://{address}"))
+    }
+
+    /// Writes `run/service.json`: from here on other processes find this service, by the socket that is given, and know
+    /// the address that everybody else uses.
+    pub(crate) fn publish(&self, address: String) -> Result<UnixListener, ServiceError> {
         let data = &self.configuration.data;
-        let file = RunningFile::write(data, address.clone(), self.role.name(), &self.own_token)
+        let (file, socket) = RunningFile::write(data, address.clone(), self.role.name())
             .map_err(ServiceError::file("write", data.service_file()))?;
         *lock(&self.running) = Some(file);
         *lock(&self.address) = Some(address);
-        Ok(())
+        Ok(socket)
     }
 
     /// Ends it in good order: moves stop at a position, listeners confirm what is durable, embedded servers that

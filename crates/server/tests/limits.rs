@@ -180,6 +180,23 @@ async fn without_a_superuser_names_are_followed_and_other_changes_stop_replay(ve
     primary.psql("shop", "INSERT INTO renamed VALUES (2, repeat('y', 20))").await;
     api.post("/api/checkpoints", r#"{"name": "followed"}"#).await;
     api.post("/api/navigate", r#"{"position": "followed"}"#).await;
+    // A table that is made meanwhile is on no list, and nothing of the user's fails on it, however it was made. That it
+    // is not captured is said.
+    for (table, made) in [
+        ("made", "CREATE TABLE made AS SELECT 1 AS a"),
+        ("chosen", "SELECT 1 AS a INTO chosen"),
+        ("hidden", "EXPLAIN ANALYZE CREATE TABLE hidden AS SELECT 1 AS a"),
+    ] {
+        let own = format!("SET ROLE app; {made}; UPDATE {table} SET a = 2; DELETE FROM {table} WHERE a = 2");
+        primary.psql("shop", &own).await;
+    }
+    api.post("/api/checkpoints", r#"{"name": "made"}"#).await;
+    api.post("/api/navigate", r#"{"position": "made"}"#).await;
+    assert_eq!(replica.psql("replica", "SELECT to_regclass('made')").await.trim(), "");
+    let warnings = lines(&api.get("/api/status").await["warnings"], None);
+    for table in ["public.made", "public.chosen", "public.hidden"] {
+        assert_eq!(warnings.iter().filter(|line| line.contains(table)).count(), 1, "{table}: {warnings:#?}");
+    }
     let rows = "SELECT string_agg(concat(id, v), ' ' ORDER BY id) FROM renamed";
     assert_eq!(replica.psql("replica", rows).await.trim(), "1x 2yyyyyyyyyyyyyyyyyyyy");
 

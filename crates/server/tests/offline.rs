@@ -4,14 +4,17 @@
 
 mod support;
 
+use std::sync::Arc;
+
 use axum::{
     body::Body,
     http::{Method, Request, StatusCode},
 };
 use ptr_server::Role;
 use serde_json::json;
-use support::{Api, configuration, write_log};
+use support::{Api, configuration, write_log, write_many};
 use tempfile::TempDir;
+use tower::ServiceExt;
 
 async fn api() -> (TempDir, Api) {
     let folder = tempfile::tempdir().unwrap();
@@ -141,6 +144,38 @@ async fn a_text_and_a_key_are_found_in_the_rows_before_and_after() {
 }
 
 #[tokio::test]
+async fn a_search_says_how_far_it_looked_and_goes_on_from_there() {
+    // More than one request looks at, however fast it is.
+    const ENTRIES: u64 = 450_000;
+    const MOST: u64 = 200_000;
+    let folder = tempfile::tempdir().unwrap();
+    let configuration = configuration(folder.path(), &[]);
+    write_many(&configuration.data.log_of("testdb"), 450, 1_000);
+    let api = Api::open(configuration, Role::Offline).await;
+    for (list, order) in [("wal-logs", "asc"), ("transactions", "desc")] {
+        let (mut cursor, mut looked_at, mut found, mut pages) = (String::new(), 0, Vec::new(), 0);
+        loop {
+            let page = api.get(&format!("/api/{list}?text=449998&order={order}{cursor}")).await;
+            let searched = page["searched"].as_u64().unwrap();
+            assert!((1..=MOST).contains(&searched), "{searched}");
+            looked_at += searched;
+            pages += 1;
+            let rows = page.get("entries").or(page.get("transactions")).unwrap().as_array().unwrap();
+            found.extend(
+                rows.iter().map(|row| row.get("index").or(row.get("ordinal")).unwrap().as_u64().unwrap()),
+            );
+            let Some(next) = page["next_cursor"].as_str() else { break };
+            cursor = format!("&cursor={next}");
+        }
+        // Nothing twice, nothing left out, whichever bound ended a page; of the transaction that is found nothing more
+        // is looked at than the two entries that were.
+        let expected = if list == "wal-logs" { (ENTRIES, vec![449_998]) } else { (ENTRIES - 998, vec![449]) };
+        assert_eq!((looked_at, found), expected, "{list}");
+        assert!(pages >= 3, "{pages} pages of {list}");
+    }
+}
+
+#[tokio::test]
 async fn the_log_is_shown_in_buckets_by_transaction_and_by_time() {
     let (_folder, api) = api().await;
     let by_transaction = api.get("/api/histogram").await;
@@ -252,6 +287,19 @@ async fn a_difference_folds_to_what_is_left_of_it() {
 }
 
 #[tokio::test]
+async fn a_difference_that_is_larger_than_the_memory_for_it_counts_every_row_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let configuration = configuration(folder.path(), &[]);
+    write_many(&configuration.data.log_of("testdb"), 450, 1_000);
+    let api = Api::open(configuration, Role::Offline).await;
+    let diff = api.get("/api/diff?from=head&to=CREATION&limit=10").await;
+    assert_eq!((&diff["tables"][0]["deleted"], &diff["tables"][1]), (&json!(450_000), &json!(null)));
+    let rows = diff["tables"][0]["rows"].as_array().unwrap();
+    let distinct: std::collections::BTreeSet<String> = rows.iter().map(ToString::to_string).collect();
+    assert_eq!((rows.len(), distinct.len(), &diff["truncated"]), (10, 10, &json!(true)));
+}
+
+#[tokio::test]
 async fn bad_input_says_what_is_wrong_and_what_to_do() {
     let (_folder, api) = api().await;
     let cases = [
@@ -285,9 +333,9 @@ async fn bad_input_says_what_is_wrong_and_what_to_do() {
 #[tokio::test]
 async fn the_owner_alone_may_end_the_service() {
     let (_folder, api) = api().await;
-    let token = format!("Bearer {}", api.service.own_token().reveal());
-    let request = Request::post("/api/shutdown").header("authorization", token).body(Body::empty()).unwrap();
-    assert_eq!(api.request(request).await.0, StatusCode::ACCEPTED);
+    let request = Request::post("/api/shutdown").body(Body::empty()).unwrap();
+    let owner = ptr_server::router_of_owner(Arc::clone(&api.service));
+    assert_eq!(owner.oneshot(request).await.unwrap().status(), StatusCode::ACCEPTED);
     assert!(api.service.shutdown_token().is_cancelled());
 }
 
@@ -304,6 +352,10 @@ async fn the_page_comes_whole_and_lets_nothing_else_in() {
     while let Some(path) = waiting.pop() {
         let text = api.get(&path).await;
         let text = text.as_str().unwrap().to_owned();
+        // What comes from a database is never read as markup.
+        for parser in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("] {
+            assert!(!text.contains(parser), "{path} uses {parser}");
+        }
         size += api.wire_size(&path).await;
         for part in text.split(" from \"./").skip(1) {
             let next = format!("/ui/{}", part.split('"').next().unwrap());
@@ -316,6 +368,49 @@ async fn the_page_comes_whole_and_lets_nothing_else_in() {
     size += api.wire_size("/ui/page.css").await;
     // The rest of 100 kB is for what the API answers at first.
     assert!(seen.len() > 10 && size < 60_000, "{size} bytes in {seen:?}");
+}
+
+#[tokio::test]
+async fn other_names_and_other_sites_are_let_in_nowhere() {
+    let (_folder, api) = api().await;
+    let all = api.get("/api/openapi.json").await["paths"].clone();
+    let paths = all.as_object().unwrap();
+    assert!(paths.len() > 30);
+    let ask = async |method: &str, path: &str, headers: &[(&str, &str)]| {
+        let mut request =
+            Request::builder().method(method).uri(path).header("content-type", "application/json");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        api.request(request.body(Body::from("{}")).unwrap()).await
+    };
+    let own = ("host", "localhost:8080");
+    for (path, methods) in paths {
+        let path = path.replace(['{', '}'], "x");
+        for method in methods.as_object().unwrap().keys() {
+            let method = method.to_uppercase();
+            let foreign: [&[(&str, &str)]; 4] = [
+                &[("host", "rebound.example:8080")],
+                &[own, ("origin", "http://localhost:3000")],
+                &[own, ("origin", "null")],
+                &[own, ("sec-fetch-site", "cross-site")],
+            ];
+            for headers in foreign {
+                // Anybody may ask whether the service lives.
+                if ["/health", "/ready"].contains(&&*path) && headers[0] == own {
+                    continue;
+                }
+                let (status, problem) = ask(&method, &path, headers).await;
+                assert_eq!(status, StatusCode::FORBIDDEN, "{method} {path} {headers:?}: {problem:#}");
+                assert_eq!(problem["code"], "forbidden");
+                assert!(problem["hint"].is_string(), "{problem:#}");
+            }
+        }
+    }
+    let (status, _) = ask("GET", "/", &[("host", "rebound.example")]).await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    let (status, _) = ask("GET", "/api/sessions", &[own, ("origin", "http://localhost:8080")]).await;
+    assert_eq!(status, StatusCode::OK);
 }
 
 #[tokio::test]
@@ -335,4 +430,95 @@ async fn openapi_describes_every_route_of_the_contract() {
     ] {
         assert!(paths[path][method].is_object(), "{method} {path} is missing");
     }
+}
+
+#[tokio::test]
+async fn bodies_pages_and_what_goes_on_at_a_time_are_limited() {
+    let (_folder, api) = api().await;
+    // A body of just over a megabyte, a page of a million, a body that is too deep for anybody.
+    let long = format!(r#"{{"name": "{}"}}"#, "x".repeat(1 << 20));
+    let (status, problem) = api.send(Method::POST, "/api/checkpoints", &long).await;
+    assert_eq!((status, &problem["code"]), (StatusCode::PAYLOAD_TOO_LARGE, &json!("usage")), "{problem:#}");
+    for path in ["/api/wal-logs", "/api/transactions"] {
+        let (status, problem) = api.send(Method::GET, &format!("{path}?limit=1000000"), "").await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{problem:#}");
+    }
+    let deep = "[".repeat(500_000);
+    let (status, _) = api.send(Method::POST, "/api/navigate", &deep).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+
+    // Streams of events: so many, and no more until one ends; whoever asks something else is answered.
+    let mut streams = Vec::new();
+    loop {
+        let response = api.respond(Request::get("/api/events").body(Body::empty()).unwrap()).await;
+        if response.status() != StatusCode::OK {
+            assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+            assert_eq!(response.headers()["retry-after"], "1");
+            break;
+        }
+        streams.push(response);
+    }
+    assert_eq!(streams.len(), 512);
+    api.get("/api/sessions").await;
+    streams.pop();
+    let response = api.respond(Request::get("/api/events").body(Body::empty()).unwrap()).await;
+    assert_eq!(response.status(), StatusCode::OK);
+
+    // Answers that nobody fetches.
+    drop(streams);
+    let mut answers = Vec::new();
+    loop {
+        let response = api.respond(Request::get("/api/openapi.json").body(Body::empty()).unwrap()).await;
+        if response.status() != StatusCode::OK {
+            assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+            break;
+        }
+        answers.push(response);
+    }
+    assert_eq!(answers.len(), 512);
+    assert_eq!(api.get("/health").await["status"], "ok");
+    drop(answers);
+    api.get("/api/sessions").await;
+}
+
+/// As a scraper reads the text format: families announced once, samples below them, numbers.
+#[tokio::test]
+async fn metrics_are_in_the_format_of_prometheus() {
+    let (_folder, api) = api().await;
+    let response = api.respond(Request::get("/metrics").body(Body::empty()).unwrap()).await;
+    assert!(response.headers()["content-type"].to_str().unwrap().starts_with("text/plain; version=0.0.4"));
+    let text = api.get("/metrics").await.as_str().unwrap().to_owned();
+    assert!(text.ends_with('\n'));
+    let (mut family, mut kind) = (String::new(), String::new());
+    let mut seen = Vec::new();
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            let (name, help) = rest.split_once(' ').unwrap();
+            assert!(!seen.contains(&name.to_owned()) && help.ends_with('.'), "{line}");
+            seen.push(name.to_owned());
+            name.clone_into(&mut family);
+        } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, of) = rest.split_once(' ').unwrap();
+            assert!(name == family && ["gauge", "counter"].contains(&of), "{line}");
+            of.clone_into(&mut kind);
+        } else {
+            let (sample, value) = line.rsplit_once(' ').unwrap();
+            let name = sample.split('{').next().unwrap();
+            assert_eq!(name, family, "{line}");
+            assert!(name.starts_with("postgres_test_replay_") && value.parse::<f64>().is_ok(), "{line}");
+            assert_eq!(name.ends_with("_total"), kind == "counter", "{line}");
+        }
+    }
+    let transactions = "postgres_test_replay_log_transactions_total{database=\"testdb\"} 3";
+    assert!(text.lines().any(|line| line == transactions), "{text}");
+    assert!(text.contains("postgres_test_replay_server_up{end=\"input\"} 0"), "{text}");
+}
+
+#[tokio::test]
+async fn living_is_not_being_ready() {
+    let (_folder, api) = api().await;
+    assert_eq!(api.get("/health").await["status"], "ok");
+    let (status, answer) = api.send(Method::GET, "/ready", "").await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(answer["problems"], json!(["the output server does not answer"]));
 }

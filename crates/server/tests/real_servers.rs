@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use axum::http::{Method, StatusCode};
 use ptr_server::Role;
 use ptr_testkit::{ServerVersion, wait_until};
-use serde_json::json;
+use serde_json::{Value, json};
 use support::{Api, DATABASE, REPLICA, World, configuration};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -216,10 +216,16 @@ async fn without_a_dsn_the_servers_are_embedded_and_end_with_the_service() {
         assert_eq!((&status[end]["embedded"], &status[end]["connected"]), (&json!(true), &json!(true)));
     }
     assert_eq!(status["session"]["database"], "testdb");
-    let token = format!("Bearer {}", running.token);
-    let get = axum::http::Request::get("/api/dsn/input");
-    let owner = get.header("authorization", token).body(axum::body::Body::empty()).unwrap();
-    let uri = api.request(owner).await.1["uri"].as_str().unwrap().to_owned();
+    // Its own user asks over its own socket.
+    let mut own = tokio::net::UnixStream::connect(running.socket.unwrap()).await.unwrap();
+    own.write_all(b"GET /api/dsn/input HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        .await
+        .unwrap();
+    let mut answer = String::new();
+    own.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.to_ascii_lowercase().contains("content-length: "), "{answer}");
+    let answer: Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
+    let uri = answer["uri"].as_str().unwrap().to_owned();
     let anybody = api.get("/api/dsn/input").await;
     assert!(anybody["uri"].is_null(), "{anybody:#}");
     api.service.shutdown_token().cancel();

@@ -64,6 +64,37 @@ impl World {
     }
 }
 
+/// The way back from what cannot be captured: another history begins, the earlier one stays whole, and the session goes
+/// where the new one leads. `c` is on the primary and was never captured.
+async fn assert_way_back(world: &World, old: &Value) {
+    world.teardown().await;
+    let (api, announced) = world.up().await;
+    assert!(announced.iter().any(|text| text.contains("aside")), "{announced:#?}");
+    let earlier = api.get("/api/status").await["earlier"][0].as_str().unwrap().to_owned();
+    assert_eq!(world.rows(REPLICA).await, "1a,2b,3c");
+    world.primary.psql(DATABASE, "INSERT INTO t (v) VALUES ('d')").await;
+    api.post("/api/checkpoints", r#"{"name": "new"}"#).await;
+    go(&api, "head", "default").await;
+    assert_eq!(world.rows(REPLICA).await, "1a,2b,3c,4d");
+    let entries = api.get(&format!("/api/wal-logs?database={earlier}")).await;
+    assert_eq!(entries["total_count"], 1, "{entries:#}");
+    let kept = api.get(&format!("/api/checkpoints/{}", old["id"].as_str().unwrap())).await;
+    assert_eq!(kept["lsn"], old["lsn"]);
+    let body = json!({"name": "back then", "database": earlier, "at": "old"}).to_string();
+    let then = api.post("/api/sessions", &body).await;
+    assert_eq!(world.rows(then["target_database"].as_str().unwrap()).await, "1a,2b");
+    api.service.close().await.unwrap();
+}
+
+/// A history with a checkpoint; then nobody captures.
+async fn history_that_ends(world: &World) -> Value {
+    let (api, _) = world.up().await;
+    world.primary.psql(DATABASE, "INSERT INTO t (v) VALUES ('b')").await;
+    let old = api.post("/api/checkpoints", r#"{"name": "old"}"#).await;
+    api.service.close().await.unwrap();
+    old
+}
+
 async fn go(api: &Api, position: &str, session: &str) -> Value {
     let body = json!({"position": position, "session_id": session}).to_string();
     api.post("/api/navigate", &body).await
@@ -184,8 +215,7 @@ async fn an_api_that_shows_the_earlier_history_keeps_it_in_its_place() {
     let mut other = std::process::Command::new("sleep").arg("60").spawn().unwrap();
     let data = &world.configuration.data;
     std::fs::create_dir_all(data.run()).unwrap();
-    let running =
-        json!({"address": "127.0.0.1:1", "pid": other.id(), "token": "t", "role": "ipc", "version": "0"});
+    let running = json!({"address": "127.0.0.1:1", "pid": other.id(), "role": "ipc", "version": "0"});
     std::fs::write(data.service_file(), running.to_string()).unwrap();
     let problem = Api::refused(world.configuration.clone(), Role::Listener).await;
     other.kill().unwrap();
@@ -232,4 +262,80 @@ async fn an_embedded_primary_that_is_down_is_torn_down_and_set_up_again() {
     let api = Api::open(configuration, Role::Up).await;
     assert_eq!(api.get("/api/status").await["earlier"].as_array().unwrap().len(), 1);
     api.service.close().await.unwrap();
+}
+
+/// A standby that was promoted, or a server that was restored: the same cluster, another timeline.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_on_another_timeline_is_refused_and_another_history_begins_on_it() {
+    let mut world = World::new().await;
+    let old = history_that_ends(&world).await;
+    // What is needed to recover from an archive: one that has nothing.
+    world.primary.psql("postgres", "ALTER SYSTEM SET restore_command = 'false'").await;
+    world.primary.stop().await;
+    std::fs::write(world.primary.cluster().data_directory().join("recovery.signal"), "").unwrap();
+    world.primary.start_again().await;
+    let timeline = "SELECT timeline_id FROM pg_control_checkpoint()";
+    wait_until("it is promoted", Duration::from_secs(60), async || {
+        world.primary.psql("postgres", "CHECKPOINT").await;
+        world.primary.psql("postgres", timeline).await.trim() == "2"
+    })
+    .await;
+    world.primary.psql(DATABASE, "INSERT INTO t (v) VALUES ('c')").await;
+    assert_refused_with(&world, "timeline").await;
+    assert_way_back(&world, &old).await;
+}
+
+/// The service does not start, or its listener ends; either says why, and the way back; the history can be read.
+async fn assert_refused_with(world: &World, reason: &str) {
+    let reader = Api::open(world.configuration.clone(), Role::Offline).await;
+    assert_eq!(reader.get("/api/wal-logs").await["total_count"], 1);
+    drop(reader);
+    let (announcer, role) = (ptr_server::Announcer::silent(), Role::Up);
+    let said = match ptr_server::Service::open(world.configuration.clone(), role, &announcer).await {
+        Err(error) => serde_json::to_string(&error.problem()).unwrap(),
+        Ok(service) => {
+            service.close().await.unwrap();
+            let api = Api::open(world.configuration.clone(), Role::Up).await;
+            let mut said = Value::Null;
+            wait_until("the listener ends", Duration::from_secs(60), async || {
+                said = api.get("/api/status").await["databases"][0]["listener"].clone();
+                said["state"] == "failed"
+            })
+            .await;
+            assert_eq!(api.get("/api/wal-logs").await["total_count"], 1, "the history can be read");
+            api.service.close().await.unwrap();
+            said.to_string()
+        }
+    };
+    assert!(said.contains(reason), "{reason} is not in {said}");
+    assert!(said.contains("teardown, then up"), "the way back is not in {said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_that_lost_our_slot_is_refused_and_another_history_begins_on_it() {
+    let mut world = World::new().await;
+    let old = history_that_ends(&world).await;
+    world.primary.psql(DATABASE, "SELECT pg_drop_replication_slot('postgres_test_replay')").await;
+    world.primary.restart().await;
+    world.primary.psql(DATABASE, "INSERT INTO t (v) VALUES ('c')").await;
+    assert_refused_with(&world, "is gone").await;
+    assert_way_back(&world, &old).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_whose_wal_was_removed_ends_a_history_and_another_begins() {
+    let world = World::new().await;
+    let old = history_that_ends(&world).await;
+    world.primary.psql("postgres", "ALTER SYSTEM SET max_slot_wal_keep_size = '1MB'").await;
+    world.primary.psql("postgres", "SELECT pg_reload_conf()").await;
+    world.primary.psql(DATABASE, "INSERT INTO t (v) VALUES ('c')").await;
+    wait_until("the slot is lost", Duration::from_secs(60), async || {
+        let more = "SELECT pg_logical_emit_message(false, 'filler', repeat('x', 10000)); SELECT pg_switch_wal(); CHECKPOINT";
+        world.primary.psql(DATABASE, more).await;
+        let status = "SELECT wal_status FROM pg_replication_slots WHERE slot_name = 'postgres_test_replay'";
+        world.primary.psql(DATABASE, status).await.trim() == "lost"
+    })
+    .await;
+    assert_refused_with(&world, "gave up the WAL").await;
+    assert_way_back(&world, &old).await;
 }

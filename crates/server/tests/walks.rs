@@ -44,6 +44,8 @@ struct Walk {
     api: Api,
     /// What the primary held, by transactions of the log before.
     kept: BTreeMap<u64, DatabaseState>,
+    /// Checkpoints that were made; where a transaction changes nothing, two are at one position.
+    named: usize,
     cuts: usize,
     _folder: TempDir,
 }
@@ -69,13 +71,14 @@ impl Walk {
             api.get("/api/status").await["databases"][0]["listener"]["state"] == "streaming"
         })
         .await;
-        Self { primary, replica, proxy, api, kept: BTreeMap::new(), cuts: 0, _folder: folder }
+        Self { primary, replica, proxy, api, kept: BTreeMap::new(), named: 0, cuts: 0, _folder: folder }
     }
 
     /// Runs this on the primary, and keeps what it is then.
     async fn keep(&mut self, sql: &str) {
         self.primary.psql(DATABASE, sql).await;
-        let name = format!("kept {}", self.kept.len());
+        let name = format!("kept {}", self.named);
+        self.named += 1;
         let made = self.api.post("/api/checkpoints", &json!({"name": name}).to_string()).await;
         let state = DatabaseState::capture(&self.primary.dsn(DATABASE)).await.without_sequences();
         self.kept.insert(made["transaction"].as_u64().unwrap(), state);
@@ -203,11 +206,14 @@ async fn walk(version: ServerVersion) {
             chance.below(most) as u64
         });
         let before = at;
+        let mut is_undo = false;
         match (chance.below(6), way_back) {
             (0, Some(back)) => {
                 at = walk.go("/api/undo", json!({}), cut).await;
                 assert!(at == back || cut.is_some(), "undo leads back to {back}, and not to {at}");
-                way_back = None;
+                is_undo = true;
+                // Cut off, it is still to be made. It may have arrived all the same, with only the answer lost.
+                way_back = way_back.filter(|_| at != back);
             }
             (1, _) if at > positions[0] => {
                 at = walk.go("/api/navigate", json!({"position": "@-1"}), cut).await;
@@ -216,12 +222,12 @@ async fn walk(version: ServerVersion) {
                 at = walk.go("/api/navigate", json!({"position": "@+1"}), cut).await;
             }
             _ => {
-                let kept = chance.below(positions.len());
+                let kept = chance.below(walk.named);
                 let goal = json!({"checkpoint_id": format!("kept {kept}")});
                 at = walk.go("/api/navigate", goal, cut).await;
             }
         }
-        if at != before {
+        if at != before && !is_undo {
             way_back = Some(before);
         }
     }

@@ -3,7 +3,7 @@
 
 import { get } from "./api.js";
 import { transaction } from "./log.js";
-import { on, session, state } from "./store.js";
+import { isBeginning, on, session, state } from "./store.js";
 
 export const FILTERS = ["text", "key", "table", "operation", "since", "until"];
 let applying = false;
@@ -13,7 +13,7 @@ async function parameters() {
   const made = new URLSearchParams();
   const shown = session();
   if (shown && !shown.active) made.set("session", shown.name);
-  if (state.selected !== null) made.set("at", state.selected < 0 ? "CREATION" : ((await transaction(state.selected))?.position.lsn ?? ""));
+  if (state.selected !== null) made.set("at", isBeginning(state.selected) ? "CREATION" : ((await transaction(state.selected))?.position.lsn ?? ""));
   for (const name of FILTERS) if (state.filter[name]) made.set(name, state.filter[name]);
   if (state.axis !== "transaction") made.set("axis", state.axis);
   if (state.zoom) made.set("zoom", `${state.zoom.since}..${state.zoom.until}`);

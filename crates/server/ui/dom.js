@@ -52,6 +52,12 @@ export function span(milliseconds) {
   return `${(seconds / 3600).toFixed(1)} h`;
 }
 
+/** What is written and not captured yet, in bytes and, where the server measured it, in time. */
+export function lag({ lag_bytes: behind, lag_ms: waited }) {
+  if (behind === null || behind === undefined) return "?";
+  return `${bytes(behind)}${waited === null || waited === undefined ? "" : `, ${waited ? span(waited) : "0 s"}`}`;
+}
+
 /** `+3 ~1` with signs, colours and words for those who do not see them. */
 export function tally(counts) {
   return KINDS.filter(([key]) => counts[key]).map(([key, name, sign, word]) =>

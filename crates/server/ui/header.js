@@ -1,7 +1,7 @@
 // The header: whether both servers answer, what capture does, and where the replica is. What is wrong is said
 // in a card of its own, with what to do.
 
-import { $, bytes, counted, h } from "./dom.js";
+import { $, counted, h, lag } from "./dom.js";
 import * as stops from "./stops.js";
 import { checkpoints, database, on, place, session, state } from "./store.js";
 
@@ -18,9 +18,8 @@ function chip(id, server, more, warn) {
 function captured(of) {
   const words = { streaming: "capturing", catching_up: "catching up" };
   const parts = [words[of.listener.state] ?? `capture ${of.listener.state}`];
-  if (of.slot?.lag_bytes) parts.push(`${bytes(of.slot.lag_bytes)} behind`);
-  if (of.slot?.wal_status && of.slot.wal_status !== "reserved") parts.push(`slot ${of.slot.wal_status}`);
-  return parts.join(", ");
+  if (of.slot && !of.slot.error) parts.push(`lag ${lag(of.slot)}`, `slot ${of.slot.wal_status ?? "without a state"}`);
+  return parts.join(" · ");
 }
 
 function drawPlace() {

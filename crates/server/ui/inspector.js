@@ -4,7 +4,7 @@ import { get } from "./api.js";
 import { $, act, ask, button, counted, failed, h, notice, number, precise, SIGNS, tally } from "./dom.js";
 import { entries, transaction } from "./log.js";
 import * as moves from "./moves.js";
-import { on, place, select, session, state } from "./store.js";
+import { isBeginning, on, place, select, session, state } from "./store.js";
 import { inverse, statement } from "./sql.js";
 
 /** Changes that are put on the page at a time. */
@@ -85,8 +85,8 @@ async function show() {
   cancel = new AbortController();
   const box = $("inspector");
   if (state.selected === null) return void box.replaceChildren(h("h2", { id: "inspector-title" }, "What it did"), h("p", { class: "empty" }, "Select a transaction to see what it changed, before and after. Looking moves nothing."));
-  if (state.selected < 0) {
-    return void box.replaceChildren(h("h2", { id: "inspector-title" }, "The beginning"), h("p", { class: "row" }, "Where capture began: the database as the base image has it."), toolsOf("CREATION", "beginning"));
+  if (isBeginning(state.selected)) {
+    return void box.replaceChildren(h("h2", { id: "inspector-title" }, "The beginning"), h("p", { class: "row" }, "Where the history begins: the database as the base image has it."), toolsOf("CREATION", "beginning"));
   }
   const of = await transaction(state.selected);
   if (mine !== showing || !of) return;

@@ -5,7 +5,7 @@ import { compareWith } from "./inspector.js";
 import { step as inList } from "./list.js";
 import * as moves from "./moves.js";
 import * as play from "./play.js";
-import { checkpoints, select, state } from "./store.js";
+import { checkpoints, isBeginning, select, state } from "./store.js";
 import { transaction } from "./log.js";
 import { whole } from "./timeline.js";
 
@@ -19,7 +19,7 @@ let before = "";
 async function selected() {
   const ordinal = state.selected;
   if (ordinal === null) return notice("Select a transaction first: j and k, or a click.", "", 4) && null;
-  return ordinal < 0 ? "CREATION" : (await transaction(ordinal)).position.lsn;
+  return isBeginning(ordinal) ? "CREATION" : (await transaction(ordinal)).position.lsn;
 }
 
 function checkpoint(by) {

@@ -3,7 +3,7 @@
 
 import { $, button, clock, counted, failed, h, inWords, number, tally, time } from "./dom.js";
 import { filtered, forget, known, load, pageOf } from "./log.js";
-import { checkpoints, emit, on, place, select, state } from "./store.js";
+import { begins, checkpoints, emit, isBeginning, on, place, select, state } from "./store.js";
 
 const ROW = 28;
 const HIGHEST = 6_000_000;
@@ -25,13 +25,13 @@ const fresh = button("", () => { catchUp(); go(0); }, { id: "fresh", hidden: tru
 const looked = h("p", { class: "soft looked", role: "status", hidden: true });
 const empty = h("p", { class: "empty", hidden: true });
 
-const length = () => (found ? found.transactions.length : shown);
+const length = () => (found ? found.transactions.length : Math.max(0, shown - begins()));
 const at = (row) => (found ? found.transactions[row] : known(shown - 1 - row));
 const rowOf = (ordinal) => (found ? found.transactions.findIndex((one) => one.ordinal <= ordinal) : shown - 1 - ordinal);
 const inSight = () => viewport.clientHeight / ROW;
 
 function head() {
-  const names = ["Number", "Time", "Changes", "Tables", "LSN"];
+  const names = ["Number", "Time", "xid", "Changes", "Tables", "LSN"];
   return h("div", { class: "columns", "aria-hidden": "true" }, names.map((name) => h("span", {}, name)));
 }
 
@@ -91,12 +91,12 @@ function fill(row, index) {
   row.style.transform = `translateY(${Math.round((index - top) * ROW + viewport.scrollTop)}px)`;
   row.setAttribute("aria-rowindex", index + 1);
   const cells = transaction
-    ? [`${number(transaction.ordinal)}`, clock(transaction.commit_time), tally(transaction.counts), names(transaction), transaction.position.lsn]
-    : [found ? "" : number(shown - 1 - index), "…", "", "", ""];
+    ? [`${number(transaction.ordinal)}`, clock(transaction.commit_time), transaction.xid || "", tally(transaction.counts), names(transaction), transaction.position.lsn]
+    : [found ? "" : number(shown - 1 - index), "…", "", "", "", ""];
   const key = `${cells[0]}|${cells[1]}|${place()}|${state.checkpoints.length}`;
   if (row.dataset.key !== key) {
     row.dataset.key = key;
-    row.replaceChildren(...cells.map((cell, column) => h("div", { class: `cell${column === 2 ? " counts" : ""}${column === 4 ? " mono" : ""}`, role: "gridcell" }, cell)));
+    row.replaceChildren(...cells.map((cell, column) => h("div", { class: `cell${column === 3 ? " counts" : ""}${column === 5 ? " mono" : ""}`, role: "gridcell" }, cell)));
     row.title = transaction ? `xid ${transaction.xid}, ${time(transaction.commit_time)}: ${inWords(transaction.counts)}` : "";
   }
   const ordinal = transaction?.ordinal ?? shown - 1 - index;
@@ -206,7 +206,7 @@ export function start() {
   viewport.addEventListener("keydown", (event) => {
     const steps = { ArrowDown: 1, ArrowUp: -1, PageDown: Math.floor(inSight()), PageUp: -Math.floor(inSight()) };
     if (event.key === "Home") select(shown - 1, { from: "keys" });
-    else if (event.key === "End") select(0, { from: "keys" });
+    else if (event.key === "End") select(begins(), { from: "keys" });
     else if (steps[event.key]) step(steps[event.key]);
     else return;
     event.preventDefault();
@@ -214,7 +214,7 @@ export function start() {
   new ResizeObserver(draw).observe(viewport);
   on("selected", (how) => {
     if (state.selected !== null && state.selected >= shown) catchUp();
-    if (state.selected >= 0 && how.from !== "list" && state.selected !== null) reveal(rowOf(state.selected));
+    if (state.selected !== null && !isBeginning(state.selected) && how.from !== "list") reveal(rowOf(state.selected));
     draw();
   });
   // The list goes along with the timeline: what is zoomed into comes into sight.

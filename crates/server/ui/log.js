@@ -38,7 +38,10 @@ export function load(page) {
 
 function keep(page, transactions) {
   pages.delete(page);
-  pages.set(page, transactions);
+  // The first page that there is may begin in its midst.
+  const placed = [];
+  for (const one of transactions) if (pageOf(one.ordinal) === page) placed[one.ordinal % PAGE] = one;
+  pages.set(page, placed);
   if (pages.size > KEPT_PAGES) pages.delete(pages.keys().next().value);
 }
 

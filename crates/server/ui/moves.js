@@ -72,23 +72,30 @@ async function planned(path, wanted, id) {
   else leaveOut("As the replica stays");
 }
 
+const otherWay = (one) => h("li", {}, `${one.strategy}, ${one.way}: ${one.barred ?? `about ${span(one.estimate_ms)}`}`);
+
 async function agreed(planned, id) {
   const ended = planned.connections_to_end ?? [];
   // Where there is no database yet nothing is lost by making it.
   if ((planned.strategy !== "keyframe" || !planned.from) && !ended.length) return true;
   const text = [h("p", {}, `${distance(planned)}, about ${span(planned.elapsed_ms)}.`), h("p", {}, `Why this way: ${planned.reason}.`),
+    planned.alternatives?.length ? h("details", {}, h("summary", {}, "Other ways"), h("ul", {}, planned.alternatives.map(otherWay))) : "",
     planned.strategy === "keyframe" ? h("p", {}, `The database ${state.sessions.find((one) => one.id === id)?.target_database ?? ""} is made anew.`) : "",
     ended.length ? [h("p", {}, `${counted(ended.length, "connection", "connections")} to it will be ended:`), h("ul", {}, ended.map((one) => h("li", {}, one)))] : h("p", {}, "Nobody is connected to it now.")];
   return (await ask(`Go there by ${planned.strategy}?`, text, [["go", "Go there"], ["", "Stay"]])) === "go";
 }
 
-export const step = (direction) => inTurn(direction, (id) => planned(`/api/${direction}`, { session_id: id }, id));
+const STEPS = { undo: "/api/undo", redo: "/api/redo" };
+
+export const step = (direction) => inTurn(direction, (id) => planned(STEPS[direction], { session_id: id }, id));
 
 // ---------------------------------------------------------------- under way
 
 const progress = h("div", { class: "notice warn", hidden: true });
 const then = h("p", { class: "soft", hidden: true });
 let running = null;
+/** The move that was asked to stop. */
+let stopping = null;
 
 function showWaiting() {
   then.hidden = !waiting.length;
@@ -102,11 +109,23 @@ function showProgress(move) {
   if (!running) return;
   const { step: doing = "getting ready", done = 0, total = null, unit = "" } = move.progress ?? {};
   const bar = h("progress", { "aria-label": doing, max: total ?? undefined, value: total === null ? undefined : done });
-  progress.replaceChildren(h("p", {}, `The replica goes to ${move.to.lsn}: ${doing}${total ? `, ${number(done)} of ${number(total)} ${unit}` : ""}`), bar, then,
-    button("Stop at the next position", (event) => act(event.target, "Stopping…", () => stop(move)), { class: "small" }));
+  const end = stopping === move.id ? h("p", { class: "soft" }, "It stops at the next position.")
+    : button("Stop at the next position", () => stop(move).catch(failed), { class: "small" });
+  progress.replaceChildren(h("p", {}, `The replica goes to ${move.to.lsn}: ${doing}${total ? `, ${number(done)} of ${number(total)} ${unit}` : ""}`), bar, then, end);
+}
+
+/** After everything was fetched anew: its end may have been told while nobody heard. */
+async function lookAgain() {
+  const shown = running;
+  if (!shown) return;
+  if (shown.session_id !== session()?.id) return void (progress.hidden = true);
+  const now = await call("GET", `/api/moves/${shown.id}`).catch(() => null);
+  if (now && running?.id === now.id) showProgress(now);
 }
 
 function stop(move) {
+  stopping = move.id;
+  showProgress(running ?? move);
   leaveOut("As the move was stopped");
   return call("DELETE", `/api/moves/${move.id}`);
 }
@@ -157,6 +176,6 @@ export function start() {
   $("head").addEventListener("click", (event) => act(event.target, "Going…", () => go("head")));
   for (const direction of ["undo", "redo"]) $(direction).addEventListener("click", (event) => act(event.currentTarget, "Going…", () => step(direction)));
   on("move", showProgress);
-  on("session", () => { progress.hidden = true; });
+  on("session", lookAgain);
 }
 

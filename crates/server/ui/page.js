@@ -1,10 +1,11 @@
 // The page: shows what the API answers, and asks it for what the user wants. No state of its own beyond the view.
 //
 // store.js holds what is known and one cursor; each part draws itself when it hears of a change:
-// header.js, timeline.js, list.js, inspector.js, sides.js. This file fetches, listens, and starts them.
+// header.js, timeline.js, list.js, inspector.js, sides.js, backups.js. This file fetches, listens, and starts them.
 
 import { get, listen } from "./api.js";
 import * as address from "./address.js";
+import * as backups from "./backups.js";
 import { $, failed } from "./dom.js";
 import * as header from "./header.js";
 import * as inspector from "./inspector.js";
@@ -23,14 +24,16 @@ const told = new Map();
 
 async function fetchAll() {
   told.clear();
-  const [status, checkpoints, sessions] = await Promise.all([get("/api/status"), get("/api/checkpoints"), get("/api/sessions")]);
-  Object.assign(state, { status, checkpoints, sessions: sessions.map((one) => told.get(one.id) ?? one) });
+  // What is wrong with the folder of the backups is said in their place, and hides nothing else.
+  const kept = get("/api/backups").catch((error) => error);
+  const [status, checkpoints, sessions, backups] = await Promise.all([get("/api/status"), get("/api/checkpoints"), get("/api/sessions"), kept]);
+  Object.assign(state, { status, checkpoints, backups, sessions: sessions.map((one) => told.get(one.id) ?? one) });
   if (!sessions.some((one) => one.id === state.session)) state.session = status.session?.id ?? null;
   state.head = Math.max(state.head, database()?.head?.transaction ?? 0);
 }
 
 function drawAll() {
-  for (const topic of ["status", "checkpoints", "session", "place", "head"]) emit(topic);
+  for (const topic of ["status", "checkpoints", "backups", "session", "place", "head"]) emit(topic);
 }
 
 let running = null;
@@ -146,6 +149,6 @@ setInterval(() => document.visibilityState === "visible" && soon(), 10_000);
 on("stale", () => refresh().catch(failed));
 on("show", show);
 
-for (const part of [header, timeline, list, inspector, sides, moves, play, address, keys]) part.start();
+for (const part of [header, timeline, list, inspector, sides, backups, moves, play, address, keys]) part.start();
 fetchAll().then(() => applyAddress(true)).catch((error) => { failed(error); soon(2000); });
 listen({ event: heard, lost, found });

@@ -1,12 +1,12 @@
 // The panels at the side: checkpoints, sessions, statistics.
 
 import { call } from "./api.js";
-import { $, act, ask, button, bytes, counted, failed, h, KINDS, notice, number, tally, time } from "./dom.js";
+import { $, act, ask, button, bytes, counted, failed, h, KINDS, lag, notice, number, tally, time } from "./dom.js";
 import { compareWith } from "./inspector.js";
 import * as moves from "./moves.js";
 import { checkpoints, database, emit, on, place, select, session, state } from "./store.js";
 
-const FIXED = { creation: "Where capture began", migration: "The end of the first schema migration" };
+const FIXED = { creation: "Where the history begins", migration: "The end of the first schema migration" };
 const small = (text, onclick, label) => button(text, onclick, { class: "small", "aria-label": label });
 
 // ---------------------------------------------------------------- checkpoints
@@ -34,6 +34,7 @@ async function compare(one) {
 
 async function rename(one) {
   const name = h("input", { value: one.name, "aria-label": "New name", maxlength: 200, autofocus: true });
+  name.addEventListener("keydown", (event) => event.key === "Enter" && (event.preventDefault(), $("dialog").close("rename")));
   if ((await ask(`Rename ${one.name}`, h("p", { class: "row" }, h("label", {}, "Name ", name)), [["rename", "Rename"], ["", "Cancel"]])) !== "rename") return;
   await call("PATCH", `/api/checkpoints/${one.id}`, { name: name.value }).catch(failed);
   emit("stale");
@@ -86,9 +87,8 @@ function drawSessions() {
 
 // ---------------------------------------------------------------- statistics
 
-function lag(of) {
-  const bytesBehind = of.slot?.lag_bytes;
-  return bytesBehind === null || bytesBehind === undefined ? "?" : bytesBehind === 0 ? "none" : bytes(bytesBehind);
+function keyframes(all) {
+  return all ? `${number(all.keyframes.length + all.spares.length)}, ${bytes(all.used_bytes)}` : "?";
 }
 
 function drawStatistics() {
@@ -96,8 +96,8 @@ function drawStatistics() {
   const log = of?.log;
   if (!log) return void $("numbers").replaceChildren(h("div", {}, h("dt", {}, "Listener"), h("dd", {}, of?.listener.state ?? "absent")));
   const rate = log.recent ? `${(log.recent.transactions / log.recent.seconds).toFixed(1)}/s` : "?";
-  const rows = [["Transactions", number(log.transactions)], ["Entries", number(log.entries)], ["In the last minute", rate], ["Not captured yet", lag(of)],
-    ["Log on disk", bytes(log.bytes)], ["Kept by the slot", of.slot?.retained_bytes ? bytes(of.slot.retained_bytes) : "?"], ["Segments", number(log.segments)], ["Tables", number(log.tables.length)]];
+  const rows = [["Transactions", number(log.transactions)], ["Entries", number(log.entries)], ["In the last minute", rate], ["Not captured yet", of.slot ? lag(of.slot) : "?"],
+    ["Log on disk", bytes(log.bytes)], ["Kept by the slot", of.slot?.retained_bytes ? bytes(of.slot.retained_bytes) : "?"], ["Segments", number(log.segments)], ["Tables", number(log.tables.length)], ["Keyframes, spares", keyframes(of.keyframes)]];
   $("numbers").replaceChildren(...rows.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
   const head = h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Entries"), KINDS.slice(0, 3).map(([, name, sign, word]) => h("th", { scope: "col", class: name }, h("span", { "aria-hidden": "true" }, sign), h("span", { class: "hidden" }, word)))));
   const row = (one) => h("tr", {}, h("th", { scope: "row" }, one.table.replace(/^public\./, "")), KINDS.slice(0, 3).map(([key]) => h("td", {}, number(one.counts[key]))));

@@ -3,12 +3,14 @@
 export const state = {
   status: null,
   checkpoints: [],
+  /** The backups, oldest first; an error where they cannot be listed. */
+  backups: [],
   sessions: [],
   /** The session that is looked at, by id; the active one at first. */
   session: null,
-  /** Transactions in the log. */
+  /** Transactions in the log, with those that it does not have any more. */
   head: 0,
-  /** The selected transaction's ordinal; -1 is the beginning, null is none. */
+  /** The selected transaction's ordinal; the one before the first is the beginning, null is none. */
   selected: null,
   filter: {},
   axis: "transaction",
@@ -26,11 +28,14 @@ export const databaseName = () => session()?.database ?? state.status?.databases
 export const database = () => state.status?.databases.find((one) => one.database === databaseName()) ?? state.status?.databases[0];
 /** The transactions that the replica has; null where its database does not say. */
 export const place = () => session()?.position?.transaction ?? null;
+/** The ordinal of the first transaction of the log: not 0 where gc removed those before. */
+export const begins = () => database()?.creation?.transaction ?? 0;
+export const isBeginning = (ordinal) => ordinal < begins();
 export const checkpoints = () => state.checkpoints.filter((one) => one.database === databaseName());
 
 /** Moves the cursor. `how` says who moved it: the list scrolls there unless it was the list. */
 export function select(ordinal, how = {}) {
-  const chosen = ordinal === null ? null : Math.max(-1, Math.min(ordinal, state.head - 1));
+  const chosen = ordinal === null ? null : Math.max(begins() - 1, Math.min(ordinal, state.head - 1));
   if (chosen === state.selected && !how.again) return;
   state.selected = chosen;
   emit("selected", how);

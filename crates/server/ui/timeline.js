@@ -4,7 +4,7 @@
 import { get } from "./api.js";
 import { $, button, clock, counted, failed, h, inWords, KINDS, number, svg, time, total } from "./dom.js";
 import { known, transaction } from "./log.js";
-import { checkpoints, databaseName, emit, on, place, select, state } from "./store.js";
+import { checkpoints, databaseName, emit, isBeginning, on, place, select, state } from "./store.js";
 
 const BUCKETS = 160;
 let shown = null;
@@ -136,7 +136,7 @@ function drawThumb() {
   slider.setAttribute("aria-valuemax", state.head);
   slider.setAttribute("aria-valuenow", (state.selected ?? -1) + 1);
   const chosen = state.selected === null ? undefined : known(state.selected);
-  const text = state.selected === null ? "nothing selected" : state.selected < 0 ? "the beginning"
+  const text = state.selected === null ? "nothing selected" : isBeginning(state.selected) ? "the beginning"
     : `transaction ${number(state.selected)} of ${number(state.head)}${chosen ? `, ${time(chosen.commit_time)}, ${inWords(chosen.counts)}` : ""}`;
   slider.setAttribute("aria-valuetext", text);
 }

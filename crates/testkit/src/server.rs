@@ -125,6 +125,21 @@ impl TestServer {
         self.cluster.crash().await.unwrap_or_else(|error| panic!("{error}"));
     }
 
+    /// Kills the postmaster, whose children notice and end by themselves; nothing is told to anybody.
+    pub async fn kill(&mut self) {
+        let data = self.cluster.data_directory();
+        let Some(pid) = self.cluster.pid().and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed()))
+        else {
+            return;
+        };
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL)
+            .unwrap_or_else(|error| panic!("cannot kill the server in {}: {error}", data.display()));
+        crate::wait_until("the server is gone", std::time::Duration::from_secs(60), async || {
+            !self.cluster.is_running()
+        })
+        .await;
+    }
+
     /// Starts the server after [`TestServer::stop`] or [`TestServer::crash`], on the same port if it is still free.
     pub async fn start_again(&mut self) {
         self.cluster.start().await.unwrap_or_else(|error| panic!("{error}"));

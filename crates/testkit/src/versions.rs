@@ -57,10 +57,14 @@ fn unpacked_18() -> PathBuf {
     if let Some(dir) = std::env::var_os("PTR_TEST_PG18") {
         return PathBuf::from(dir);
     }
-    let servers = std::env::var_os("PTR_TEST_SERVERS").map_or_else(|| PathBuf::from(UNPACKED), PathBuf::from);
     // Through the link, since the programs find their libraries relative to where they really are.
-    let link = servers.join("18");
+    let link = servers_folder().join("18");
     link.canonicalize().unwrap_or(link)
+}
+
+/// Where `script/install-test-servers` put things.
+pub(crate) fn servers_folder() -> PathBuf {
+    std::env::var_os("PTR_TEST_SERVERS").map_or_else(|| PathBuf::from(UNPACKED), PathBuf::from)
 }
 
 fn distribution() -> Option<Installation> {

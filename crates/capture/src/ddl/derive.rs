@@ -7,7 +7,9 @@
 //! of the statement.
 //!
 //! Pure, with a memory of what each server process is running: how far into it the events have come. It lasts from one
-//! transaction to the next, because one string may hold, or one procedure run, several.
+//! transaction to the next, because one string may hold, or one procedure run, several; and from one connection to the
+//! next. A process of ours that ends loses it. Events say whether their string had transactions before, so that then
+//! only what is certain without it is derived, and anything else stops replay.
 
 mod script;
 
@@ -30,6 +32,8 @@ const PROCESSES: usize = 4096;
 #[derive(Debug, Default)]
 pub struct Derivation {
     running: HashMap<i32, Running>,
+    /// Processes that the open transaction had events of.
+    touched: Vec<i32>,
 }
 
 /// What a server process was sent last, and what that ran.
@@ -37,23 +41,48 @@ pub struct Derivation {
 struct Running {
     statement_time: String,
     scripts: Vec<Script>,
+    /// Where the string's events are in it: now, and where its last whole transaction left them.
+    place: Place,
+    settled: Place,
+}
+
+/// What is known of where a string's events have come to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Place {
+    /// As far as its scripts say.
+    #[default]
+    Known,
+    /// The string had transactions with events that are not remembered.
+    Forgotten,
 }
 
 impl Derivation {
-    /// Another transaction begins.
+    /// Another transaction begins; the one before is whole.
     pub fn begin(&mut self) {
-        // What holds one statement can be split again at no cost, and a procedure may run many such texts.
-        for running in self.running.values_mut() {
+        for pid in self.touched.drain(..) {
+            let Some(running) = self.running.get_mut(&pid) else { continue };
+            // What holds one statement can be split again at no cost, and a procedure may run many such texts.
             running.scripts.retain(Script::holds_several);
+            running.scripts.iter_mut().for_each(Script::settle);
+            running.settled = running.place;
         }
-        self.running.retain(|_, running| !running.scripts.is_empty());
         if self.running.len() > PROCESSES {
             self.running.clear();
         }
     }
 
+    /// The open transaction was not whole and will come again.
+    pub fn abort(&mut self) {
+        for pid in self.touched.drain(..) {
+            let Some(running) = self.running.get_mut(&pid) else { continue };
+            running.scripts.iter_mut().for_each(Script::go_back);
+            running.place = running.settled;
+        }
+    }
+
     /// The statement of `event`.
     pub fn statement(&mut self, event: &SchemaEvent) -> Statement {
+        self.meet(event);
         let backslashes = backslashes(event);
         let (text, found) = match caller(&event.context, backslashes) {
             Caller::Client => (&*event.query, self.pick(event, &event.query, false, backslashes)),
@@ -80,18 +109,38 @@ impl Derivation {
         repeats: bool,
         backslashes: Backslashes,
     ) -> Result<String, String> {
-        let script = self.script(event, text, backslashes)?;
+        let (script, place) = self.script(event, text, backslashes)?;
         let touched: Vec<&str> = event
             .objects
             .iter()
             .map(|object| object.identity.as_str())
             .chain(event.dropped.iter().map(|object| object.identity.as_str()))
             .collect();
-        let chosen = script.choose(&event.tag, &touched, repeats)?;
+        // What a language runs begins in the transaction in which it ends.
+        let chosen = match place {
+            Place::Forgotten if !repeats => script.only(&event.tag)?,
+            _ => script.choose(&event.tag, &touched, repeats)?,
+        };
         if event.event == EventKind::DdlCommandEnd {
             script.advance_past(chosen);
+            if !repeats {
+                *place = Place::Known;
+            }
         }
         Ok(script.statement(chosen).to_owned())
+    }
+
+    /// Remembers what the process of `event` runs.
+    fn meet(&mut self, event: &SchemaEvent) {
+        let running = self.running.entry(event.pid).or_default();
+        if running.statement_time != event.statement_time {
+            let place = if event.continues { Place::Forgotten } else { Place::Known };
+            let statement_time = event.statement_time.clone();
+            *running = Running { statement_time, scripts: Vec::new(), place, settled: place };
+        }
+        if !self.touched.contains(&event.pid) {
+            self.touched.push(event.pid);
+        }
     }
 
     fn script(
@@ -99,11 +148,8 @@ impl Derivation {
         event: &SchemaEvent,
         text: &Arc<str>,
         backslashes: Backslashes,
-    ) -> Result<&mut Script, String> {
-        let running = self.running.entry(event.pid).or_default();
-        if running.statement_time != event.statement_time {
-            *running = Running { statement_time: event.statement_time.clone(), scripts: Vec::new() };
-        }
+    ) -> Result<(&mut Script, &mut Place), String> {
+        let running = self.running.get_mut(&event.pid).expect("the event was met before its text is split");
         let at = match running.scripts.iter().rposition(|script| script.is_of(text, backslashes)) {
             Some(at) => at,
             None => {
@@ -111,7 +157,7 @@ impl Derivation {
                 running.scripts.len() - 1
             }
         };
-        Ok(&mut running.scripts[at])
+        Ok((&mut running.scripts[at], &mut running.place))
     }
 }
 

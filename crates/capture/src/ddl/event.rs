@@ -23,6 +23,7 @@
 //! | `n` | number of the event in its transaction |
 //! | `query` | `current_query()`: the client's whole string, in its first message of the transaction |
 //! | `query_of` | in its further ones, instead: the `n` of the message that carries the string |
+//! | `continues` | beside `query`: whether an earlier transaction of the same string said something |
 //! | `context` | `PG_CONTEXT` under `lc_messages = C`, our own frames included |
 //! | `session_user`, `current_user`, `search_path`, `settings`, `pid` | under what it ran |
 //! | `statement_time` | `statement_timestamp()`, as seconds since 1970 |
@@ -33,6 +34,8 @@
 //! | `table_as` | the tables of CREATE TABLE AS and its like: columns, types, collations, persistence, ...; of a materialised view also whether it is `populated` |
 //! | `bounds` | `{relation, bound}` of partitions that the statement made or altered, a detail |
 //! | `indexes` | `{index, name, definition, tablespace}` of the valid ones that REINDEX rebuilt, or that one CREATE or ALTER TABLE made several of; a detail |
+//! | `checks` | `{relation, name, definition}` of the CHECKs of tables that a statement with DETACH locked; a detail |
+//! | `owners` | `[type, identity, owner]` of everything that DROP OWNED left in the database, a detail |
 //! | `tablespaces` | names, beside the two that every cluster has; a detail, in a transaction's first message |
 //! | `functions` | `{name, source}` of the SQL functions that `context` names |
 //! | `roles` | the cluster's roles, only when they changed |
@@ -101,6 +104,8 @@ pub struct SchemaEvent {
     pub query: Arc<str>,
     #[serde(default)]
     pub query_of: Option<u64>,
+    #[serde(default, deserialize_with = "or_default")]
+    pub continues: bool,
     #[serde(default, deserialize_with = "or_default")]
     pub context: String,
     #[serde(default, deserialize_with = "or_default")]

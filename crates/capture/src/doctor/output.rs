@@ -43,39 +43,36 @@ pub async fn check_output(options: &OutputOptions) -> Vec<Finding> {
     checked.await.unwrap_or_else(|error| vec![super::unanswered(&error)])
 }
 
+/// Settings that keep what is on the replica from acting a second time, with the version that has them.
+const SILENCING: [(&str, &str, i32); 2] =
+    [("session_replication_role", "replica", 0), ("event_triggers", "off", 170_000)];
+
 async fn replication_role(output: &Connection) -> Result<Option<Finding>, SourceError> {
-    let tried =
-        output.batch_execute("SET session_replication_role = replica; RESET session_replication_role").await;
-    match tried {
-        Ok(()) => Ok(None),
-        Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
-            let row = output
-                .query_one(
-                    "SELECT current_user::text, pg_catalog.current_setting('server_version_num')::int4",
-                    &[],
-                )
-                .await
-                .doing(|| "asking the output who we are".to_owned())?;
-            let (role, version): (String, i32) = (row.get(0), row.get(1));
-            let role = quote_identifier(&role);
-            let fix = if version >= 150_000 {
-                format!(
-                    "as a superuser of the output server: GRANT SET ON PARAMETER session_replication_role TO {role}"
-                )
-            } else {
-                format!("as a superuser of the output server: ALTER ROLE {role} SUPERUSER")
-            };
-            Ok(Some(
-                Finding::error(
-                    "session_replication_role",
-                    format!("role {role} may not set session_replication_role"),
-                )
-                .means("replay could not keep triggers and foreign keys from acting a second time")
-                .fix(fix),
-            ))
+    let question = "SELECT current_user::text, pg_catalog.current_setting('server_version_num')::int4";
+    let row = output.query_one(question, &[]).await.doing(|| "asking the output who we are".to_owned())?;
+    let (role, version): (String, i32) = (row.get(0), row.get(1));
+    let mut refused = Vec::new();
+    for (name, value, _) in SILENCING.iter().filter(|(_, _, since)| version >= *since) {
+        match output.batch_execute(&format!("SET {name} = {value}; RESET {name}")).await {
+            Ok(()) => {}
+            Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => refused.push(*name),
+            Err(error) => return Err(error).doing(|| format!("trying to set {name} on the output")),
         }
-        Err(error) => Err(error).doing(|| "trying to set session_replication_role on the output".to_owned()),
     }
+    if refused.is_empty() {
+        return Ok(None);
+    }
+    let (role, names) = (quote_identifier(&role), refused.join(", "));
+    let fix = if version >= 150_000 {
+        format!("as a superuser of the output server: GRANT SET ON PARAMETER {names} TO {role}")
+    } else {
+        format!("as a superuser of the output server: ALTER ROLE {role} SUPERUSER")
+    };
+    Ok(Some(
+        Finding::error("session_replication_role", format!("role {role} may not set {names}"))
+            .means("replay could not keep triggers and foreign keys from acting a second time")
+            .fix(fix),
+    ))
 }
 
 async fn contents(output: &Connection) -> Result<Option<Finding>, SourceError> {

@@ -29,20 +29,30 @@ fn refused(options: &SourceOptions, error: &TransportError) -> Finding {
                 .means(format!("nothing can be captured: {error}"))
                 .fix(format!("ALTER ROLE {role} REPLICATION; on RDS: GRANT rds_replication TO {role}"))
         }
-        Some(state) if state == SqlState::TOO_MANY_CONNECTIONS || state == SqlState::CONFIGURATION_LIMIT_EXCEEDED => {
+        Some(state)
+            if state == SqlState::TOO_MANY_CONNECTIONS || state == SqlState::CONFIGURATION_LIMIT_EXCEEDED =>
+        {
             Finding::error("senders", "all walsenders are in use")
                 .means(format!("nothing can be captured: {error}"))
-                .fix("raise max_wal_senders, or end a walsender that is not needed (pg_stat_replication), and restart")
+                .fix(
+                    "end one that is not needed (SELECT pid, application_name FROM pg_stat_replication), or: \
+                     ALTER SYSTEM SET max_wal_senders = 20; then restart the server",
+                )
         }
-        Some(state) if state == SqlState::INVALID_AUTHORIZATION_SPECIFICATION => {
-            Finding::error("replication_login", title).means(error.to_string()).fix(format!(
-                "pg_hba.conf needs a line for database {:?} and role {role}; a line for \"replication\" is for \
+        Some(state) if state == SqlState::INVALID_AUTHORIZATION_SPECIFICATION => Finding::error(
+            "replication_login",
+            title,
+        )
+        .means(error.to_string())
+        .fix(format!(
+            "pg_hba.conf needs a line for database {:?} and role {role}; a line for \"replication\" is for \
                  physical replication only",
-                options.dsn.database()
-            ))
-        }
+            options.dsn.database()
+        )),
         // Poolers answer so to a startup parameter that they do not know.
-        Some(state) if state == SqlState::PROTOCOL_VIOLATION || state == SqlState::FEATURE_NOT_SUPPORTED => pooler(error),
+        Some(state) if state == SqlState::PROTOCOL_VIOLATION || state == SqlState::FEATURE_NOT_SUPPORTED => {
+            pooler(error)
+        }
         Some(_) => Finding::error("replication_login", title).means(error.to_string()).fix(login_fix()),
         None => pooler(error),
     }

@@ -1,15 +1,15 @@
 //! Slots, walsenders, and what holds a new slot up.
 
 use ptr_model::OUR_SCHEMA;
-use ptr_postgres::{Connection, quote_literal};
+use ptr_postgres::{Connection, quote_identifier, quote_literal};
 
 use super::{
     Finding,
     finding::{list, size},
 };
 use crate::source::{
-    Doing, SlotState, SourceError, SourceOptions, SourceRecord, Step, find_publication, find_slot,
-    slot_looks_ours, writers,
+    Doing, OpenTransaction, SlotState, SourceError, SourceOptions, SourceRecord, Step, find_publication,
+    find_slot, slot_looks_ours, writers,
 };
 
 /// WAL kept for a slot that is worth a word.
@@ -43,16 +43,23 @@ pub(super) async fn check(
 async fn used_up(connection: &Connection) -> Result<Vec<Finding>, SourceError> {
     let query = "SELECT pg_catalog.current_setting('max_replication_slots')::int8,
             (SELECT count(*) FROM pg_catalog.pg_replication_slots),
+            (SELECT slot_name::text FROM pg_catalog.pg_replication_slots WHERE NOT active ORDER BY slot_name LIMIT 1),
             ARRAY(SELECT pg_catalog.format('%s (%s)', slot_name, CASE WHEN active THEN 'in use' ELSE 'not in use' END)
                     FROM pg_catalog.pg_replication_slots ORDER BY active, slot_name)";
     let row = connection.query_one(query, &[]).await.doing(|| "counting the slots".to_owned())?;
-    let (allowed, used, names): (i64, i64, Vec<String>) = (row.get(0), row.get(1), row.get(2));
+    let (allowed, used, names): (i64, i64, Vec<String>) = (row.get(0), row.get(1), row.get(3));
     if used < allowed {
         return Ok(Vec::new());
     }
+    let more = allowed + 5;
+    let mut fix = format!("ALTER SYSTEM SET max_replication_slots = {more}; then restart the server");
+    if let Some(idle) = row.get::<_, Option<String>>(2) {
+        let drop = format!("SELECT pg_drop_replication_slot({})", quote_literal(&idle));
+        fix = format!("{fix}. Or, if nothing needs that slot any more: {drop}");
+    }
     let finding = Finding::error("slots", format!("all {allowed} replication slots are used"))
         .means(format!("there is none for us: {}", list(&names)))
-        .fix("raise max_replication_slots and restart, or drop a slot that nothing needs with pg_drop_replication_slot");
+        .fix(fix);
     Ok(vec![finding])
 }
 
@@ -60,6 +67,7 @@ fn leftover(connection: &Connection, options: &SourceOptions, state: &SlotState)
     let name = &options.slot;
     let is_ours = slot_looks_ours(name, state, connection.dsn().database()) && state.active_pid.is_none();
     let user = state.used_by.clone().unwrap_or_else(|| "nobody".to_owned());
+    let end = state.active_pid.map(|pid| format!("SELECT pg_terminate_backend({pid}); "));
     Finding::error("leftover_slot", format!("a slot {name:?} is there already"))
         .means(format!(
             "it is not of this data directory (database {}, plugin {}, used by {user}) and keeps {} of WAL",
@@ -68,7 +76,8 @@ fn leftover(connection: &Connection, options: &SourceOptions, state: &SlotState)
             size(state.kept_bytes)
         ))
         .fix(format!(
-            "if nothing needs it: SELECT pg_drop_replication_slot({}); else choose another name with REPLICATION_SLOT",
+            "if nothing needs it: {}SELECT pg_drop_replication_slot({}); else choose another name with REPLICATION_SLOT",
+            end.unwrap_or_default(),
             quote_literal(name)
         ))
         .fixable(is_ours)
@@ -87,12 +96,19 @@ async fn kept(connection: &Connection, name: &str, state: &SlotState) -> Result<
             .fix("run teardown, then up: another history begins, and this one stays readable beside it; raise max_slot_wal_keep_size");
         return Ok(vec![lost]);
     }
+    // In megabytes, -1 for no limit.
     let row = connection
-        .query_one("SELECT pg_catalog.current_setting('max_slot_wal_keep_size')", &[])
+        .query_one(
+            "SELECT pg_catalog.current_setting('max_slot_wal_keep_size'),
+                    (SELECT setting::int8 FROM pg_catalog.pg_settings WHERE name = 'max_slot_wal_keep_size')",
+            &[],
+        )
         .await
         .doing(|| "reading max_slot_wal_keep_size".to_owned())?;
     let limit: String = row.get(0);
-    if state.kept_bytes < MUCH_WAL {
+    // Half of what the server allows is the last good moment to say so.
+    let half = u64::try_from(row.get::<_, i64>(1)).map_or(MUCH_WAL, |megabytes| megabytes << 19);
+    if state.kept_bytes < half.min(MUCH_WAL) {
         return Ok(Vec::new());
     }
     let meaning = if limit == "-1" {
@@ -125,11 +141,22 @@ async fn waiting(connection: &Connection) -> Result<Option<Finding>, SourceError
     if waits.is_empty() {
         return Ok(None);
     }
+    let commands: Vec<String> = waits.iter().take(10).map(ending).collect();
     let waits: Vec<String> = waits.iter().map(ToString::to_string).collect();
     let finding = Finding::warning("open_writers", "a new slot waits for open transactions")
         .means(format!("set-up stands still until they end: {}", list(&waits)))
-        .fix("let them end; or end one with pg_terminate_backend(pid), or ROLLBACK PREPARED for a prepared one");
+        .fix(format!("let them end; or end them: {}", commands.join("; ")));
     Ok(Some(finding))
+}
+
+/// What ends an open transaction.
+fn ending(open: &OpenTransaction) -> String {
+    match open {
+        OpenTransaction::Session { pid, .. } => format!("SELECT pg_terminate_backend({pid})"),
+        OpenTransaction::Prepared { gid, database, .. } => {
+            format!("in database {}: ROLLBACK PREPARED {}", quote_identifier(database), quote_literal(gid))
+        }
+    }
 }
 
 /// Whether doctor may drop this slot: it has our prefix, and nobody uses it.

@@ -1,12 +1,15 @@
 //! What publishing means for each of the user's tables.
 
+use ptr_log::TableName;
 use ptr_postgres::Connection;
 
 use super::{
     Finding,
     finding::{list, size},
 };
-use crate::source::{Doing, ServerFacts, SourceError, SourceOptions, SourceRecord, Step, Table, due, tables};
+use crate::source::{
+    Doing, ServerFacts, SourceError, SourceOptions, SourceRecord, Step, Table, due, due_of, tables,
+};
 
 /// WAL that FULL would have added since statistics began, from where on it is worth a word.
 const MUCH_WAL: u64 = 100 << 20;
@@ -55,10 +58,11 @@ fn breaking(tables: &[Table], options: &SourceOptions) -> Option<Finding> {
                 "they are not captured, because UPDATE and DELETE on them would fail (55000) if they were published: {}",
                 list(&reasons)
             ))
-            .fix(
-                "give each a primary key (ALTER TABLE ... ADD PRIMARY KEY): with event triggers it is captured from then \
-                 on; else set up again",
-            ),
+            .fix(format!(
+                "ALTER TABLE {} ADD PRIMARY KEY (...): with event triggers a table is captured from then on; else set up \
+                 again",
+                breaking[0].name
+            )),
     )
 }
 
@@ -126,7 +130,7 @@ fn cost(tables: &[Table], options: &SourceOptions) -> Option<Finding> {
     (!costs.is_empty()).then(|| {
         Finding::warning("identity_cost", "REPLICA IDENTITY FULL costs much WAL on some tables")
             .means(format!("every UPDATE and DELETE writes the old row too; an estimate: {}", list(&costs)))
-            .fix("exclude a table (--exclude-table); going back over its changes then takes a keyframe")
+            .fix("EXCLUDE_TABLES=schema.table spares it; going back over its changes then takes a keyframe")
     })
 }
 
@@ -137,7 +141,7 @@ async fn unpublished(
     options: &SourceOptions,
     is_set_up: bool,
 ) -> Result<Option<Finding>, SourceError> {
-    let missing = if is_set_up {
+    let missing: Vec<&Table> = if is_set_up {
         let rows = connection
             .query(
                 "SELECT pg_catalog.format('%I.%I', schemaname, tablename)::regclass::oid
@@ -147,13 +151,14 @@ async fn unpublished(
             .await
             .doing(|| "listing the published tables".to_owned())?;
         let published: Vec<u32> = rows.iter().map(|row| row.get(0)).collect();
-        names(tables.iter().filter(|table| {
+        let missing = tables.iter().filter(|table| {
             !table.is_partitioned && !published.contains(&table.oid) && !table.would_break(options)
-        }))
+        });
+        missing.collect()
     } else if facts.is_superuser {
         Vec::new()
     } else {
-        names(tables.iter().filter(|table| !table.is_owned && !table.is_partitioned))
+        tables.iter().filter(|table| !table.is_owned && !table.is_partitioned).collect()
     };
     if !is_set_up && !facts.is_superuser && !tables.iter().any(|table| table.is_owned) {
         return Ok(Some(
@@ -164,13 +169,44 @@ async fn unpublished(
     }
     Ok((!missing.is_empty()).then(|| {
         Finding::warning("unpublished_tables", format!("{} tables are not captured", missing.len()))
-            .means(format!("their changes are not in the log: {}", list(&missing)))
-            .fix(format!(
-                "as the owner of the tables and of the publication: ALTER PUBLICATION {} ADD TABLE ...; their rows up to \
-                 then are missing, so a new base image is needed as well",
-                ptr_postgres::quote_identifier(&options.publication)
-            ))
+            .means(format!("their changes are not in the log: {}", list(&names(missing.iter().copied()))))
+            .fix(if is_set_up { take_in(&missing, options) } else { give(&missing, options) })
     }))
+}
+
+/// Tables in a fix; the next look names those behind them.
+const NAMED: usize = 10;
+
+/// Before set-up: it publishes what the role owns.
+fn give(missing: &[&Table], options: &SourceOptions) -> String {
+    let role = ptr_postgres::quote_identifier(options.dsn.user());
+    let give = |table: &&Table| format!("ALTER TABLE {} OWNER TO {role}", table.name);
+    let statements: Vec<String> = missing.iter().take(NAMED).map(give).collect();
+    format!("set INPUT_DSN to a superuser; or: {}", statements.join("; "))
+}
+
+/// After set-up. A table without a key needs its identity first, else its next UPDATE would fail.
+fn take_in(missing: &[&Table], options: &SourceOptions) -> String {
+    let missing = &missing[..missing.len().min(NAMED)];
+    let mut statements: Vec<String> = due_of(missing.iter().copied(), options)
+        .map(|table| format!("ALTER TABLE {} REPLICA IDENTITY FULL", table.name))
+        .collect();
+    statements.push(format!(
+        "ALTER PUBLICATION {} ADD TABLE {}",
+        ptr_postgres::quote_identifier(&options.publication),
+        names(missing.iter().copied()).join(", ")
+    ));
+    // As a shell takes it.
+    let command = |table: &&Table| {
+        let name = TableName::new(&table.name.schema, &table.name.name).to_string().replace('\'', r"'\''");
+        format!("`session resync '{name}'`")
+    };
+    let commands: Vec<String> = missing.iter().map(command).collect();
+    format!(
+        "as a superuser, or as the owner of both: {}; then {} for the rows that are there already",
+        statements.join("; "),
+        commands.join(", ")
+    )
 }
 
 /// After set-up: tables that lost FULL, or got it never.

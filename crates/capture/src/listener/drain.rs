@@ -11,9 +11,7 @@
 //! that was open. So chunks are large, and where an old writer holds restart_lsn back we stream instead. That also
 //! bounds what gathers on the server: no transaction in a chunk began before restart_lsn.
 
-use std::sync::Arc;
-
-use ptr_model::{Lsn, MarkerToken, Relation, Timestamp};
+use ptr_model::{Lsn, MarkerToken, Timestamp};
 use ptr_postgres::{ServerError, SqlState, quote_literal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -23,7 +21,7 @@ use super::{
     writer::WriterThread,
 };
 use crate::{
-    assemble::Assembler,
+    assemble::{Assembler, Memory},
     transport::{Peeked, ReplicationConnection, TransportError},
 };
 
@@ -63,8 +61,8 @@ pub(super) struct Drain<'a> {
     pub(super) shutdown: &'a CancellationToken,
     /// Everything that committed before this was given to the writer.
     pub(super) received: &'a mut Lsn,
-    /// What is known of tables.
-    pub(super) known: &'a mut Vec<Arc<Relation>>,
+    /// What the next connection, or chunk, needs of those before it.
+    pub(super) memory: &'a mut Memory,
 }
 
 impl Drain<'_> {
@@ -117,7 +115,7 @@ impl Drain<'_> {
         self.status.send_modify(|status| status.state = ListenerState::CatchingUp { from, target });
         // The server announces every table again with each chunk, as on a new connection.
         let mut assembler = Assembler::new(from, self.options.secret.clone());
-        assembler.recall(std::mem::take(self.known));
+        assembler.recall(std::mem::take(self.memory));
         // No marker is awaited here; that of the stream comes later.
         let mut gatherer = Gatherer::new(assembler, MarkerToken::random());
         let read = tokio::select! {
@@ -129,7 +127,7 @@ impl Drain<'_> {
             gatherer.cover(upto);
         }
         let settled = gatherer.settle(&self.writer.queue).await;
-        *self.known = gatherer.assembler.known_relations().collect();
+        *self.memory = gatherer.assembler.memory();
         *self.received = gatherer.assembler.log_end().max(if is_complete { upto } else { from });
         let ended = read?;
         if ended.is_none() && !settled_durably(settled).await {

@@ -51,8 +51,9 @@ pub enum ListenError {
     /// The server cannot decode a row that is too large.
     #[error(
         "the server cannot stream a change shortly after {after}: {error}. The images of one change must stay below \
-         1 GB together. Capture cannot get past it: set it up again (the history so far stays readable), and \
-         exclude the table or take REPLICA IDENTITY FULL from it"
+         1 GB together. Capture cannot get past it. Run `teardown`, then `up` with EXCLUDE_TABLES=SCHEMA.TABLE, which \
+         keeps REPLICA IDENTITY FULL from the table, so that the old image is not sent: another history begins, and \
+         this one stays readable beside it"
     )]
     TooLarge {
         /// The end of the last transaction before it.
@@ -107,7 +108,8 @@ pub enum SetupError {
     /// The server went on from another point of its WAL.
     #[error(
         "the server is on timeline {found}, the log was begun on {expected}: a standby was promoted or the server \
-         was restored, and its history may not continue the log's; set capture up again"
+         was restored, and its history may not continue the log's. Run teardown, then up: another history begins, and this \
+         one stays readable beside it"
     )]
     OtherTimeline {
         /// The log's.
@@ -117,7 +119,8 @@ pub enum SetupError {
     },
     /// The database was dropped and made again.
     #[error(
-        "the database {database:?} is not the one the log was begun on (it was made again); set capture up again"
+        "the database {database:?} is not the one the log was begun on (it was made again). Run \
+         teardown, then up: another history begins, and this one stays readable beside it"
     )]
     OtherDatabase {
         /// Its name.
@@ -132,7 +135,7 @@ pub enum SetupError {
     /// There is no slot of that name.
     #[error(
         "the replication slot {slot:?} does not exist: it was dropped, or this is another server. What happened since \
-         cannot be captured; set capture up again (the history so far stays readable)"
+         cannot be captured. Run teardown, then up: another history begins, and this one stays readable beside it"
     )]
     SlotMissing {
         /// Its name.
@@ -140,8 +143,9 @@ pub enum SetupError {
     },
     /// The slot was invalidated.
     #[error(
-        "the replication slot {slot:?} is lost: the server removed WAL that it still needed ({reason}). Set capture up \
-         again (the history so far stays readable), and raise max_slot_wal_keep_size"
+        "the replication slot {slot:?} is lost: the server removed WAL that it still needed ({reason}). Run \
+         teardown, then up: another history begins, and this one stays readable beside it; and raise \
+         max_slot_wal_keep_size"
     )]
     SlotLost {
         /// Its name.
@@ -152,7 +156,7 @@ pub enum SetupError {
     /// There is no publication of that name, or there was none when the slot's WAL was written.
     #[error(
         "the publication {publication:?} does not exist, or did not when the changes were made; changes without it \
-         cannot be streamed. Set capture up again (the history so far stays readable)"
+         cannot be streamed. Run teardown, then up: another history begins, and this one stays readable beside it"
     )]
     PublicationMissing {
         /// Its name.
@@ -161,7 +165,7 @@ pub enum SetupError {
     /// The marker was decoded and not sent.
     #[error(
         "a marker that was put into the WAL did not come round: the stream of slot {slot:?} carries nothing; \
-         run doctor, then set capture up again"
+         run doctor, then teardown and up: another history begins, and this one stays readable beside it"
     )]
     MarkerLost {
         /// The slot.

@@ -21,6 +21,9 @@ const OLDEST_VERSION: u32 = 140_000;
 const STATUS_INTERVAL: Duration = Duration::from_secs(10);
 /// And never more often without a reason.
 const SHORTEST_STATUS_INTERVAL: Duration = Duration::from_millis(100);
+/// A server that is busy for a moment is not dead. As long as PostgreSQL's own subscriptions wait (`wal_receiver_timeout`).
+const LONGEST_SILENCE: Duration = Duration::from_secs(60);
+const SHORTEST_SILENCE: Duration = Duration::from_secs(5);
 /// How long the server may need to notice that a connection of ours is dead (`wal_sender_timeout` is a minute).
 const SLOT_PATIENCE: Duration = Duration::from_secs(90);
 
@@ -37,6 +40,8 @@ pub(super) struct Stream {
 pub(super) struct Primary {
     /// How often the server must hear from us.
     pub(super) status_interval: Duration,
+    /// How long it may say nothing.
+    pub(super) silence: Duration,
     /// How far the server was when it was asked.
     pub(super) flushed: Lsn,
 }
@@ -70,9 +75,9 @@ pub(super) async fn check(
         let (expected, found) = (log.identity.timeline, system.timeline);
         return Err(SetupError::OtherTimeline { expected, found }.into());
     }
-    let status_interval = check_database(connection, options, log).await?;
+    let (status_interval, silence) = check_database(connection, options, log).await?;
     check_slot(connection, options, received).await?;
-    Ok(Primary { status_interval, flushed: system.flush_lsn })
+    Ok(Primary { status_interval, silence, flushed: system.flush_lsn })
 }
 
 /// Starts the stream at the end of what was received.
@@ -97,12 +102,12 @@ async fn row(
     Ok(connection.query(sql).await?.into_iter().next())
 }
 
-/// Version, database and publication; answers with how often the server must hear from us.
+/// Version, database and publication; answers with how often the server must hear from us, and we from it.
 async fn check_database(
     connection: &mut ReplicationConnection,
     options: &ListenerOptions,
     log: &Opened,
-) -> Result<Duration, ListenError> {
+) -> Result<(Duration, Duration), ListenError> {
     let sql = format!(
         "SELECT pg_catalog.current_setting('server_version_num'), \
          (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()), \
@@ -121,7 +126,8 @@ async fn check_database(
     if field(2) == "0" {
         return Err(SetupError::PublicationMissing { publication: options.publication.clone() }.into());
     }
-    Ok(status_interval(field(3).parse().unwrap_or(0)))
+    let timeout_ms = field(3).parse().unwrap_or(0);
+    Ok((status_interval(timeout_ms), silence(timeout_ms)))
 }
 
 /// A third of `wal_sender_timeout` (milliseconds, 0 for none), so that one late status does no harm.
@@ -129,6 +135,14 @@ fn status_interval(timeout_ms: u64) -> Duration {
     match timeout_ms {
         0 => STATUS_INTERVAL,
         timeout => Duration::from_millis(timeout / 3).clamp(SHORTEST_STATUS_INTERVAL, STATUS_INTERVAL),
+    }
+}
+
+/// How long a server may say nothing, though it is asked: as long as it grants us itself.
+fn silence(timeout_ms: u64) -> Duration {
+    match timeout_ms {
+        0 => LONGEST_SILENCE,
+        timeout => Duration::from_millis(timeout).clamp(SHORTEST_SILENCE, LONGEST_SILENCE),
     }
 }
 

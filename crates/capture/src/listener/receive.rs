@@ -4,10 +4,11 @@
 //! for the writer alone, so the server hears from us in time whatever the writer does; when the queue is full it
 //! stops reading, and the server waits in turn.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
-use ptr_model::{Lsn, MarkerToken, Relation, Timestamp};
+use ptr_log::crash_point;
+use ptr_model::{Lsn, MarkerToken, Timestamp};
 use ptr_postgres::SqlState;
 use tokio::{
     sync::watch,
@@ -26,16 +27,19 @@ use super::{
     writer::WriterThread,
 };
 use crate::{
-    assemble::Assembler,
+    assemble::{Assembler, Memory},
     transport::{ReplicationStream, StandbyStatus, StreamMessage, TransportError},
 };
 
-/// The server writes each change by itself. So many in a breath are a flood, of which a read should bring many.
-const FLOOD: u32 = 64;
+/// The server writes each change by itself, and whoever waits for it is woken by each, at the expense of both. So many
+/// messages in a breath are a flood, of which a read should bring many: about 2,000 small transactions a second.
+const FLOOD: u32 = 12;
 /// How long to let a flood gather in the socket's buffer.
 const BREATH: Duration = Duration::from_millis(1);
 /// A status that nobody waits for goes out, and state is published, this often at most.
 const PACE: Duration = Duration::from_millis(200);
+/// How often the patience with a silent server is doubled at most: an hour then.
+const LONGEST_SILENCE: u32 = 6;
 /// How long the end of a connection may wait for the disk before the server is left without a last word.
 const FAREWELL: Duration = Duration::from_secs(10);
 
@@ -55,6 +59,8 @@ pub(super) struct Receiver<'a> {
     writer: &'a mut WriterThread,
     status: &'a watch::Sender<ListenerStatus>,
     status_interval: Duration,
+    /// After so long without a word the connection is taken for dead.
+    silence: Duration,
     from: Lsn,
     target: Lsn,
     /// How far the server had decoded when nothing was left to send.
@@ -75,6 +81,8 @@ pub(super) struct Receiver<'a> {
     marker_before: Option<Lsn>,
     /// When we last looked, and the messages since.
     looked: (Instant, u32),
+    /// Whether anything came since it was last looked whether anything does, and when something last had.
+    heard: (bool, Instant),
 }
 
 impl<'a> Receiver<'a> {
@@ -91,6 +99,7 @@ impl<'a> Receiver<'a> {
             writer,
             status,
             status_interval: stream.primary.status_interval,
+            silence: stream.primary.silence,
             from: stream.from,
             target: stream.primary.flushed,
             server_wal_end: Lsn::INVALID,
@@ -103,6 +112,7 @@ impl<'a> Receiver<'a> {
             ignored_before: status.borrow().progress.ignored_messages,
             marker_before: None,
             looked: (Instant::now(), 0),
+            heard: (true, Instant::now()),
         }
     }
 
@@ -136,7 +146,10 @@ impl<'a> Receiver<'a> {
                     Ok(()) => self.became_durable().await?,
                     Err(_) => return Ok(Ended::LogFailed),
                 },
-                _ = pace.tick() => self.keep_pace().await?,
+                _ = pace.tick() => {
+                    self.notice_silence(backoff.attempts()).await?;
+                    self.keep_pace().await?;
+                },
                 sent = &mut marker, if self.marker_before.is_none() => self.marker_sent(sent)?,
                 room = room, if !self.gatherer.is_empty() => {
                     if self.gatherer.hand_on(&self.writer.queue, room).is_err() {
@@ -176,6 +189,7 @@ impl<'a> Receiver<'a> {
     }
 
     async fn take(&mut self, message: StreamMessage, options: &ListenerOptions) -> Result<(), ListenError> {
+        self.heard.0 = true;
         match message {
             StreamMessage::Data { wal_end, sent_at, payload } => {
                 self.looked.1 += 1;
@@ -270,10 +284,36 @@ impl<'a> Receiver<'a> {
     }
 
     async fn send_status(&mut self) -> Result<(), TransportError> {
+        self.tell_server(false).await
+    }
+
+    async fn tell_server(&mut self, asks: bool) -> Result<(), TransportError> {
         self.confirmed = self.writer.durable.borrow().lsn;
         self.status_sent = Instant::now();
         let written = self.gatherer.assembler.log_end().max(self.confirmed);
-        self.stream.send_status(StandbyStatus { written, flushed: self.confirmed }, now()).await
+        crash_point("confirm");
+        self.stream.send_status(StandbyStatus { written, flushed: self.confirmed, asks }, now()).await?;
+        crash_point("confirmed");
+        Ok(())
+    }
+
+    /// A connection that is half-open never ends by itself: nothing comes, and what is sent vanishes. A server that has
+    /// nothing to say is asked, and has to answer. It may be busy with a large transaction that is not for us, and then
+    /// answers late; so each time in a row that we gave up, it gets twice as long.
+    async fn notice_silence(&mut self, gave_up: u32) -> Result<(), TransportError> {
+        // What is not read cannot be heard.
+        if std::mem::take(&mut self.heard.0) || self.gatherer.is_full() {
+            self.heard.1 = Instant::now();
+            return Ok(());
+        }
+        let silent = self.heard.1.elapsed();
+        if silent >= self.silence * (1 << gave_up.min(LONGEST_SILENCE)) {
+            return Err(TransportError::Silent { seconds: silent.as_secs() });
+        }
+        if silent >= self.status_interval && self.status_sent.elapsed() >= self.status_interval {
+            self.tell_server(true).await?;
+        }
+        Ok(())
     }
 
     fn publish(&self) {
@@ -297,24 +337,21 @@ impl<'a> Receiver<'a> {
         while_streaming(error, &options.publication, self.gatherer.assembler.log_end())
     }
 
-    /// What is known of tables, for the next connection.
-    pub(super) fn known_relations(&self) -> Vec<Arc<Relation>> {
-        self.gatherer.assembler.known_relations().collect()
-    }
-
     /// Hands on what is left and takes back a transaction that did not end; after a shutdown also has all of it
-    /// written, confirms it and says goodbye. Answers with the end of the last transaction received.
-    pub(super) async fn leave(mut self, shutdown: bool) -> Lsn {
+    /// written, confirms it and says goodbye. Answers with the end of the last transaction received, and with what the
+    /// next connection needs.
+    pub(super) async fn leave(mut self, shutdown: bool) -> (Lsn, Memory) {
         let settled = self.gatherer.settle(&self.writer.queue).await;
+        let memory = self.gatherer.assembler.memory();
         let log_end = self.gatherer.assembler.log_end();
-        let Ok(is_settled) = settled else { return log_end };
+        let Ok(is_settled) = settled else { return (log_end, memory) };
         if shutdown && tokio::time::timeout(FAREWELL, is_settled).await.is_ok() {
             // The server may be gone already; then it hears it at the next start.
             let _ = self.send_status().await;
             self.publish();
             let _ = self.stream.close().await;
         }
-        log_end
+        (log_end, memory)
     }
 }
 

@@ -23,12 +23,11 @@ use crate::assemble::Step;
 
 /// How long a commit waits at most for others to share its sync, while there is more to append.
 const GATHERING: Duration = Duration::from_millis(200);
-/// So many commits since the last sync are a flood: syncing each handful of them would cost more than all else.
-const FLOOD: u64 = 16;
-/// How long the commits of a flood gather.
-const FLOOD_GATHERING: Duration = Duration::from_millis(10);
+/// Syncing each handful of commits would cost more than all else: from so many since the last sync on, they gather for so
+/// long. Four in a breath are a busy server, sixteen are a flood.
+const PATIENCE: [(u64, Duration); 2] = [(16, Duration::from_millis(10)), (4, Duration::from_millis(2))];
 /// How long to look away while they do.
-const FLOOD_PAUSE: Duration = Duration::from_micros(500);
+const PAUSE: Duration = Duration::from_micros(500);
 /// How much the log may keep in memory before it is synced, commits waiting or not.
 const PENDING_BYTES: usize = 8 * 1024 * 1024;
 
@@ -141,7 +140,7 @@ impl<L: TransactionLog> Writer<L> {
             while !self.is_overdue() {
                 match batches.try_recv() {
                     Ok(batch) => self.apply(batch)?,
-                    Err(TryRecvError::Empty) if self.gathers_a_flood() => thread::sleep(FLOOD_PAUSE),
+                    Err(TryRecvError::Empty) if self.gathers() => thread::sleep(PAUSE),
                     Err(_) => break,
                 }
             }
@@ -157,9 +156,10 @@ impl<L: TransactionLog> Writer<L> {
     }
 
     /// Few commits are synced at once, for whoever waits for them; many wait a little for more.
-    fn gathers_a_flood(&self) -> bool {
-        self.durable.transactions - self.synced >= FLOOD
-            && self.unsynced.is_some_and(|since| since.elapsed() < FLOOD_GATHERING)
+    fn gathers(&self) -> bool {
+        let waiting = self.durable.transactions - self.synced;
+        let patience = PATIENCE.iter().find(|(commits, _)| waiting >= *commits);
+        self.unsynced.zip(patience).is_some_and(|(since, (_, patience))| since.elapsed() < *patience)
     }
 
     fn apply(&mut self, batch: Batch) -> Result<(), LogError> {

@@ -8,6 +8,7 @@
 mod describe;
 mod dump;
 mod hold;
+pub mod later;
 pub(super) mod manifest;
 mod materialized;
 mod restore_list;
@@ -63,7 +64,9 @@ pub(super) async fn take(
 ) -> Result<Taken, SourceError> {
     let folder = partial(&options.base_directory);
     remove(&folder)?;
-    ptr_log::create_private_folder(&folder).map_err(SourceError::file(&folder))?;
+    for folder in folder.parent().into_iter().chain([&*folder]) {
+        ptr_log::create_private_folder(folder).map_err(SourceError::file(folder))?;
+    }
 
     let connection = in_snapshot(options, &beginning.snapshot).await?;
     let held = match hold(&connection, observer, options, progress).await? {
@@ -86,7 +89,7 @@ pub(super) async fn take(
     }
     connection.batch_execute("COMMIT").await.doing(|| "leaving the slot's snapshot".to_owned())?;
     connection.close().await;
-    restore_list::write(options, facts, record, &folder).await?;
+    restore_list::write(options, facts, &record.publication, &folder).await?;
 
     let manifest = Manifest::new(facts, record, beginning, described, sequences, &tables, views);
     let path = folder.join("manifest.json");

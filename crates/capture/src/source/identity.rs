@@ -101,7 +101,15 @@ pub(super) fn note(tables: &[Table]) -> Vec<NotedIdentity> {
 
 /// The tables that should get FULL and do not have it.
 pub(crate) fn due<'a>(tables: &'a [Table], options: &SourceOptions) -> Vec<&'a Table> {
-    tables.iter().filter(|table| table.identity != 'f' && table.gets_full(options)).collect()
+    due_of(tables, options).collect()
+}
+
+/// Those of some tables.
+pub(crate) fn due_of<'a>(
+    tables: impl IntoIterator<Item = &'a Table>,
+    options: &SourceOptions,
+) -> impl Iterator<Item = &'a Table> {
+    tables.into_iter().filter(|table| table.identity != 'f' && table.gets_full(options))
 }
 
 /// Sets REPLICA IDENTITY FULL, table by table.

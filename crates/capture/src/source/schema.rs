@@ -1,7 +1,7 @@
 //! Our schema and event triggers on the primary; their SQL is in `sql/`.
 
 use ptr_model::OUR_SCHEMA;
-use ptr_postgres::{Connection, QualifiedName, ServerVersion, quote_literal};
+use ptr_postgres::{Connection, OWNERS, QualifiedName, ServerVersion, quote_literal};
 
 use super::{Doing, NotedIdentity, SourceError, SourceOptions, identity::exceptions_sql};
 use crate::ddl::Secret;
@@ -17,6 +17,13 @@ const PARTS: &[&str] = &[
     include_str!("../../sql/capture.sql"),
     include_str!("../../sql/event_triggers.sql"),
 ];
+
+/// Under what our functions put values and expressions into words, whatever the user's settings are: what a line
+/// `:canonical_settings` stands for.
+const CANONICAL_SETTINGS: &str = "
+SET DateStyle = 'ISO' SET IntervalStyle = 'postgres' SET TimeZone = 'UTC' SET extra_float_digits = '3'
+SET bytea_output = 'hex' SET lc_monetary = 'C' SET xmloption = 'content'
+";
 
 /// Our event triggers.
 const EVENT_TRIGGERS: [&str; 5] = [
@@ -72,7 +79,15 @@ fn script(version: ServerVersion, options: &SourceOptions, noted: &[NotedIdentit
             noted.oid, noted.identity
         ));
     }
-    PARTS.iter().for_each(|part| script.push_str(part));
+    // Says who owns what after a DROP OWNED: REASSIGN OWNED, which mostly comes before it, fires no event.
+    script.push_str(&format!(
+        "CREATE FUNCTION {OUR_SCHEMA}.describe_owners() RETURNS json LANGUAGE sql STABLE AS $$
+             SELECT json_agg(json_build_array(type, identity, owner)) FROM ({OWNERS}) owners $$;
+         REVOKE ALL ON FUNCTION {OUR_SCHEMA}.describe_owners() FROM PUBLIC;\n"
+    ));
+    PARTS
+        .iter()
+        .for_each(|part| script.push_str(&part.replace("\n:canonical_settings\n", CANONICAL_SETTINGS)));
     script
 }
 

@@ -50,6 +50,8 @@ pub struct StandbyStatus {
     pub written: Lsn,
     /// On disk: the server may forget what is before.
     pub flushed: Lsn,
+    /// Whether the server is to answer at once, by which a connection shows that it is alive.
+    pub asks: bool,
 }
 
 /// A replication connection that streams.
@@ -121,7 +123,7 @@ impl ReplicationStream {
         // Applied: a server with synchronous_commit = remote_apply would wait for it.
         fields.put_u64(status.flushed.0);
         fields.put_i64(now.to_postgres());
-        fields.put_u8(0);
+        fields.put_u8(u8::from(status.asks));
         self.wire
             .send(|buffer| {
                 CopyData::new(&message[..])?.write(buffer);

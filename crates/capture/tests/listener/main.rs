@@ -7,6 +7,7 @@ mod catch_up;
 mod oracle;
 mod setting;
 mod slow_log;
+mod ways;
 
 use std::time::Duration;
 

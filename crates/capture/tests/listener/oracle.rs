@@ -71,8 +71,8 @@ fn logged(setting: &Setting) -> Vec<Sent> {
     let mut transactions = Vec::new();
     for item in log.read(0, log.head().unwrap().ordinal).unwrap() {
         match item.unwrap() {
-            Item::Begin(summary) => {
-                let header = &summary.header;
+            Item::Begin(outline) => {
+                let header = &outline.header;
                 transactions.push((header.xid.0, header.commit_lsn.0, header.end_lsn.0, Vec::new()));
             }
             // Not sent, but inferred: there are no event triggers here.

@@ -12,7 +12,7 @@ use ptr_capture::{
 use ptr_log::{Log, LogError, LogIdentity, Writer, WriterOptions};
 use ptr_model::{Lsn, Oid, Timestamp};
 use ptr_postgres::{Connection, Dsn};
-use ptr_testkit::{ServerVersion, TestServer, TestServerOptions, wait_until};
+use ptr_testkit::{Proxy, ServerVersion, TestServer, TestServerOptions, wait_until};
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +24,8 @@ pub struct Setting {
     pub log_directory: PathBuf,
     pub identity: LogIdentity,
     pub catch_up: CatchUp,
+    /// By which way the listener reaches the server; directly where there is none.
+    pub way: Option<Proxy>,
     _folder: tempfile::TempDir,
 }
 
@@ -59,11 +61,20 @@ impl Setting {
             log_id: uuid::Uuid::new_v4(),
         };
         ptr_log::create(&log_directory, &identity).unwrap();
-        Self { server, client, log_directory, identity, catch_up: CatchUp::default(), _folder: folder }
+        Self {
+            server,
+            client,
+            log_directory,
+            identity,
+            catch_up: CatchUp::default(),
+            way: None,
+            _folder: folder,
+        }
     }
 
     pub fn options(&self) -> ListenerOptions {
-        Self::options_for(self.server.dsn("app"), self.catch_up)
+        let dsn = self.server.dsn("app");
+        Self::options_for(self.way.as_ref().map_or(dsn.clone(), |way| way.lead(&dsn)), self.catch_up)
     }
 
     pub fn options_for(dsn: Dsn, catch_up: CatchUp) -> ListenerOptions {
@@ -83,16 +94,38 @@ impl Setting {
         self.listen_with(QUEUE_BYTES, move || Writer::open(&directory, WriterOptions::default()))
     }
 
+    pub fn listen_by(&self, dsn: Dsn) -> Listening {
+        let directory = self.log_directory.clone();
+        let options = ListenerOptions { dsn, ..self.options() };
+        Self::start(options, move || Writer::open(&directory, WriterOptions::default()))
+    }
+
     pub fn listen_with<L: TransactionLog>(
         &self,
         queue_bytes: usize,
         open: impl FnOnce() -> Result<L, LogError> + Send + 'static,
     ) -> Listening {
-        let options = ListenerOptions { queue_bytes, ..self.options() };
+        Self::start(ListenerOptions { queue_bytes, ..self.options() }, open)
+    }
+
+    fn start<L: TransactionLog>(
+        options: ListenerOptions,
+        open: impl FnOnce() -> Result<L, LogError> + Send + 'static,
+    ) -> Listening {
         let (sender, status) = watch::channel(ListenerStatus::default());
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(listen_to(options, open, sender, shutdown.clone()));
         Listening { status, shutdown, task }
+    }
+
+    /// Begins another log, for a slot at the position of the oracle's.
+    pub async fn begin_anew(&mut self, name: &str) {
+        let slots = "SELECT pg_drop_replication_slot('app'); SELECT pg_copy_logical_replication_slot('oracle', 'app')";
+        // The server may not have noticed yet that the listener has gone.
+        wait_until("the slot is free", PATIENCE, async || self.client.batch_execute(slots).await.is_ok())
+            .await;
+        self.log_directory = self.log_directory.with_file_name(name);
+        ptr_log::create(&self.log_directory, &self.identity).unwrap();
     }
 
     pub async fn reconnect_client(&mut self) {

@@ -3,12 +3,8 @@
 use std::sync::Arc;
 
 use http_body_util::Full;
-use hyper::{
-    Request,
-    body::Bytes,
-    header::{AUTHORIZATION, CONTENT_TYPE},
-};
-use ptr_server::{Announcer, Configuration, Problem, Role, Service, router};
+use hyper::{Request, body::Bytes, header::CONTENT_TYPE};
+use ptr_server::{Announcer, Configuration, Problem, Role, Service, router_of_owner};
 use tower::ServiceExt;
 
 use super::{Call, whole};
@@ -36,13 +32,12 @@ impl LocalClient {
         let request = Request::builder()
             .method(call.method.clone())
             .uri(call.target())
-            .header(AUTHORIZATION, format!("Bearer {}", self.service.own_token().reveal()))
             .header(CONTENT_TYPE, "application/json")
             .body(axum::body::Body::new(Full::new(Bytes::from(call.body()))))
             .map_err(|error| {
                 Failure::new(Kind::Usage, format!("{} cannot be asked for: {error}", call.path))
             })?;
-        let answer = match router(Arc::clone(&self.service)).oneshot(request).await {
+        let answer = match router_of_owner(Arc::clone(&self.service)).oneshot(request).await {
             Ok(answer) => answer,
             Err(never) => match never {},
         };

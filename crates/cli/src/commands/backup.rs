@@ -17,6 +17,7 @@ use crate::{
 
 /// Dumps of the captured database
 #[derive(Subcommand, Debug)]
+#[command(after_help = "Example:\n  postgres-test-replay backup create")]
 pub enum Backup {
     /// Dump the captured database with pg_dump
     #[command(after_help = "Example:\n  postgres-test-replay backup create nightly")]

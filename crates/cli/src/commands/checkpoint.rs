@@ -17,6 +17,7 @@ use crate::{
 
 /// Name positions in the history
 #[derive(Subcommand, Debug)]
+#[command(after_help = "Example:\n  postgres-test-replay checkpoint create before-update")]
 pub enum Checkpoint {
     /// Name a position: now, exactly, unless --at says otherwise
     #[command(

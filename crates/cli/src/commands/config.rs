@@ -7,6 +7,7 @@ use crate::{context::Context, failure::Failure};
 
 /// The settings
 #[derive(Subcommand, Debug)]
+#[command(after_help = "Example:\n  postgres-test-replay config show")]
 pub enum Config {
     /// Every setting, its value and where it comes from; passwords are never shown
     #[command(after_help = "Example:\n  postgres-test-replay config show --json")]

@@ -3,15 +3,15 @@
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use ptr_server::{Configuration, Running, resource::status::Status};
+use ptr_server::{Running, resource::status::Status};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 use crate::{
-    client::{Call, Client},
+    client::{Call, Client, SocketClient},
     context::Context,
     embedded,
     failure::{Failure, Kind},
-    foreground::running,
+    foreground::found,
     progress::Progress,
 };
 
@@ -31,20 +31,11 @@ impl Down {
         let configuration = context.configuration(&[])?;
         let progress = Progress::spinner(&context.output, "stopping");
         let mut stopped = false;
-        if let Some((service, client)) = running(&configuration).await? {
-            // It may end before it has answered; whether it ends is what counts.
-            let call = Call::post("/api/shutdown", &serde_json::Map::new());
-            let asked = Client::Http(client).ask::<serde_json::Value>(&call).await;
-            if let Err(failure) = asked {
-                tracing::debug!(?failure, "asked to end");
-            }
-            gone(service.pid).await?;
-            stopped = true;
+        if let Some(service) = found(&configuration)? {
+            stopped = end(context, &service).await?;
         }
-        for pid in left_over(context, &configuration).await {
-            let process = process(pid)?;
-            kill_process(process, Signal::TERM)
-                .map_err(|error| Failure::new(Kind::Failed, format!("cannot end pid {pid}: {error}")))?;
+        for pid in listeners(context).await {
+            terminate(pid)?;
             gone(pid).await?;
             stopped = true;
         }
@@ -56,10 +47,36 @@ impl Down {
     }
 }
 
-/// Processes of ours on the data directory that have no API to be asked by: a service that does not answer, and
-/// listeners of their own.
-async fn left_over(context: &Context, configuration: &Configuration) -> Vec<u32> {
-    let silent = Running::find(&configuration.data).ok().flatten().map(|service| service.pid);
+/// Ends a service by its API, or by a signal where it does not answer.
+async fn end(context: &Context, service: &Running) -> Result<bool, Failure> {
+    match SocketClient::of(service) {
+        Some(client) if client.is_alive().await => {
+            // It may end before it has answered; whether it ends is what counts.
+            let call = Call::post("/api/shutdown", &serde_json::Map::new());
+            let asked = Client::Service(client).ask::<serde_json::Value>(&call).await;
+            if let Err(failure) = asked {
+                tracing::debug!(?failure, "asked to end");
+            }
+        }
+        _ if is_ours(service.pid) => {
+            context
+                .output
+                .prose(format_args!("the service, pid {}, does not answer; it is sent SIGTERM", service.pid));
+            terminate(service.pid)?;
+        }
+        _ => return Ok(false),
+    }
+    gone(service.pid).await?;
+    Ok(true)
+}
+
+fn terminate(pid: u32) -> Result<(), Failure> {
+    kill_process(process(pid)?, Signal::TERM)
+        .map_err(|error| Failure::new(Kind::Failed, format!("cannot end pid {pid}: {error}")))
+}
+
+/// Listeners of ours on the data directory that are processes of their own, and have no API to be asked by.
+async fn listeners(context: &Context) -> Vec<u32> {
     // Where even the state cannot be read, what is known is stopped all the same.
     let status = context.ask::<Status>(&Call::get("/api/status")).await;
     let databases = status.map(|status| status.databases).unwrap_or_else(|failure| {
@@ -67,7 +84,7 @@ async fn left_over(context: &Context, configuration: &Configuration) -> Vec<u32>
         Vec::new()
     });
     let listeners = databases.iter().filter_map(|database| database.listener.pid);
-    let mut pids: Vec<u32> = silent.into_iter().chain(listeners).filter(|pid| is_ours(*pid)).collect();
+    let mut pids: Vec<u32> = listeners.filter(|pid| is_ours(*pid)).collect();
     pids.sort_unstable();
     pids.dedup();
     pids

@@ -16,6 +16,7 @@ use crate::{
 
 /// Whole images of the captured database, from which sessions are made
 #[derive(Subcommand, Debug)]
+#[command(after_help = "Example:\n  postgres-test-replay keyframe list")]
 pub enum Keyframe {
     /// The keyframes and spares that there are, in log order
     #[command(

@@ -22,6 +22,7 @@ use crate::{
 
 /// Replay databases, each with a position of its own
 #[derive(Subcommand, Debug)]
+#[command(after_help = "Example:\n  postgres-test-replay session create edge-cases --at xid:812")]
 pub enum Session {
     /// Make a session with a database of its own on the output server
     #[command(

@@ -1,8 +1,13 @@
 //! `status`: how everything stands.
 
+use std::time::Duration;
+
 use clap::Args;
 use indicatif::HumanBytes;
-use ptr_server::resource::status::{DatabaseStatus, ServerStatus, Status as Answer};
+use ptr_server::resource::{
+    retention::RetentionStatus,
+    status::{DatabaseStatus, ServerStatus, Status as Answer},
+};
 
 use super::session::{position, remarks, states};
 use crate::{
@@ -15,17 +20,36 @@ use crate::{
 
 /// How everything stands: servers, capture, log, session
 #[derive(Args, Debug)]
-#[command(after_help = "Example:\n  postgres-test-replay status --json | jq '.databases[].listener.state'")]
-pub struct Status {}
+#[command(
+    after_help = "Examples:\n  postgres-test-replay status --watch\n  postgres-test-replay status --json | jq '.databases[].listener.state'"
+)]
+pub struct Status {
+    /// Go on telling it, each SECONDS anew, until Ctrl-C; with --json a document a line
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2", value_parser = clap::value_parser!(u32).range(1..))]
+    watch: Option<u32>,
+}
 
 impl Status {
     /// Runs it.
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
-        let status: Answer = context.ask(&Call::get("/api/status")).await?;
-        if context.output.is_json() {
-            return Ok(context.output.json(&status)?);
+        let Some(seconds) = self.watch else {
+            let status: Answer = context.ask(&Call::get("/api/status")).await?;
+            if context.output.is_json() {
+                return Ok(context.output.json(&status)?);
+            }
+            return show(&context.output, &status);
+        };
+        loop {
+            let status: Answer = context.ask(&Call::get("/api/status")).await?;
+            if context.output.is_json() {
+                context.output.json_line(&status)?;
+            } else {
+                context.output.begin_anew()?;
+                show(&context.output, &status)?;
+            }
+            context.output.flush()?;
+            tokio::time::sleep(Duration::from_secs(seconds.into())).await;
         }
-        show(&context.output, &status)
     }
 }
 
@@ -52,10 +76,29 @@ fn show(output: &Output, status: &Answer) -> Result<(), Failure> {
     for earlier in &status.earlier {
         output.line(format_args!("earlier   {earlier} (log --database '{earlier}')"))?;
     }
+    if let Some(retention) = &status.retention {
+        retained(output, retention)?;
+    }
     for warning in &status.warnings {
         output.line(format_args!("{} {warning}", output.paint(Paint::Yellow, "warning  ")))?;
     }
     Ok(())
+}
+
+fn retained(output: &Output, retention: &RetentionStatus) -> Result<(), Failure> {
+    let RetentionStatus { age, bytes, last } = retention;
+    let age = age.iter().map(|age| format!("older than {age}"));
+    let limits: Vec<String> = age.chain(bytes.map(|bytes| format!("beyond {}", HumanBytes(bytes)))).collect();
+    output.line(format_args!("retention lets go what is {}", limits.join(", or ")))?;
+    let Some(last) = last else { return Ok(()) };
+    let (count, bytes) = (counted(last.removed.len() as u64, "thing"), HumanBytes(last.bytes));
+    output.line(format_args!("          at {} it let {count} go, {bytes}", last.at))?;
+    for thing in &last.kept {
+        output.line(format_args!("          {} stays longer: {}", thing.name, thing.reason))?;
+    }
+    let problem =
+        |problem: &String| output.line(format_args!("          {}", output.paint(Paint::Red, problem)));
+    Ok(last.problem.iter().try_for_each(problem)?)
 }
 
 fn server(output: &Output, name: &str, server: &ServerStatus) -> Result<(), Failure> {
@@ -92,8 +135,14 @@ fn database(output: &Output, one: &DatabaseStatus) -> Result<(), Failure> {
         let bytes =
             |count: Option<u64>| count.map_or("?".to_owned(), |n| indicatif::HumanBytes(n).to_string());
         let (lag, kept) = (bytes(slot.lag_bytes), bytes(slot.retained_bytes));
+        // To a tenth, rounded by whole numbers.
+        let tenths = |ms: u64| format!(" and {}.{} s", (ms + 50) / 1000, (ms + 50) % 1000 / 100);
+        let time = slot.lag_ms.map_or_else(String::new, tenths);
         let state = slot.wal_status.as_deref().unwrap_or("unknown");
-        output.line(format_args!("slot      {}: {state}, {lag} behind, keeps {kept} of WAL", slot.name))?;
+        output.line(format_args!(
+            "slot      {}: {state}, {lag}{time} behind, keeps {kept} of WAL",
+            slot.name
+        ))?;
     }
     if let Some(error) = &one.log_error {
         output.line(format_args!("log       {}", output.paint(Paint::Red, error)))?;

@@ -34,8 +34,16 @@ pub struct Verify {
 impl Verify {
     /// Runs it.
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
-        let request = Request { session_id: self.session, at: self.at, jobs: self.jobs, background: false };
-        let report: Verified = context.ask_for_verification(&Call::post("/api/verify", &request)).await?;
+        let id = uuid::Uuid::now_v7().to_string();
+        let request = Request {
+            id: Some(id.clone()),
+            session_id: self.session,
+            at: self.at,
+            jobs: self.jobs,
+            background: false,
+        };
+        let report: Verified =
+            context.ask_for_verification(&Call::post("/api/verify", &request), &id).await?;
         context.result(&report, || text(&report))?;
         if report.equal {
             return Ok(());

@@ -35,6 +35,8 @@ pub struct Browser {
     next: u64,
     /// Errors that the page's console and scripts reported.
     errors: VecDeque<String>,
+    /// What it sent: method, address, body.
+    requests: Vec<[String; 3]>,
     _profile: tempfile::TempDir,
 }
 
@@ -57,6 +59,11 @@ pub fn chromium() -> Option<PathBuf> {
 impl Browser {
     /// Opens an empty page of that size.
     pub fn open(program: &PathBuf, width: u32, height: u32) -> Self {
+        Self::open_with(program, width, height, &[])
+    }
+
+    /// With more arguments for Chromium.
+    pub fn open_with(program: &PathBuf, width: u32, height: u32, arguments: &[&str]) -> Self {
         let profile = tempfile::Builder::new().prefix("ptr-chromium-").tempdir().expect("a folder");
         let child = Command::new(program)
             // The sandbox cannot be had by root; the page that is shown is our own.
@@ -70,6 +77,7 @@ impl Browser {
             .args(["--remote-debugging-port=0", "--lang=en-US", "--disable-background-networking"])
             .arg(format!("--window-size={width},{height}"))
             .arg(format!("--user-data-dir={}", profile.path().display()))
+            .args(arguments)
             .arg("about:blank")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -90,14 +98,18 @@ impl Browser {
             session: String::new(),
             next: 0,
             errors: VecDeque::new(),
+            requests: Vec::new(),
             _profile: profile,
         };
         browser.attach();
-        browser.call(
-            "Emulation.setDeviceMetricsOverride",
-            json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false}),
-        );
+        browser.resize(width, height);
         browser
+    }
+
+    /// Gives the page another size.
+    pub fn resize(&mut self, width: u32, height: u32) {
+        let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
+        self.call("Emulation.setDeviceMetricsOverride", size);
     }
 
     /// Opens a page of its own, whose commands carry the session's name.
@@ -106,7 +118,7 @@ impl Browser {
         let attached =
             self.call("Target.attachToTarget", json!({"targetId": target["targetId"], "flatten": true}));
         attached["sessionId"].as_str().expect("a session").clone_into(&mut self.session);
-        for domain in ["Page", "Runtime", "Log"] {
+        for domain in ["Page", "Runtime", "Log", "Network"] {
             self.call(&format!("{domain}.enable"), json!({}));
         }
     }
@@ -159,6 +171,11 @@ impl Browser {
             {
                 self.errors.push_back(parameters["entry"]["text"].to_string());
             }
+            Some("Network.requestWillBeSent") => {
+                let request = &parameters["request"];
+                let part = |name: &str| request[name].as_str().unwrap_or_default().to_owned();
+                self.requests.push([part("method"), part("url"), part("postData")]);
+            }
             _ => {}
         }
     }
@@ -167,6 +184,12 @@ impl Browser {
     pub fn errors(&mut self) -> Vec<String> {
         self.eval("1");
         self.errors.drain(..).collect()
+    }
+
+    /// What the browser's pages sent since this was asked last: method, address, body.
+    pub fn requests(&mut self) -> Vec<[String; 3]> {
+        self.eval("1");
+        std::mem::take(&mut self.requests)
     }
 
     /// Goes to an address and waits until the page is there.
@@ -280,6 +303,15 @@ impl Browser {
 
     /// Presses a key, as `KeyboardEvent.key` names it.
     pub fn key(&mut self, key: &str) {
+        self.press(key, 0);
+    }
+
+    /// Presses it with Shift held.
+    pub fn key_with_shift(&mut self, key: &str) {
+        self.press(key, 8);
+    }
+
+    fn press(&mut self, key: &str, modifiers: u8) {
         let text = match key {
             "Enter" => Some("\r"),
             one if one.chars().count() == 1 => Some(one),
@@ -291,14 +323,15 @@ impl Browser {
             "Tab" => 9,
             _ => 0,
         };
-        let mut down = json!({"type": "keyDown", "key": key, "windowsVirtualKeyCode": code});
+        let mut down =
+            json!({"type": "keyDown", "key": key, "windowsVirtualKeyCode": code, "modifiers": modifiers});
         if let Some(text) = text {
             down["text"] = text.into();
         }
         self.call("Input.dispatchKeyEvent", down);
         self.call(
             "Input.dispatchKeyEvent",
-            json!({"type": "keyUp", "key": key, "windowsVirtualKeyCode": code}),
+            json!({"type": "keyUp", "key": key, "windowsVirtualKeyCode": code, "modifiers": modifiers}),
         );
     }
 
@@ -316,6 +349,32 @@ impl Browser {
         self.eval("window.release()");
     }
 
+    /// What a click puts into the clipboard, once it is there.
+    #[track_caller]
+    pub fn copied_by(&mut self, within: &str, button: &str) -> String {
+        let page = std::mem::take(&mut self.session);
+        let allowed = json!({"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]});
+        self.call("Browser.grantPermissions", allowed);
+        self.session = page;
+        self.call("Page.bringToFront", json!({}));
+        // The clipboard is of the page that has the focus, which another window must not take away.
+        self.call("Emulation.setFocusEmulationEnabled", json!({"enabled": true}));
+        self.eval(
+            "if (!('copied' in window)) {
+                const write = navigator.clipboard.writeText.bind(navigator.clipboard);
+                navigator.clipboard.writeText = async (text) => { await write(text); window.copied = text; };
+            }
+            window.copied = null",
+        );
+        // What comes in later moves the buttons.
+        self.wait_for(
+            "document.querySelector('.plan')?.innerText && document.querySelector('#inspector .change')",
+        );
+        self.click_button(within, button);
+        self.wait_for("window.copied !== null");
+        self.eval("window.copied").as_str().expect("a text").to_owned()
+    }
+
     /// Writes text where the focus is.
     pub fn write(&mut self, text: &str) {
         self.call("Input.insertText", json!({"text": text}));
@@ -329,6 +388,18 @@ impl Browser {
     /// Takes such a script away.
     pub fn no_longer(&mut self, script: Value) {
         self.call("Page.removeScriptToEvaluateOnNewDocument", script);
+    }
+
+    /// Each renderer's process, with the CPU time that it has used.
+    pub fn renderers(&mut self) -> Vec<(u64, f64)> {
+        let page = std::mem::take(&mut self.session);
+        let all = self.call("SystemInfo.getProcessInfo", json!({}));
+        self.session = page;
+        let all = all["processInfo"].as_array().expect("processes").clone();
+        let renderers = all.iter().filter(|one| one["type"] == "renderer");
+        renderers
+            .map(|one| (one["id"].as_u64().expect("an id"), one["cpuTime"].as_f64().expect("a time")))
+            .collect()
     }
 
     /// What is in sight, as PNG.

@@ -1,6 +1,6 @@
 //! The demo's story, as somebody who starts it sees it and goes through it: by mouse, then by keyboard alone.
 
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -203,7 +203,9 @@ fn screenshots() {
         page.wait_for_text("#inspector", "DROP COLUMN price");
         page.wait_for_text(".plan", "forward");
         page.eval("document.querySelector('.viewport').parentNode.scrollIntoView({ block: 'nearest' }); window.scrollTo(0, 0)");
-        std::thread::sleep(Duration::from_millis(300));
+        // A frame after the next one everything is drawn where it stays.
+        page.eval("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))");
+        page.wait_for("document.getAnimations().every((one) => one.playState === 'finished')");
         std::fs::write(folder.join(name), page.picture()).expect("the picture is written");
     }
 }

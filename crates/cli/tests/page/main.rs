@@ -5,9 +5,16 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod backups;
 mod browser;
+mod checkpoints;
+mod copies;
 mod demo;
+mod described;
+mod filters;
+mod keys;
 mod million;
+mod moves;
 mod safety;
 mod shop;
 mod states;
@@ -21,6 +28,7 @@ const PLACE: &str = "#place";
 #[track_caller]
 fn no_errors(browser: &mut Browser) {
     assert_eq!(browser.errors(), Vec::<String>::new());
+    described::assert_described(browser);
 }
 
 /// Clicks the row of a transaction.
@@ -40,9 +48,13 @@ fn look_at(browser: &mut Browser, ordinal: u64) {
 fn the_story_by_mouse() {
     let shop = Shop::open();
     let Some(mut page) = shop.browser("/") else { return };
-    page.wait_for(&format!("document.querySelectorAll('{ROW}').length >= 6 * 5"));
+    page.wait_for(&format!("document.querySelectorAll('{ROW}').length >= 6 * 6"));
     page.wait_for_text("#input", "capturing");
     page.wait_for_text(PLACE, "6 transactions before head");
+    // Parts scroll, the page as a whole does not.
+    assert_eq!(page.eval("document.documentElement.scrollHeight - innerHeight"), 0);
+    let sideways = "[...document.querySelectorAll('main, aside, section')].filter((one) => one.scrollWidth > one.clientWidth).length";
+    assert_eq!(page.eval(sideways), 0);
 
     // Looking shows old and new values, and moves nothing.
     look_at(&mut page, 4);
@@ -86,7 +98,7 @@ fn the_story_by_mouse() {
 fn the_story_by_keyboard() {
     let shop = Shop::open();
     let Some(mut page) = shop.browser("/") else { return };
-    page.wait_for(&format!("document.querySelectorAll('{ROW}').length >= 6 * 5"));
+    page.wait_for(&format!("document.querySelectorAll('{ROW}').length >= 6 * 6"));
     page.key("j");
     page.wait_for_text("#inspector-title", "TRANSACTION 5");
     page.key("J");
@@ -178,26 +190,6 @@ fn an_answer_that_comes_late_does_not_hide_what_is_newer() {
     page.wait_for("window.places.length >= 1");
     let places = page.eval("window.places.filter((text) => !text.includes('(before migration)'))");
     assert_eq!(places, serde_json::json!([]));
-    no_errors(&mut page);
-}
-
-#[test]
-fn play_takes_the_replica_through_every_transaction_and_back() {
-    let shop = Shop::open();
-    let Some(mut page) = shop.browser("/") else { return };
-    page.wait_for_text(PLACE, "6 transactions before head");
-    page.eval("document.querySelector('#speed').value = '0'");
-    page.key(" ");
-    page.wait_for_text("#notices", "Played 6 transactions");
-    page.wait_for_text(PLACE, "at head");
-    page.wait_for_text("#inspector-title", "TRANSACTION 5");
-    assert_eq!(shop.replica(), "1shipped 2shipped");
-    page.click_button("#notices", "Back to where it began");
-    // Over a schema change backwards it is a keyframe, which is asked about.
-    page.click_button("#dialog", "Go there");
-    page.wait_for_text(PLACE, "6 transactions before head");
-    page.click_button("#player", "Step ›");
-    page.wait_for_text(PLACE, "5 transactions before head");
     no_errors(&mut page);
 }
 
@@ -300,21 +292,6 @@ fn what_is_captured_appears_by_itself_and_a_link_shows_the_same_again() {
     no_errors(&mut page);
 }
 
-#[test]
-fn a_service_that_goes_away_is_told_and_one_that_comes_back_is_found() {
-    let shop = Shop::open();
-    let Some(mut page) = shop.browser("/") else { return };
-    page.wait_for_text(PLACE, "6 transactions before head");
-    shop.product.run(&["down"]);
-    page.wait_for_text("#connection", "The service does not answer");
-    let address = shop.address.trim_start_matches("http://");
-    shop.product.run(&["up", "--detach", "--addr", address]);
-    page.wait_for("document.querySelector('#connection').hidden");
-    shop.sql("insert into orders values (9, 'new', null)");
-    page.wait_for_text(PLACE, "7 transactions before head");
-    no_errors(&mut page);
-}
-
 /// Where script/install-test-applications puts axe-core.
 fn audit() -> Option<String> {
     let folder = std::env::var_os("PTR_TEST_APPLICATIONS").map(std::path::PathBuf::from);
@@ -347,7 +324,7 @@ fn the_page_is_accessible_in_both_colour_schemes() {
     let shop = Shop::open();
     let Some(axe) = audit() else { return };
     let Some(mut page) = shop.browser("/") else { return };
-    page.wait_for(&format!("document.querySelectorAll('{ROW}').length >= 6 * 5"));
+    page.wait_for(&format!("document.querySelectorAll('{ROW}').length >= 6 * 6"));
     page.eval(&format!("{axe}; 1"));
     for scheme in ["light", "dark"] {
         page.scheme(scheme);

@@ -1,5 +1,7 @@
 //! Who may see the page and what is behind it, and how much goes over the wire.
 
+use std::io::{Read, Write};
+
 use serde_json::json;
 
 use crate::{
@@ -52,6 +54,77 @@ fn the_first_load_is_small_and_compressed() {
     page.wait_for("performance.getEntriesByType('resource').every((one) => !one.name.includes('localhost:9') || one.transferSize === 0)");
     let said = page.errors();
     assert!(said.iter().all(|one| one.contains("Content Security Policy")) && said.len() >= 2, "{said:?}");
+}
+
+/// Answers every request with an empty page: another site on this machine.
+fn another_site() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = format!("http://{}", listener.local_addr().expect("an address"));
+    std::thread::spawn(move || {
+        for mut connection in listener.incoming().flatten() {
+            let mut request = [0; 4096];
+            drop(connection.read(&mut request));
+            let text = "<!doctype html><title>another site</title>";
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{text}",
+                text.len()
+            );
+            drop(connection.write_all(answer.as_bytes()));
+        }
+    });
+    address
+}
+
+#[test]
+fn another_site_and_another_name_reach_nothing() {
+    let Some(chromium) = chromium() else { return };
+    let shop = Shop::open();
+    let port = shop.address.rsplit_once(':').expect("a port").1;
+    // A name of somebody else's that leads to this machine, as DNS rebinding has it.
+    let rules = "--host-resolver-rules=MAP rebound.example 127.0.0.1";
+    let mut page = Browser::open_with(&chromium, 1280, 800, &[rules]);
+    page.go(&format!("http://rebound.example:{port}/"));
+    let said = page.text("body");
+    assert!(said.contains("the service is not known as") && said.contains("ask for localhost"), "{said}");
+    let told = page.eval("fetch('/api/status').then((answer) => answer.status)");
+    assert_eq!(told, 403);
+
+    page.go(&another_site());
+    let asked = |page: &mut Browser, path: &str, how: &str| {
+        page.eval(&format!(
+            "fetch('{}{path}', {how}).then((answer) => answer.type, (error) => error.message)",
+            shop.address
+        ))
+    };
+    assert_eq!(asked(&mut page, "/api/status", "{}"), "Failed to fetch");
+    assert_eq!(asked(&mut page, "/api/events", "{}"), "Failed to fetch");
+    // What needs no leave of the browser is sent, its answer unreadable; it must do nothing.
+    for (path, body) in
+        [("/api/checkpoints", r#"{"name": "foreign"}"#), ("/api/navigate", r#"{"position": "head"}"#)]
+    {
+        let how = format!(
+            "{{ method: 'POST', mode: 'no-cors', headers: {{ 'Content-Type': 'text/plain' }}, body: '{body}' }}"
+        );
+        assert_eq!(asked(&mut page, path, &how), "opaque", "{path}");
+        let how = how.replace("'no-cors'", "'cors'").replace("text/plain", "application/json");
+        assert_eq!(asked(&mut page, path, &how), "Failed to fetch", "{path}");
+    }
+    page.eval(&format!(
+        "document.body.innerHTML = `<form method=post enctype=text/plain action={}/api/checkpoints><input name='{{\"name\":\"form' value='\"}}'></form>`; document.forms[0].submit()",
+        shop.address
+    ));
+    page.wait_for("location.pathname === '/api/checkpoints' && document.body.innerText.includes('the request comes from another site')");
+    let names = shop.product.json(&["checkpoint", "list"]).to_string();
+    assert!(
+        names.contains("before migration") && !names.contains("foreign") && !names.contains("form"),
+        "{names}"
+    );
+    let session = shop.product.json(&["session", "show", "default"]);
+    assert_eq!(session["position"]["transaction"], 0);
+    // Nor is it shown in a frame of theirs.
+    page.go(&another_site());
+    page.eval(&format!("document.body.innerHTML = '<iframe src={}/></iframe>'", shop.address));
+    page.wait_for("document.querySelector('iframe').contentDocument === null");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use crate::{
     browser::{Browser, chromium},
-    support::{Product, both},
+    support::{Product, both, wait_until},
 };
 
 /// A running product on embedded servers; down again at the end of the test.
@@ -30,7 +30,11 @@ impl Shop {
     }
 
     pub fn empty() -> Self {
-        let product = Product::new(None, None);
+        Self::of(Product::new(None, None))
+    }
+
+    /// With settings of the product.
+    pub fn of(product: Product) -> Self {
         let said = product.output(&["up", "--detach", "--addr", ":0"]);
         assert!(said.status.success(), "{}", both(&said));
         let mut shop = Self { product, address: String::new() };
@@ -51,10 +55,35 @@ impl Shop {
         self.psql("session", "select string_agg(id || state, ' ' order by id) from orders")
     }
 
+    /// What a statement in another database of the output server says.
+    #[track_caller]
+    pub fn sql_in(&self, database: &str, sql: &str) -> String {
+        self.psql_after("output", &["-c", &format!("\\connect {database}")], sql)
+    }
+
+    /// SIGKILL to the service, as a power cut would; the embedded servers go on.
+    pub fn kill(&self) {
+        let file = self.product.data_directory().join("run/service.json");
+        let running: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(file).expect("it runs")).expect("JSON");
+        let pid = running["pid"].as_u64().expect("a process");
+        let sent = Command::new("kill").args(["-KILL", &pid.to_string()]).status().expect("kill starts");
+        assert!(sent.success(), "no signal could be sent to {pid}");
+        wait_until("the service to be gone", || !std::path::Path::new(&format!("/proc/{pid}/exe")).exists());
+    }
+
+    #[track_caller]
     fn psql(&self, which: &str, sql: &str) -> String {
+        self.psql_after(which, &[], sql)
+    }
+
+    #[track_caller]
+    fn psql_after(&self, which: &str, first: &[&str], sql: &str) -> String {
         let dsn = self.product.run(&["dsn", which]);
         let output = Command::new("psql")
-            .args(["-X", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", dsn.trim(), "-c", sql])
+            .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", dsn.trim()])
+            .args(first)
+            .args(["-c", sql])
             .output()
             .expect("psql starts");
         assert!(output.status.success(), "{sql}: {}", both(&output));

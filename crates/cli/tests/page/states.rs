@@ -5,8 +5,9 @@ use ptr_testkit::{ClusterRole, ServerVersion, TestServer, TestServerOptions};
 use crate::{
     PLACE,
     browser::{Browser, chromium},
-    no_errors,
-    support::{Product, both, pair::Pair},
+    look_at, no_errors,
+    shop::Shop,
+    support::{Product, both, pair::Pair, wait_until},
 };
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -84,6 +85,49 @@ fn a_lost_server_a_missing_right_and_a_stopped_listener_say_what_to_do() {
 }
 
 #[test]
+fn a_service_that_is_killed_is_told_and_one_that_comes_back_is_found_with_all_that_was_looked_at() {
+    let shop = Shop::open();
+    let Some(mut page) = shop.browser("/?table=orders&axis=time") else { return };
+    page.wait_for_text(PLACE, "6 transactions before head");
+    // The filter leaves out the schema change that made the table.
+    page.wait_for("document.querySelectorAll('.tx').length === 5");
+    look_at(&mut page, 4);
+    page.wait_for_text("#inspector .change", "shipped");
+    page.wait_for("location.search.includes('at=0/')");
+    let looked_at = "JSON.stringify([location.search, document.querySelector('#inspector-title').innerText, \
+        document.querySelectorAll('#inspector .change').length, document.querySelector('#table').value, document.querySelector('#axis').value])";
+    let before = page.eval(looked_at);
+    page.eval("window.same = 'page'");
+    let address = shop.address.trim_start_matches("http://").to_owned();
+    for round in 0..2 {
+        if round == 0 {
+            shop.kill()
+        } else {
+            drop(shop.product.run(&["down"]))
+        };
+        page.wait_for_text("#connection", "The service does not answer; trying again.");
+        // What is asked for meanwhile says what to do.
+        page.key("c");
+        page.wait_for("document.querySelector('#dialog input') === document.activeElement");
+        page.write("meanwhile");
+        page.key("Enter");
+        page.wait_for_text(".notice.bad", "Start it with: postgres-test-replay up");
+        page.click_button(".notice.bad", "Dismiss");
+        shop.product.run(&["up", "--detach", "--addr", &address]);
+        page.wait_for("document.querySelector('#connection').hidden");
+        page.wait_for_text("#input", "capturing");
+        shop.sql(&format!("insert into orders values ({}, 'new', null)", 10 + round));
+        page.wait_for_text(PLACE, &format!("{} transactions before head", 7 + round));
+        assert_eq!(page.eval(looked_at), before);
+        assert_eq!(page.eval("window.same"), "page", "it was not loaded again");
+    }
+    page.click("#go");
+    page.wait_for_text(PLACE, "3 transactions before head");
+    assert_eq!(shop.replica(), "1shipped 2shipped 3shipped");
+    no_errors(&mut page);
+}
+
+#[test]
 fn two_tabs_keep_up_with_pgbench_and_with_each_other() {
     let Some(chromium) = chromium() else { return };
     let runtime = runtime();
@@ -114,6 +158,8 @@ fn two_tabs_keep_up_with_pgbench_and_with_each_other() {
         let seen = page.eval(count);
         page.wait_for(&format!("{count} > {seen}"));
         assert_eq!(page.eval(newest), before);
+        // How far capture is behind, in bytes and in time, and how the slot stands.
+        page.wait_for("/capturing · lag \\d.* k?M?B, \\d.* m?s · slot reserved/.test(document.querySelector('#input').innerText)");
         // A move in one tab is seen in the other.
         page.switch(&second);
         page.key("j");
@@ -125,10 +171,83 @@ fn two_tabs_keep_up_with_pgbench_and_with_each_other() {
         page.wait_for(&format!("document.querySelector('#place code').innerText === {there}"));
         bench.join().expect("pgbench ends");
     });
+    wait_until("nothing to be behind", || {
+        let slot = &pair.product.json(&["status"])["databases"][0]["slot"];
+        slot["lag_bytes"] == 0 && slot["lag_ms"] == 0
+    });
+    page.wait_for_text("#input", "lag 0 B, 0 s");
     page.wait_for_text("#fresh", "600 new transactions");
     page.click("#fresh");
     page.wait_for("document.querySelector('.tx[data-row=\"0\"]').innerText.startsWith('659')");
     page.switch(&second);
     page.wait_for_text("#fresh", "600 new transactions");
     no_errors(&mut page);
+}
+
+/// Makes pictures of what the page says in each state, in the folder that `PTR_SCREENSHOTS` names, to be looked at.
+#[test]
+#[ignore = "makes pictures: PTR_SCREENSHOTS=/tmp/pictures"]
+fn pictures_of_states() {
+    let Some(folder) = std::env::var_os("PTR_SCREENSHOTS").map(std::path::PathBuf::from) else { return };
+    let Some(chromium) = chromium() else { return };
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let keep = |page: &mut Browser, name: &str| {
+        page.eval("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))");
+        page.wait_for("document.getAnimations().every((one) => one.playState === 'finished')");
+        std::fs::write(folder.join(name), page.picture()).expect("the picture is written");
+    };
+    let runtime = runtime();
+    let mut pair = runtime.block_on(Pair::capturing(ServerVersion::Debian15, async |primary| {
+        primary.psql("shop", "CREATE TABLE t (id int PRIMARY KEY, note text); CREATE TABLE u (a int)").await;
+    }));
+    let status = pair.product.json(&["status"]);
+    let mut page = Browser::open(&chromium, 1280, 800);
+    page.go(&format!("http://{}", status["address"].as_str().expect("an address")));
+    page.wait_for_text("#list", "Nothing was captured yet");
+    keep(&mut page, "empty.png");
+    let many =
+        "DO $$ BEGIN FOR i IN 1..6000 LOOP INSERT INTO t VALUES (i, 'note ' || i); COMMIT; END LOOP; END $$";
+    runtime.block_on(pair.primary.psql("shop", many));
+    runtime.block_on(pair.primary.psql("shop", "UPDATE t SET note = 'changed' WHERE id < 9"));
+    runtime.block_on(pair.primary.psql("shop", "TRUNCATE u"));
+    pair.product.run(&["checkpoint", "create", "end"]);
+    page.wait_for_text(PLACE, "6,002 transactions before head");
+    page.wait_for("document.querySelector('#fresh')?.checkVisibility()");
+    page.click("#fresh");
+    page.key("j");
+    page.key("j");
+    page.wait_for_text("#inspector .change", "changed");
+    page.key("d");
+    page.wait_for_text("#dialog[open]", "public.t");
+    keep(&mut page, "diff.png");
+    page.key("Escape");
+    let holder = runtime.block_on(pair.replica.client("shop"));
+    runtime.block_on(holder.batch_execute("BEGIN READ WRITE; LOCK TABLE t IN SHARE MODE")).expect("the lock");
+    page.click("[aria-label='Go here: checkpoint end']");
+    page.wait_for_text("#notices", " of 6,002 transactions");
+    for (scheme, width) in [("light", 1280), ("dark", 1280), ("dark", 400), ("light", 400)] {
+        page.scheme(scheme);
+        page.resize(width, 800);
+        keep(&mut page, &format!("moving-{scheme}-{width}.png"));
+    }
+    runtime.block_on(holder.batch_execute("ROLLBACK")).expect("the lock is given back");
+    page.wait_for_text(PLACE, "at head");
+    page.resize(400, 2600);
+    keep(&mut page, "narrow-whole.png");
+    page.resize(1280, 800);
+    page.click("#backup-name");
+    page.write("nightly");
+    page.click_button("#create-backup", "Dump");
+    page.wait_for_text("#notices", "is whole");
+    page.wait_for_text("#backup-list", "at 0/");
+    page.eval("document.querySelector('#backup-name').focus()");
+    keep(&mut page, "backup.png");
+    runtime.block_on(pair.replica.stop());
+    page.wait_for_text("#states", "The output server does not answer");
+    runtime.block_on(pair.primary.stop());
+    page.wait_for_text("#states", "The input server does not answer");
+    keep(&mut page, "lost.png");
+    pair.kill();
+    page.wait_for_text("#connection", "The service does not answer");
+    keep(&mut page, "killed.png");
 }

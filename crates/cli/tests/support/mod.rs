@@ -80,10 +80,16 @@ impl Product {
 
     /// Starts a command that goes on, its output in `<folder>/<name>.log`.
     pub fn spawn(&self, name: &str, arguments: &[&str]) -> Running {
+        self.spawn_where(name, arguments, &[])
+    }
+
+    /// The same, with more in its environment.
+    pub fn spawn_where(&self, name: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Running {
         let log = self.folder.path().join(format!("{name}.log"));
         let file = std::fs::OpenOptions::new().create(true).append(true).open(&log).expect("a log file");
         let child = self
             .command(arguments)
+            .envs(variables.iter().copied())
             .stdout(file.try_clone().expect("a second handle"))
             .stderr(file)
             .spawn()

@@ -37,11 +37,30 @@ impl Pair {
         Self::between(version, version, options, tables).await
     }
 
+    /// As [`Pair::capturing`], with settings of the product.
+    pub async fn capturing_where(
+        version: ServerVersion,
+        variables: &[(&str, &str)],
+        tables: impl AsyncFnOnce(&TestServer),
+    ) -> Self {
+        Self::begin(version, version, TestServerOptions::default(), variables, tables).await
+    }
+
     /// With a replica of another version.
     pub async fn between(
         version: ServerVersion,
         replica: ServerVersion,
         options: TestServerOptions,
+        tables: impl AsyncFnOnce(&TestServer),
+    ) -> Self {
+        Self::begin(version, replica, options, &[], tables).await
+    }
+
+    async fn begin(
+        version: ServerVersion,
+        replica: ServerVersion,
+        options: TestServerOptions,
+        variables: &[(&str, &str)],
         tables: impl AsyncFnOnce(&TestServer),
     ) -> Self {
         let primary = TestServer::start(version, options.clone()).await;
@@ -53,10 +72,18 @@ impl Pair {
         let output = replica.dsn(DATABASE).to_uri_with_password();
         // pg_dump must not be older than the server.
         let programs = version.installation().bin_dir;
-        let product = Product::new(Some(&input), Some(&output)).with("PG_BIN", path(&programs));
+        let mut product = Product::new(Some(&input), Some(&output)).with("PG_BIN", path(&programs));
+        for (name, value) in variables {
+            product = product.with(name, value);
+        }
         let mut up = product.spawn("up", &["up", "--addr", "127.0.0.1:0"]);
         up.wait_for_text("capturing");
         Self { primary, replica, product, up }
+    }
+
+    /// What the product that captures has said so far.
+    pub fn printed(&self) -> String {
+        self.up.printed()
     }
 
     /// Kills the product as a power cut would.
@@ -71,8 +98,22 @@ impl Pair {
         self.up.wait_for_text("capturing");
     }
 
+    /// The same, with more in its environment, this time only.
+    pub fn start_again_where(&mut self, variables: &[(&str, &str)]) {
+        drop(std::fs::remove_file(&self.up.log));
+        self.up = self.product.spawn_where("up", &["up", "--addr", "127.0.0.1:0"], variables);
+        self.up.wait_for_text("capturing");
+    }
+
     pub async fn state_of_primary(&self) -> DatabaseState {
         DatabaseState::capture(&self.primary.dsn(DATABASE)).await
+    }
+
+    /// Takes the replica to a position, and keeps what it is there.
+    pub async fn state_of_replica_at(&self, position: &str) -> Kept {
+        self.product.run(&["navigate", position]);
+        let state = DatabaseState::capture(&self.replica.dsn(DATABASE)).await;
+        Kept { position: position.to_owned(), state }
     }
 
     /// Makes a checkpoint and keeps what the primary is; nobody may be writing.

@@ -14,7 +14,7 @@ use super::{
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CheckpointKind {
-    /// Where capture began. One for each captured database, fixed.
+    /// Where the history begins. One for each captured database, fixed.
     Creation,
     /// The end of the first schema migration. One for each captured database, fixed, but it moves until it is
     /// found or pinned.
@@ -25,6 +25,9 @@ pub enum CheckpointKind {
 
 impl CheckpointKind {
     const ALL: [Self; 3] = [Self::Creation, Self::Migration, Self::Manual];
+
+    /// Those that are there always.
+    pub const FIXED: [Self; 2] = [Self::Creation, Self::Migration];
 
     /// Its name: that of the checkpoint itself for the fixed two.
     #[must_use]
@@ -164,6 +167,20 @@ impl Catalog {
         })
     }
 
+    /// Where the checkpoints of a database are that somebody made, in the order of history.
+    ///
+    /// # Errors
+    /// Where the catalog cannot be read.
+    pub fn positions_by_hand(&self, database: &str) -> Result<Vec<Position>, CatalogError> {
+        self.ask(|connection| {
+            let sql = "SELECT ordinal, lsn, entry_index FROM checkpoint WHERE database = ? AND kind = ? ORDER BY ordinal";
+            let mut statement = connection.prepare_cached(sql).map_err(self.failed())?;
+            let values = [database, CheckpointKind::Manual.name()];
+            let rows = statement.query_map(values, |row| position_of(row, 0)).map_err(self.failed())?;
+            rows.collect::<Result<_, _>>().map_err(self.failed())
+        })
+    }
+
     /// The checkpoint of that id.
     ///
     /// # Errors
@@ -181,9 +198,10 @@ impl Catalog {
         database: &str,
         name_or_id: &str,
     ) -> Result<Option<Checkpoint>, CatalogError> {
-        let fixed = [CheckpointKind::Creation, CheckpointKind::Migration];
-        let name =
-            fixed.map(CheckpointKind::name).into_iter().find(|name| name.eq_ignore_ascii_case(name_or_id));
+        let name = CheckpointKind::FIXED
+            .map(CheckpointKind::name)
+            .into_iter()
+            .find(|name| name.eq_ignore_ascii_case(name_or_id));
         let id = Uuid::parse_str(name_or_id).map(|id| id.to_string()).ok();
         self.ask(|connection| {
             let sql = format!("SELECT {COLUMNS} FROM checkpoint WHERE database = ? AND (name = ? OR id = ?)");

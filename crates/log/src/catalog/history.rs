@@ -1,8 +1,9 @@
 //! What the catalog knows of a whole history, taken to another name.
 
+use ptr_model::Position;
 use rusqlite::params;
 
-use super::{Catalog, CatalogError, checkpoint::CheckpointKind};
+use super::{Catalog, CatalogError, checkpoint::CheckpointKind, moves::STANDING, position_columns};
 
 impl Catalog {
     /// Gives all that belongs to the history of a captured database, checkpoints with their names and samples of
@@ -37,6 +38,64 @@ impl Catalog {
                 transaction.execute(change, params![database, aside]).map_err(self.failed())?;
             }
             Ok(())
+        })
+    }
+
+    /// Forgets a history: its fixed checkpoints and its samples of sequences. Does nothing, and says so, where a session
+    /// replays it or somebody made a checkpoint in it.
+    ///
+    /// # Errors
+    /// [`CatalogError::Database`].
+    pub fn forget_history(&self, database: &str) -> Result<bool, CatalogError> {
+        self.change(|transaction| {
+            let needed = "SELECT EXISTS (SELECT 1 FROM session WHERE database = ?1)
+                              OR EXISTS (SELECT 1 FROM checkpoint WHERE database = ?1 AND kind = ?2)";
+            let manual = CheckpointKind::Manual.name();
+            let is_needed: bool = transaction
+                .query_row(needed, params![database, manual], |row| row.get(0))
+                .map_err(self.failed())?;
+            if is_needed {
+                return Ok(false);
+            }
+            for table in ["checkpoint", "sequence_sample"] {
+                let sql = format!("DELETE FROM {table} WHERE database = ?1");
+                transaction.execute(&sql, params![database]).map_err(self.failed())?;
+            }
+            Ok(true)
+        })
+    }
+
+    /// Lets go of what is about positions before the beginning of a history: moves that lead there, and those before
+    /// them, can no longer be taken back or made again, and samples of sequences go that are in force nowhere any more.
+    /// Says how many moves that are.
+    ///
+    /// # Errors
+    /// Where the catalog cannot be written.
+    pub fn begin_history_at(&self, database: &str, beginning: Position) -> Result<usize, CatalogError> {
+        let [first, ..] = position_columns(beginning);
+        let theirs = "session_id IN (SELECT id FROM session WHERE database = ?1)";
+        let before = "coalesce(min(from_ordinal, to_ordinal), to_ordinal) < ?2";
+        self.change(|transaction| {
+            let bounds = format!(
+                "SELECT session_id, stack, max(id) FROM move WHERE {theirs} AND stack IS NOT NULL AND {before}
+                 GROUP BY session_id, stack"
+            );
+            let mut statement = transaction.prepare(&bounds).map_err(self.failed())?;
+            let found = statement.query_map(params![database, first], |row| {
+                Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, i64>(2)?))
+            });
+            let found: Vec<_> = found.and_then(Iterator::collect).map_err(self.failed())?;
+            let mut gone = 0;
+            for (session, stack, last) in found {
+                // What was taken back is made again in order, so none of it where one leads there.
+                let last = if stack == STANDING { last } else { i64::MAX };
+                let sql = "UPDATE move SET stack = NULL WHERE session_id = ?1 AND stack = ?2 AND id <= ?3";
+                gone += transaction.execute(sql, params![session, stack, last]).map_err(self.failed())?;
+            }
+            let samples = "DELETE FROM sequence_sample WHERE database = ?1 AND ordinal < (
+                 SELECT max(ordinal) FROM sequence_sample WHERE database = ?1 AND ordinal <= ?2)";
+            transaction.execute(samples, params![database, first]).map_err(self.failed())?;
+            Ok(gone)
         })
     }
 }
@@ -92,5 +151,47 @@ mod tests {
         assert!(catalog.sequences_at("shop@1", at(9)).unwrap().is_some());
         assert_eq!(catalog.move_to_undo(session.id).unwrap(), None);
         assert_eq!(catalog.sessions().unwrap()[0].database, "shop");
+
+        // What somebody named, or replays, is not forgotten.
+        assert!(!catalog.forget_history("shop").unwrap() && !catalog.forget_history("shop@1").unwrap());
+        catalog.delete_checkpoint(made.id).unwrap();
+        assert!(catalog.forget_history("shop@1").unwrap());
+        assert_eq!(catalog.checkpoints(Some("shop@1")).unwrap(), []);
+        assert_eq!(catalog.sequences_at("shop@1", at(9)).unwrap(), None);
+    }
+
+    #[test]
+    fn moves_that_lead_before_the_beginning_and_those_before_them_cannot_be_taken_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let catalog = Catalog::open(&folder.path().join("catalog.sqlite")).unwrap();
+        let id = catalog.ensure_default_session("shop", "replica").unwrap().id;
+        let go = |step, from: u64, to: u64| {
+            let (from, to, strategy) = (Some(at(from)), at(to), "redo".to_owned());
+            let moved = catalog.begin_move(&NewMove { session_id: id, step, from, to, strategy }).unwrap();
+            catalog.finish_move(moved.id, &MoveOutcome::Done, at(to.ordinal)).unwrap();
+        };
+        for ordinal in [1, 4, 6, 9] {
+            catalog
+                .save_sequences("shop", &SequenceSample { position: at(ordinal), states: Vec::new() })
+                .unwrap();
+        }
+        for (from, to) in [(0, 50), (50, 5), (5, 60), (60, 70), (70, 80)] {
+            go(MoveStep::Navigate, from, to);
+        }
+        go(MoveStep::Undo, 80, 70);
+        assert_eq!(catalog.begin_history_at("other", at(7)).unwrap(), 0);
+        assert_eq!(catalog.begin_history_at("shop", at(7)).unwrap(), 3);
+        assert_eq!(catalog.move_to_redo(id).unwrap().unwrap().to, at(80));
+        assert_eq!(catalog.move_to_undo(id).unwrap().unwrap().from, Some(at(60)));
+        go(MoveStep::Undo, 70, 60);
+        assert_eq!(catalog.move_to_undo(id).unwrap(), None);
+        assert_eq!(catalog.move_to_redo(id).unwrap().unwrap().to, at(70));
+        // The sample that is in force at the beginning stays.
+        let sampled =
+            |ordinal| catalog.sequences_at("shop", at(ordinal)).unwrap().map(|found| found.position);
+        assert_eq!((sampled(5), sampled(7), sampled(9)), (None, Some(at(6)), Some(at(9))));
+        // One that can be made again leads there: then none of them can.
+        assert_eq!(catalog.begin_history_at("shop", at(65)).unwrap(), 2);
+        assert_eq!((catalog.move_to_redo(id).unwrap(), catalog.moves(id, 99).unwrap().len()), (None, 7));
     }
 }

@@ -79,7 +79,7 @@ const COLUMNS: &str = "id, session_id, step, strategy, from_ordinal, from_lsn, f
                        started_at, finished_at, outcome, error";
 
 /// A move that stands, and can be taken back.
-const STANDING: &str = "standing";
+pub(super) const STANDING: &str = "standing";
 /// A move that was taken back, and can be made again.
 const UNDONE: &str = "undone";
 
@@ -93,6 +93,9 @@ impl Catalog {
         self.note(|transaction| {
             self.session_in(transaction, new.session_id)?;
             self.mark_interrupted(transaction, new.session_id)?;
+            if let Some(from) = new.from {
+                self.settle(transaction, new.session_id, from)?;
+            }
             let repeats = match new.step {
                 MoveStep::Navigate => None,
                 MoveStep::Undo => Some(self.top(transaction, new.session_id, MoveStep::Undo)?),
@@ -157,7 +160,10 @@ impl Catalog {
                 params![ordinal, lsn, entry, now().0, word, error, id.0],
             )
             .map_err(self.failed())?;
-        if *outcome == MoveOutcome::Done || begun.from != Some(reached) {
+        // A move to where the session is takes nothing that could be taken back; an undo or redo that was cut off after
+        // it had arrived ends here the next time.
+        let steps = *outcome == MoveOutcome::Done && begun.step != MoveStep::Navigate;
+        if steps || begun.from != Some(reached) {
             self.restack(transaction, &begun, outcome)?;
         }
         self.move_in(transaction, id)
@@ -169,6 +175,18 @@ impl Catalog {
     /// Where the catalog cannot be written.
     pub fn interrupt_moves(&self, session_id: SessionId) -> Result<(), CatalogError> {
         self.change(|transaction| self.mark_interrupted(transaction, session_id))
+    }
+
+    /// Notes where a session is whose last move did not arrive: nobody may have known how far that came. If it went
+    /// somewhere it can be taken back. Not to be called while a move is under way.
+    ///
+    /// # Errors
+    /// Where the catalog cannot be written.
+    pub fn found_at(&self, session_id: SessionId, at: Position) -> Result<(), CatalogError> {
+        self.note(|transaction| {
+            self.mark_interrupted(transaction, session_id)?;
+            self.settle(transaction, session_id, at)
+        })
     }
 
     /// The move that undo would take back: the session goes to its `from`.
@@ -201,6 +219,14 @@ impl Catalog {
                 .map_err(self.failed())?;
             rows.collect::<Result<_, _>>().map_err(self.failed())
         })
+    }
+
+    /// The move of that id.
+    ///
+    /// # Errors
+    /// [`CatalogError::NotFound`].
+    pub fn moved(&self, id: MoveId) -> Result<Move, CatalogError> {
+        self.ask(|connection| self.move_in(connection, id))
     }
 
     /// What is on top for that step: the latest move that stands, or the earliest that was taken back. One that
@@ -251,6 +277,27 @@ impl Catalog {
             MoveStep::Undo | MoveStep::Redo => Ok(0),
         };
         changed.map(|_| ()).map_err(self.failed())
+    }
+
+    fn settle(
+        &self,
+        transaction: &Transaction<'_>,
+        session_id: SessionId,
+        at: Position,
+    ) -> Result<(), CatalogError> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM move WHERE session_id = ? AND stack IS NULL AND outcome <> 'done'
+               AND id = (SELECT max(id) FROM move WHERE session_id = ?1)"
+        );
+        let last = transaction.query_row(&sql, [session_id.to_string()], move_of).optional();
+        let Some(last) = last.map_err(self.failed())? else { return Ok(()) };
+        if last.from == Some(at) || last.step != MoveStep::Navigate {
+            return Ok(());
+        }
+        let [ordinal, lsn, entry] = position_columns(at);
+        let sql = "UPDATE move SET to_ordinal = ?, to_lsn = ?, to_entry = ? WHERE id = ?";
+        transaction.execute(sql, params![ordinal, lsn, entry, last.id.0]).map_err(self.failed())?;
+        self.restack(transaction, &last, &MoveOutcome::Interrupted)
     }
 
     fn mark_interrupted(

@@ -1,6 +1,6 @@
 //! Blocks: what one flush wrote, or what sealing merged.
 
-use std::io;
+use std::{cell::RefCell, io};
 
 use super::{FormatError, Input};
 
@@ -222,6 +222,16 @@ impl BlockEncoder {
     }
 }
 
+/// No block of a zstd frame has fewer bytes (a header of three, and a byte to be repeated), and none comes to more
+/// (RFC 8878, 3.1.1.2).
+const ZSTD_BLOCK_LEAST: u64 = 4;
+const ZSTD_BLOCK_MOST: u64 = 128 << 10;
+
+thread_local! {
+    /// Making one takes a good part of the time of a small block. It holds nothing from one block to the next.
+    static DECOMPRESSOR: RefCell<zstd::bulk::Decompressor<'static>> = RefCell::default();
+}
+
 /// The payload of a verified block, decompressed into `payload`.
 pub(crate) fn decode_payload(
     header: &BlockHeader,
@@ -232,9 +242,17 @@ pub(crate) fn decode_payload(
     match header.codec {
         Codec::Raw => payload.extend_from_slice(stored),
         Codec::Zstd => {
+            // Memory is taken for no more than such a frame can hold.
+            if u64::from(header.payload_bytes)
+                > (stored.len() as u64 / ZSTD_BLOCK_LEAST + 1) * ZSTD_BLOCK_MOST
+            {
+                return Err(FormatError::Contradiction("a payload is longer than its stored bytes can hold"));
+            }
             payload.resize(header.payload_bytes as usize, 0);
-            let written = zstd::bulk::decompress_to_buffer(stored, payload.as_mut_slice())
-                .map_err(FormatError::Zstd)?;
+            let written = DECOMPRESSOR.with_borrow_mut(|decompressor| {
+                decompressor.decompress_to_buffer(stored, payload.as_mut_slice())
+            });
+            let written = written.map_err(FormatError::Zstd)?;
             payload.truncate(written);
         }
     }

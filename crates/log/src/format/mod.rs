@@ -7,6 +7,8 @@
 mod block;
 mod footer;
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod golden;
 mod header;
 mod input;

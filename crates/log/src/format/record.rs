@@ -37,6 +37,7 @@ const DATUM_SAME: u64 = 2;
 const DATUM_VALUE: u64 = 3;
 
 /// A record as it is read.
+#[derive(Debug)]
 pub(crate) enum Record {
     /// `end_lsn` is not known yet and reads as `commit_lsn`.
     Begin(TransactionHeader),

@@ -12,11 +12,13 @@
 //! the span of commit times, and entries by table and operation.
 
 mod names;
+mod outline;
 mod read;
 mod write;
 
 pub(crate) use names::{TableId, names_table};
-pub(crate) use read::{IndexReader, IndexReaders, IndexedTransaction, Place};
+pub(crate) use outline::IndexedOutline;
+pub(crate) use read::{IndexReader, IndexReaders, IndexedTransaction, NamedTotals, Place};
 pub(crate) use write::{Index, IndexRow, add_counts, recorded_extent};
 
 /// Transactions of one chunk.
@@ -24,6 +26,9 @@ pub(crate) const CHUNK: u64 = 1024;
 
 /// The `user_version` of an index that this crate can use; another one is rebuilt.
 const VERSION: i64 = 2;
+
+/// Under which key `meta` keeps where the log begins, as `beginning.json` says it; absent as long as there is none.
+const BEGINNING: &str = "beginning";
 
 const FLAG_GAP: i64 = 1;
 const FLAG_SCHEMA_EVENT: i64 = 2;

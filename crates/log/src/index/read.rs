@@ -1,6 +1,7 @@
 //! Reading the index, from any process, while its writer writes.
 
 use std::{
+    collections::HashMap,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -11,13 +12,17 @@ use ptr_model::{
     Lsn, MarkerToken, Operation, OperationCounts, Origin, Position, Timestamp, TransactionHeader,
     TransactionSummary, Xid,
 };
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, config::DbConfig, types::FromSql};
+use rusqlite::{
+    Connection, OpenFlags, OptionalExtension, Row,
+    config::DbConfig,
+    types::{FromSql, Type},
+};
 
 use super::{
-    BARRIER, CHUNK, FLAG_GAP, VERSION,
+    BARRIER, BEGINNING, CHUNK, FLAG_GAP, VERSION, add_counts,
     names::{TableId, TableNames, decode_table_ids},
 };
-use crate::{LogError, identity::LogIdentity};
+use crate::{Beginning, LogError, beginning::start, identity::LogIdentity};
 
 /// Connections that are kept for the next question.
 const KEPT_CONNECTIONS: usize = 4;
@@ -74,6 +79,51 @@ pub(crate) struct IndexReaders {
     identity: LogIdentity,
     idle: Mutex<Vec<(FileIdentity, Connection)>>,
     names: Mutex<Option<(Vec<u8>, Arc<TableNames>)>>,
+    totals: Mutex<Totals>,
+}
+
+/// What the whole chunks of an index add up to, so far. They do not change until the oldest are removed, and there may be millions of them by
+/// table: each is added once.
+#[derive(Clone, Debug, Default)]
+struct Totals {
+    generation: Vec<u8>,
+    /// The log's first transaction: the oldest part may be removed.
+    start: u64,
+    /// The first chunk that is not in.
+    until: u64,
+    counts: OperationCounts,
+    bytes: u64,
+    tables: HashMap<TableId, OperationCounts>,
+}
+
+/// What an index adds up to.
+pub(crate) struct NamedTotals {
+    /// Entries by operation.
+    pub(crate) counts: OperationCounts,
+    /// Bytes of all records.
+    pub(crate) bytes: u64,
+    /// Entries of each table, by name.
+    pub(crate) tables: Vec<(String, OperationCounts)>,
+}
+
+impl Totals {
+    fn add(&mut self, index: &IndexReader<'_>, chunks: std::ops::Range<u64>) -> rusqlite::Result<()> {
+        let (counts, bytes) = index.chunk_sums(chunks.clone())?;
+        add_counts(&mut self.counts, &counts);
+        self.bytes += bytes;
+        // By table first: the index's key begins with it.
+        let sql = "SELECT t.id, sum(inserts), sum(updates), sum(deletes), sum(truncates), sum(ddl), sum(messages)
+                   FROM table_name t CROSS JOIN chunk_table c ON c.table_id = t.id AND chunk >= ? AND chunk < ?
+                   GROUP BY t.id";
+        let mut statement = index.connection.prepare_cached(sql)?;
+        let limits = [chunks.start.cast_signed(), chunks.end.cast_signed()];
+        let mut rows = statement.query(limits)?;
+        while let Some(row) = rows.next()? {
+            add_counts(self.tables.entry(TableId(row.get(0)?)).or_default(), &counts_of(row, 1)?);
+        }
+        self.until = chunks.end;
+        Ok(())
+    }
 }
 
 /// Tells whether a path still names the file that was opened: a rebuilt index may be another.
@@ -113,7 +163,7 @@ fn await_tables(connection: &Connection) -> rusqlite::Result<()> {
 
 impl IndexReaders {
     pub(crate) fn new(path: PathBuf, identity: LogIdentity) -> Self {
-        Self { path, identity, idle: Mutex::default(), names: Mutex::default() }
+        Self { path, identity, idle: Mutex::default(), names: Mutex::default(), totals: Mutex::default() }
     }
 
     /// Lends a connection to `ask`.
@@ -148,7 +198,7 @@ impl IndexReaders {
 
 /// Questions to the index.
 pub(crate) struct IndexReader<'r> {
-    connection: &'r Connection,
+    pub(super) connection: &'r Connection,
     readers: &'r IndexReaders,
 }
 
@@ -162,12 +212,23 @@ impl IndexReader<'_> {
         Ok(covered.map_or(self.readers.identity.creation, |lsn| Lsn(lsn.cast_unsigned())))
     }
 
-    /// The position before the transaction of that ordinal; `None` beyond the head.
+    /// Where the log begins since its oldest part was removed, if it was.
+    pub(crate) fn beginning(&self) -> rusqlite::Result<Option<Beginning>> {
+        beginning(self.connection)
+    }
+
+    /// The position before the first transaction.
+    pub(crate) fn start(&self) -> rusqlite::Result<Position> {
+        Ok(start(&self.readers.identity, self.beginning()?.as_ref()))
+    }
+
+    /// The position before the transaction of that ordinal; `None` beyond the head, and before the beginning.
     pub(crate) fn position_at(&self, ordinal: u64) -> rusqlite::Result<Option<Position>> {
-        match ordinal.checked_sub(1) {
-            None => Ok(Some(self.readers.identity.creation_position())),
-            Some(last) => Ok(self.transaction(last)?.map(|transaction| transaction.after())),
+        let last = ordinal.checked_sub(1).map(|last| self.transaction(last)).transpose()?.flatten();
+        if let Some(last) = last {
+            return Ok(Some(last.after()));
         }
+        Ok(Some(self.start()?).filter(|start| start.ordinal == ordinal))
     }
 
     pub(crate) fn transaction(&self, ordinal: u64) -> rusqlite::Result<Option<IndexedTransaction>> {
@@ -188,14 +249,14 @@ impl IndexReader<'_> {
         statement.query_map([from.cast_signed(), to.cast_signed()], transaction_of)?.collect()
     }
 
-    /// How many transactions, from the first on, satisfy a condition that holds for a first part of the log and
-    /// for nothing after it.
+    /// The ordinal of the first transaction that does not satisfy a condition which holds for a first part of the log
+    /// and for nothing after it.
     pub(crate) fn partition(
         &self,
         head: u64,
         holds: impl Fn(&IndexedTransaction) -> bool,
     ) -> rusqlite::Result<u64> {
-        let (mut low, mut high) = (0, head);
+        let (mut low, mut high) = (self.start()?.ordinal, head);
         while low < high {
             let middle = low + (high - low) / 2;
             match self.transaction(middle)? {
@@ -230,6 +291,23 @@ impl IndexReader<'_> {
             })
             .optional()
             .map(|ordinal| ordinal.map(i64::cast_unsigned))
+    }
+
+    /// The first transaction, in log order, that committed at or after a time.
+    pub(crate) fn first_since(&self, time: Timestamp) -> rusqlite::Result<Option<u64>> {
+        let chunk: Option<i64> = self
+            .connection
+            .prepare_cached("SELECT min(id) FROM chunk WHERE max_time >= ?")?
+            .query_row([time.0], |row| row.get(0))?;
+        let Some(chunk) = chunk.map(i64::cast_unsigned) else { return Ok(None) };
+        let (first, end) = (chunk * CHUNK, (chunk + 1) * CHUNK);
+        let found: Option<i64> = self
+            .connection
+            .prepare_cached(
+                "SELECT min(ordinal) FROM txn WHERE ordinal >= ? AND ordinal < ? AND commit_time >= ?",
+            )?
+            .query_row([first.cast_signed(), end.cast_signed(), time.0], |row| row.get(0))?;
+        Ok(found.map(i64::cast_unsigned))
     }
 
     /// The latest commit time, by the primary's clock; `None` in an empty log.
@@ -396,19 +474,27 @@ impl IndexReader<'_> {
         self.connection.prepare_cached(&sql)?.query_row(limits, transaction_of).optional()
     }
 
-    /// Bytes of all records.
-    pub(crate) fn raw_bytes(&self) -> rusqlite::Result<u64> {
-        let sum: Option<i64> =
-            self.connection.query_row("SELECT sum(bytes) FROM chunk", [], |row| row.get(0))?;
-        Ok(sum.unwrap_or(0).cast_unsigned())
-    }
-
-    /// Entries of each table, by name.
-    pub(crate) fn table_totals(&self) -> rusqlite::Result<Vec<(String, OperationCounts)>> {
-        let sql = "SELECT schema || '.' || name, sum(inserts), sum(updates), sum(deletes), sum(truncates), sum(ddl),
-                   sum(messages) FROM chunk_table JOIN table_name ON id = table_id GROUP BY table_id ORDER BY 1";
-        let mut statement = self.connection.prepare(sql)?;
-        statement.query_map([], |row| Ok((row.get(0)?, counts_of(row, 1)?)))?.collect()
+    /// Entries and bytes of the whole log.
+    pub(crate) fn totals(&self) -> rusqlite::Result<NamedTotals> {
+        let generation: Vec<u8> = meta(self.connection, "generation")?.unwrap_or_default();
+        // The chunk that the head is in still grows.
+        let whole = self.head()?.ordinal / CHUNK;
+        let start = self.start()?.ordinal;
+        let mut all = {
+            let mut kept = self.readers.totals.lock().unwrap_or_else(PoisonError::into_inner);
+            if kept.generation != generation || kept.start != start || kept.until > whole {
+                *kept = Totals { generation, start, ..Totals::default() };
+            }
+            let from = kept.until;
+            kept.add(self, from..whole)?;
+            kept.clone()
+        };
+        all.add(self, whole..u64::MAX >> 1)?;
+        let names = self.names(all.tables.keys().copied())?;
+        let mut tables: Vec<_> =
+            all.tables.into_iter().map(|(table, counts)| (names.qualified(table), counts)).collect();
+        tables.sort_by(|(a, _), (b, _)| a.cmp(b));
+        Ok(NamedTotals { counts: all.counts, bytes: all.bytes, tables })
     }
 
     /// SQLite's own check of the file; empty when it is sound.
@@ -495,7 +581,16 @@ fn column(operation: Operation) -> &'static str {
 pub(super) fn head(connection: &Connection, identity: &LogIdentity) -> rusqlite::Result<Position> {
     let sql = format!("SELECT {COLUMNS} FROM txn ORDER BY ordinal DESC LIMIT 1");
     let last = connection.prepare_cached(&sql)?.query_row([], transaction_of).optional()?;
-    Ok(last.map_or_else(|| identity.creation_position(), |transaction| transaction.after()))
+    match last {
+        Some(last) => Ok(last.after()),
+        None => Ok(start(identity, beginning(connection)?.as_ref())),
+    }
+}
+
+pub(super) fn beginning(connection: &Connection) -> rusqlite::Result<Option<Beginning>> {
+    let text: Option<String> = meta(connection, BEGINNING)?;
+    let read = text.map(|text| serde_json::from_str(&text)).transpose();
+    read.map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, error.into()))
 }
 
 pub(super) fn meta<T: FromSql>(connection: &Connection, key: &str) -> rusqlite::Result<Option<T>> {

@@ -13,11 +13,11 @@ use rusqlite::{Connection, params};
 use uuid::Uuid;
 
 use super::{
-    CHUNK, FLAG_GAP, FLAG_SCHEMA_EVENT, SCHEMA, TABLES, VERSION,
+    BEGINNING, CHUNK, FLAG_GAP, FLAG_SCHEMA_EVENT, SCHEMA, TABLES, VERSION,
     names::{TableId, TableNames},
     read::{self, Place},
 };
-use crate::{LogError, format::put_varint, identity::LogIdentity};
+use crate::{Beginning, LogError, format::put_varint, identity::LogIdentity};
 
 /// Markers that are kept; older ones have been asked for long ago.
 const KEPT_MARKERS: i64 = 10_000;
@@ -45,6 +45,7 @@ pub(crate) struct Index {
     /// The position after the last transaction in it.
     head: Position,
     covered: Lsn,
+    beginning: Option<Beginning>,
 }
 
 impl Index {
@@ -59,6 +60,11 @@ impl Index {
             }
             Err(error) => Err(LogError::index(path)(error)),
         }
+    }
+
+    /// Opens the index of a log that another may be writing: one that is there, sound, and of this log.
+    pub(crate) fn attach(path: &Path, identity: &LogIdentity) -> Result<Self, LogError> {
+        Self::try_open(path, identity).map_err(LogError::index(path))
     }
 
     fn try_open(path: &Path, identity: &LogIdentity) -> rusqlite::Result<Self> {
@@ -77,6 +83,7 @@ impl Index {
             names: TableNames::default(),
             head: identity.creation_position(),
             covered: identity.creation,
+            beginning: None,
         };
         if index.belongs_to(identity)? {
             index.load(identity)?;
@@ -97,6 +104,7 @@ impl Index {
 
     fn load(&mut self, identity: &LogIdentity) -> rusqlite::Result<()> {
         self.names = TableNames::load(&self.connection)?;
+        self.beginning = read::beginning(&self.connection)?;
         self.head = read::head(&self.connection, identity)?;
         let covered: Option<i64> = read::meta(&self.connection, "covered_lsn")?;
         self.covered = covered.map_or(identity.creation, |lsn| Lsn(lsn.cast_unsigned())).max(self.head.lsn);
@@ -113,13 +121,69 @@ impl Index {
         // Readers keep names by number; another generation tells them that the numbers may have changed.
         self.set_meta("generation", &Uuid::new_v4().as_bytes()[..])?;
         self.names = TableNames::default();
-        (self.head, self.covered) = (identity.creation_position(), identity.creation);
+        (self.head, self.covered, self.beginning) = (identity.creation_position(), identity.creation, None);
         Ok(())
     }
 
-    /// Forgets everything, to learn it again from the segments.
+    /// Forgets everything but where the log begins, to learn it again from the segments.
     pub(crate) fn clear(&mut self, identity: &LogIdentity) -> Result<(), LogError> {
+        let beginning = self.beginning;
+        self.make(identity).map_err(LogError::index(&self.path))?;
+        beginning.map_or(Ok(()), |beginning| self.begin_at(&beginning, identity, &[]))
+    }
+
+    /// Forgets everything.
+    pub(crate) fn forget(&mut self, identity: &LogIdentity) -> Result<(), LogError> {
         self.make(identity).map_err(LogError::index(&self.path))
+    }
+
+    /// Where the log begins, as the index knows it.
+    pub(crate) fn beginning(&self) -> Option<Beginning> {
+        self.beginning
+    }
+
+    /// Forgets what lies before a position. `rows` are the transactions from there to the end of its chunk, of which the
+    /// chunk's sums are made again. An index that ends before the position forgets everything.
+    pub(crate) fn begin_at(
+        &mut self,
+        beginning: &Beginning,
+        identity: &LogIdentity,
+        rows: &[IndexRow],
+    ) -> Result<(), LogError> {
+        if self.head.ordinal < beginning.position.ordinal {
+            self.make(identity).map_err(LogError::index(&self.path))?;
+            self.head = beginning.position;
+            self.covered = self.covered.max(beginning.position.lsn);
+        }
+        self.try_begin_at(beginning, rows).map_err(LogError::index(&self.path))?;
+        self.beginning = Some(*beginning);
+        Ok(())
+    }
+
+    fn try_begin_at(&mut self, beginning: &Beginning, rows: &[IndexRow]) -> rusqlite::Result<()> {
+        let first = beginning.position.ordinal;
+        // The chunk that it is in the midst of goes too, and comes back with what is left of it.
+        let whole = first.div_ceil(CHUNK);
+        let cuts = [
+            ("DELETE FROM txn WHERE ordinal < ?", first),
+            ("DELETE FROM marker WHERE ordinal < ?", first),
+            ("DELETE FROM chunk WHERE id < ?", whole),
+            ("DELETE FROM chunk_table WHERE chunk < ?", whole),
+        ];
+        for (sql, before) in cuts {
+            self.connection.execute(sql, [before.cast_signed()])?;
+        }
+        self.names.store(&self.connection)?;
+        let mut totals = ChunkTotals::default();
+        rows.iter().filter(|row| row.ordinal / CHUNK < whole).for_each(|row| totals.add(row));
+        totals.store(&self.connection, first / CHUNK)?;
+        let text = serde_json::to_string(beginning).expect("a beginning has string keys only");
+        self.set_meta(BEGINNING, text)
+    }
+
+    /// Makes everything that was changed visible, and says nothing of the segments, which another may be writing.
+    pub(crate) fn commit_as_is(self) -> Result<(), LogError> {
+        self.connection.execute_batch("COMMIT").map_err(LogError::index(&self.path))
     }
 
     /// The position after the last transaction that it knows.
@@ -360,11 +424,16 @@ fn remove(path: &Path) -> Result<(), LogError> {
 
 /// What the index says of the open segment's length, `None` where it says nothing or cannot be asked: then the
 /// log has to be recovered.
-pub(crate) fn recorded_extent(path: &Path, identity: &LogIdentity) -> Option<(u64, u64)> {
+pub(crate) fn recorded_extent(
+    path: &Path,
+    identity: &LogIdentity,
+    beginning: Option<&Beginning>,
+) -> Option<(u64, u64)> {
     let connection = read::connect(path).ok()?;
     let ours =
         connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0)).ok()? == VERSION;
     let id: Vec<u8> = read::meta(&connection, "log_id").ok()??;
     let extent = |key| read::meta::<i64>(&connection, key).ok().flatten().map(i64::cast_unsigned);
-    (ours && id == identity.log_id.as_bytes()).then_some((extent("segment")?, extent("file_end")?))
+    let begins = read::beginning(&connection).ok()?.as_ref() == beginning;
+    (ours && begins && id == identity.log_id.as_bytes()).then_some((extent("segment")?, extent("file_end")?))
 }

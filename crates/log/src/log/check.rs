@@ -43,7 +43,7 @@ impl Log {
         // The head first: what comes later must all be there.
         let head = self.head()?;
         let directory = self.inner.layout.segments();
-        let segments = segment::list(&self.inner.disk, &directory)?;
+        let segments = self.segment_ordinals()?;
         let mut expected = self.creation();
         for (number, first_ordinal) in segments.iter().enumerate() {
             let next = segments.get(number + 1).copied();

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use ptr_model::{OperationCounts, TransactionSummary};
+use ptr_model::{OperationCounts, Timestamp, TransactionSummary};
 
 use super::Log;
 use crate::{
@@ -49,6 +49,14 @@ impl Log {
             let found = index.next_barrier(&range)?;
             found.map(|transaction| index.summary(&transaction)).transpose()
         })
+    }
+
+    /// The ordinal of the first transaction, in log order, that committed at or after a time; `None` where none did.
+    ///
+    /// # Errors
+    /// Where the index cannot be read.
+    pub fn first_since(&self, time: Timestamp) -> Result<Option<u64>, LogError> {
+        self.inner.index.with(|index| index.first_since(time))
     }
 
     /// The ordinals of all transactions with schema changes, and the index of each one's first entry, in order.

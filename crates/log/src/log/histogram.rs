@@ -119,6 +119,8 @@ fn time_of(index: &IndexReader<'_>, ordinal: u64) -> rusqlite::Result<Timestamp>
 
 /// What the index knows of its chunks, read once.
 struct Chunks {
+    /// The first of them.
+    first: u64,
     /// The earliest commit time of each chunk and all after it: it never decreases.
     begun: Vec<Timestamp>,
     /// Entries of all chunks before each, and of all at the end.
@@ -139,19 +141,19 @@ impl Chunks {
         for place in (1..begun.len()).rev() {
             begun[place - 1] = begun[place - 1].min(begun[place]);
         }
-        Ok(Self { begun, sums, full: head / CHUNK })
+        Ok(Self { first: index.start()?.ordinal / CHUNK, begun, sums, full: head / CHUNK })
     }
 
     /// The last chunk with a transaction that committed at or before a time.
     fn last_begun_by(&self, time: Timestamp) -> Option<u64> {
         let count = self.begun.partition_point(|begun| *begun <= time);
-        count.checked_sub(1).map(|last| last as u64)
+        count.checked_sub(1).map(|last| self.first + last as u64)
     }
 
     /// Entries of all transactions before one: whole chunks, and what is left from the nearer end of its chunk.
     fn before(&self, index: &IndexReader<'_>, ordinal: u64) -> rusqlite::Result<OperationCounts> {
         let chunk = ordinal / CHUNK;
-        let place = usize::try_from(chunk).unwrap_or(usize::MAX);
+        let place = usize::try_from(chunk - self.first).unwrap_or(usize::MAX);
         let sum = |place: usize| self.sums.get(place).copied().ok_or(rusqlite::Error::QueryReturnedNoRows);
         let (first, end) = (chunk * CHUNK, (chunk + 1) * CHUNK);
         if chunk < self.full && ordinal - first > CHUNK / 2 {

@@ -11,18 +11,25 @@ use crate::LogError;
 const QUIET_MICROSECONDS: i64 = 5_000_000;
 
 /// The first run, as far as it was followed.
-struct SchemaRun<'c> {
-    checkpoints: &'c [Position],
+struct SchemaRun {
+    /// Ordinals of checkpoints made by hand, sorted.
+    checkpoints: Vec<u64>,
     /// The last transaction of the run and its commit time.
     last: Option<(u64, Timestamp)>,
 }
 
-impl SchemaRun<'_> {
+impl SchemaRun {
+    fn new(checkpoints: &[Position]) -> Self {
+        let mut checkpoints: Vec<u64> = checkpoints.iter().map(|checkpoint| checkpoint.ordinal).collect();
+        checkpoints.sort_unstable();
+        Self { checkpoints, last: None }
+    }
+
     fn visit(&mut self, ordinal: u64, time: Timestamp) -> ControlFlow<()> {
         if let Some((last, last_time)) = self.last {
-            let parted = |checkpoint: &Position| last < checkpoint.ordinal && checkpoint.ordinal <= ordinal;
-            if time.0.saturating_sub(last_time.0) >= QUIET_MICROSECONDS || self.checkpoints.iter().any(parted)
-            {
+            let next = self.checkpoints.partition_point(|checkpoint| *checkpoint <= last);
+            let parted = self.checkpoints.get(next).is_some_and(|checkpoint| *checkpoint <= ordinal);
+            if time.0.saturating_sub(last_time.0) >= QUIET_MICROSECONDS || parted {
                 return ControlFlow::Break(());
             }
         }
@@ -39,7 +46,7 @@ impl Log {
     /// # Errors
     /// Where the index cannot be read.
     pub fn migration_position(&self, checkpoints_by_hand: &[Position]) -> Result<Position, LogError> {
-        let mut run = SchemaRun { checkpoints: checkpoints_by_hand, last: None };
+        let mut run = SchemaRun::new(checkpoints_by_hand);
         self.inner.index.with(|index| index.schema_changes(|ordinal, time| run.visit(ordinal, time)))?;
         match run.last {
             None => Ok(self.creation()),
@@ -59,7 +66,7 @@ mod tests {
             .iter()
             .map(|ordinal| Position { ordinal: *ordinal, lsn: Lsn(0), entry_index: 0 })
             .collect();
-        let mut run = SchemaRun { checkpoints: &checkpoints, last: None };
+        let mut run = SchemaRun::new(&checkpoints);
         for (ordinal, seconds) in changes {
             if run.visit(*ordinal, Timestamp(seconds * 1_000_000)).is_break() {
                 break;

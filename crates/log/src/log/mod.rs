@@ -9,9 +9,11 @@ mod entries;
 mod extent;
 mod histogram;
 mod migration;
+mod parts;
 mod reader;
 mod resolve;
 mod statistics;
+mod trim;
 
 use std::{
     path::Path,
@@ -21,17 +23,20 @@ use std::{
 use ptr_model::{Lsn, MarkerToken, Operation, Position, Timestamp, TransactionSummary, Xid};
 
 use self::candidates::Candidates;
+pub(crate) use self::trim::{move_index, remove_before};
 pub use self::{
     check::CheckReport,
     entries::{Entry, EntryPage, EntryQuery},
     extent::Extent,
     histogram::{Axis, Bucket},
-    reader::{Item, Reader},
+    parts::PartReader,
+    reader::{Item, Outline, Reader},
     resolve::ResolveError,
     statistics::LogStatistics,
 };
 use crate::{
     LogError, LogIdentity,
+    beginning::start,
     disk::{Disk, SystemDisk},
     identity::Layout,
     index::{IndexReaders, recorded_extent},
@@ -60,6 +65,8 @@ struct Inner {
     index: IndexReaders,
     /// The segments read last, the latest at the end.
     segments: Mutex<Vec<Arc<SegmentFile>>>,
+    /// Where it began when that was asked last, for when it cannot be asked.
+    begins: Mutex<Position>,
 }
 
 /// In which order of history.
@@ -114,7 +121,8 @@ impl Log {
             }
         }
         let index = IndexReaders::new(layout.index(), identity.clone());
-        let inner = Inner { layout, identity, disk, index, segments: Mutex::default() };
+        let begins = Mutex::new(start(&identity, layout.read_beginning()?.as_ref()));
+        let inner = Inner { layout, identity, disk, index, segments: Mutex::default(), begins };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -143,10 +151,17 @@ impl Log {
         self.inner.layout.directory()
     }
 
-    /// The position before the first transaction.
+    /// The position before the first transaction that the log has: where capture began, or where the log begins since
+    /// its oldest part was removed.
     #[must_use]
     pub fn creation(&self) -> Position {
-        self.inner.identity.creation_position()
+        let asked = self.inner.index.with(|index| index.start());
+        let mut begins = self.inner.begins.lock().unwrap_or_else(PoisonError::into_inner);
+        // An index that cannot be read is told by whatever is asked next.
+        if let Ok(asked) = asked {
+            *begins = asked;
+        }
+        *begins
     }
 
     /// The position after the last durable transaction. Cheap enough to be asked again and again.
@@ -171,7 +186,12 @@ impl Log {
     /// [`LogError::Refused`] beyond the head.
     pub fn position_at(&self, ordinal: u64) -> Result<Position, LogError> {
         let position = self.inner.index.with(|index| index.position_at(ordinal))?;
-        position.ok_or_else(|| LogError::Refused(format!("the log has fewer than {ordinal} transactions")))
+        position.ok_or_else(|| match self.creation().ordinal {
+            first if ordinal < first => LogError::Refused(format!(
+                "the log begins with transaction {first}: what was before was removed by gc, {ordinal} with it"
+            )),
+            _ => LogError::Refused(format!("the log has fewer than {ordinal} transactions")),
+        })
     }
 
     /// The position after the last transaction that committed at or before a time, the beginning where there is
@@ -237,7 +257,7 @@ impl Log {
     pub fn transactions(&self, query: &TransactionQuery) -> Result<Vec<TransactionSummary>, LogError> {
         self.inner.index.with(|index| {
             let head = index.head()?.ordinal;
-            let range = query.since.unwrap_or(0)..query.until.unwrap_or(head).min(head);
+            let range = query.since.unwrap_or_default()..query.until.unwrap_or(head).min(head);
             let mut candidates =
                 Candidates::new(index, range, query.direction, query.table.as_deref(), &query.operations)?;
             let mut found = Vec::new();
@@ -255,13 +275,24 @@ impl Log {
     /// # Errors
     /// [`LogError::Refused`] where the range is reversed or goes beyond the head.
     pub fn read(&self, from_ordinal: u64, to_ordinal: u64) -> Result<Reader, LogError> {
-        let head = self.head()?.ordinal;
+        let (first, head) = (self.creation().ordinal, self.head()?.ordinal);
+        if from_ordinal < first {
+            return Err(LogError::Refused(format!(
+                "transactions {from_ordinal} to {to_ordinal} cannot be read: the log begins with {first}, what was \
+                 before was removed by gc"
+            )));
+        }
         if from_ordinal > to_ordinal || to_ordinal > head {
             return Err(LogError::Refused(format!(
                 "transactions {from_ordinal} to {to_ordinal} cannot be read: the log has {head}, counted from 0"
             )));
         }
         Ok(Reader::new(self.clone(), from_ordinal, to_ordinal))
+    }
+
+    fn forget_segments_before(&self, first_ordinal: u64) {
+        let mut kept = self.inner.segments.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|segment| segment.header().start.ordinal >= first_ordinal);
     }
 
     /// The segment that begins with this ordinal, opened.
@@ -286,7 +317,9 @@ impl Log {
 /// Whether the index knows the last segment as it is: nothing was appended since, and nothing is missing.
 fn is_complete(layout: &Layout, identity: &LogIdentity, disk: &Arc<dyn Disk>) -> Result<bool, LogError> {
     let last = segment::list(disk, &layout.segments())?.last().copied();
-    let (Some(last), Some((known, file_end))) = (last, recorded_extent(&layout.index(), identity)) else {
+    let beginning = layout.read_beginning()?;
+    let recorded = recorded_extent(&layout.index(), identity, beginning.as_ref());
+    let (Some(last), Some((known, file_end))) = (last, recorded) else {
         return Ok(false);
     };
     if last != known {

@@ -2,24 +2,53 @@
 
 use std::collections::VecDeque;
 
-use ptr_model::{Change, TransactionSummary};
+use ptr_model::{Change, Position, TransactionHeader};
 
 use super::Log;
 use crate::{
     LogError,
     format::{Glance, Record},
-    index::{IndexedTransaction, Place},
+    index::{IndexedOutline, IndexedTransaction},
     segment::RecordCursor,
 };
 
 /// Transactions that are asked of the index at a time.
-const PAGE: u64 = 256;
+const PAGE: u64 = 1024;
+
+/// What is known of a transaction before its changes are read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Outline {
+    /// What is known of it beside its changes.
+    pub header: TransactionHeader,
+    /// How many transactions of the log come before it.
+    pub ordinal: u64,
+    /// The index of its first entry.
+    pub first_entry: u64,
+    /// How many entries it has.
+    pub entries: u64,
+    /// Whether one of them changes the schema.
+    pub changes_schema: bool,
+    /// Whether its end is a position that replay must stop at: it holds a [`ptr_model::Gap`].
+    pub has_gap: bool,
+}
+
+impl Outline {
+    /// The position just after it.
+    #[must_use]
+    pub fn after(&self) -> Position {
+        Position {
+            ordinal: self.ordinal + 1,
+            lsn: self.header.end_lsn,
+            entry_index: self.first_entry + self.entries,
+        }
+    }
+}
 
 /// A step of reading.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Item {
     /// A transaction begins.
-    Begin(TransactionSummary),
+    Begin(Outline),
     /// It does something.
     Change(Change),
     /// It has ended.
@@ -32,7 +61,7 @@ pub struct Reader {
     log: Log,
     next: u64,
     end: u64,
-    page: VecDeque<(TransactionSummary, Place)>,
+    page: VecDeque<IndexedOutline>,
     cursor: Option<RecordCursor>,
     /// Entries that the transaction being read still has, and that were counted.
     inside: Option<Progress>,
@@ -55,12 +84,19 @@ impl Reader {
         if self.page.is_empty() && self.next < self.end {
             self.load_page()?;
         }
-        let Some((summary, place)) = self.page.pop_front() else { return Ok(None) };
-        let mut cursor = self.log.cursor_in(place.segment, self.cursor.take())?;
-        begin(&mut cursor, place, &summary)?;
+        let Some(indexed) = self.page.pop_front() else { return Ok(None) };
+        let mut cursor = self.log.cursor_in(indexed.segment, self.cursor.take())?;
+        let header = begin(&mut cursor, &indexed)?;
         self.cursor = Some(cursor);
-        self.inside = Some(Progress { entries: summary.counts.total(), seen: 0 });
-        Ok(Some(Item::Begin(summary)))
+        self.inside = Some(Progress { entries: indexed.entries, seen: 0 });
+        Ok(Some(Item::Begin(Outline {
+            header,
+            ordinal: indexed.ordinal,
+            first_entry: indexed.first_entry,
+            entries: indexed.entries,
+            changes_schema: indexed.changes_schema,
+            has_gap: indexed.has_gap,
+        })))
     }
 
     fn step_inside(&mut self) -> Result<Item, LogError> {
@@ -86,17 +122,13 @@ impl Reader {
 
     fn load_page(&mut self) -> Result<(), LogError> {
         let (from, to) = (self.next, self.end.min(self.next + PAGE));
-        let (found, summaries) = self.log.inner.index.with(|index| {
-            let found = index.range(from, to)?;
-            let summaries = index.summaries(&found)?;
-            Ok((found, summaries))
-        })?;
+        let found = self.log.inner.index.with(|index| index.outlines(from, to))?;
         if found.len() as u64 != to - from || found.first().is_some_and(|first| first.ordinal != from) {
             return Err(LogError::Refused(format!(
                 "the index lacks some of the transactions {from} to {to}"
             )));
         }
-        self.page = summaries.into_iter().zip(found.iter().map(|transaction| transaction.place)).collect();
+        self.page = found.into();
         self.next = to;
         Ok(())
     }
@@ -142,15 +174,15 @@ impl Log {
 }
 
 /// Reads a transaction's BEGIN and compares it with what the index says.
-fn begin(cursor: &mut RecordCursor, place: Place, summary: &TransactionSummary) -> Result<(), LogError> {
-    cursor.seek(place.logical)?;
+fn begin(cursor: &mut RecordCursor, indexed: &IndexedOutline) -> Result<TransactionHeader, LogError> {
+    cursor.seek(indexed.logical)?;
     let seen = cursor.advance()?;
     let found = if seen == Glance::Begin { Some(cursor.decode()?) } else { None };
     match found {
         Some(Record::Begin(header))
-            if header.commit_lsn == summary.header.commit_lsn && header.xid == summary.header.xid =>
+            if header.commit_lsn == indexed.commit_lsn && header.xid == indexed.xid =>
         {
-            Ok(())
+            Ok(TransactionHeader { end_lsn: indexed.end_lsn, ..header })
         }
         _ => Err(cursor.contradiction("the transaction that the index knows is not there")),
     }

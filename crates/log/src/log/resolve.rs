@@ -10,7 +10,8 @@ use crate::{LogError, index::IndexReader};
 pub enum ResolveError {
     /// What it names is before the log's beginning or after its head.
     #[error(
-        "{expression} is outside the log, which goes from {first} to {last}; the nearest position in it is {nearest}"
+        "{expression} is outside the log, which goes from {first} to {last}{}; the nearest position in it is {nearest}",
+        since(*removed_at)
     )]
     OutOfRange {
         /// What was written.
@@ -21,6 +22,8 @@ pub enum ResolveError {
         last: Position,
         /// The end of the log that is nearer.
         nearest: Position,
+        /// When `gc` removed what lay before `first`, if it did.
+        removed_at: Option<Timestamp>,
     },
     /// No checkpoint has that name or id.
     #[error("there is no checkpoint {name:?}; `checkpoint list` shows those there are")]
@@ -59,6 +62,11 @@ pub enum ResolveError {
     Log(#[from] LogError),
 }
 
+/// What is said of a log whose oldest part was removed.
+fn since(removed_at: Option<Timestamp>) -> String {
+    removed_at.map(|at| format!(" (what was before was removed by gc at {at})")).unwrap_or_default()
+}
+
 /// Where something is in relation to the log.
 enum Found {
     At(Position),
@@ -87,8 +95,9 @@ impl Log {
             PositionExpression::Session(_) => anchor.session_ordinal.ok_or_else(no_session)?,
             _ => 0,
         };
-        let (found, head) = self.inner.index.with(|index| {
-            let head = index.head()?;
+        let (found, first, head, beginning) = self.inner.index.with(|index| {
+            let (head, beginning) = (index.head()?, index.beginning()?);
+            let first = index.start()?;
             let found = match *expression {
                 PositionExpression::Head | PositionExpression::Checkpoint(_) => Found::At(head),
                 PositionExpression::Session(steps) => at_ordinal(index, head, session, steps)?,
@@ -101,14 +110,14 @@ impl Log {
                     self.at_time(index, time, anchor.now)?
                 }
             };
-            Ok((found, head))
+            Ok((found, first, head, beginning))
         })?;
-        let first = self.creation();
         let outside = |nearest| ResolveError::OutOfRange {
             expression: expression.to_string(),
             first,
             last: head,
             nearest,
+            removed_at: beginning.map(|beginning| beginning.removed_at),
         };
         match found {
             Found::At(position) => Ok(position),
@@ -145,7 +154,7 @@ impl Log {
 
     /// An LSN inside a transaction means the position before it, so the last position at or before the LSN.
     fn at_lsn(&self, index: &IndexReader<'_>, head: Position, lsn: Lsn) -> rusqlite::Result<Found> {
-        if lsn < self.creation().lsn {
+        if lsn < index.start()?.lsn {
             return Ok(Found::Before);
         }
         if lsn >= head.lsn {
@@ -165,8 +174,11 @@ impl Log {
         }
         match index.last_by_time(time)? {
             Some(last) => Ok(index.position_at(last + 1)?.map_or(Found::After, Found::At)),
-            None if time >= self.identity().created_at => Ok(Found::At(self.creation())),
-            None => Ok(Found::Before),
+            None => {
+                let begun = index.beginning()?.map(|beginning| beginning.committed_at);
+                let is_after = time >= begun.unwrap_or(self.identity().created_at);
+                Ok(if is_after { Found::At(index.start()?) } else { Found::Before })
+            }
         }
     }
 }
@@ -174,6 +186,7 @@ impl Log {
 fn at_ordinal(index: &IndexReader<'_>, head: Position, session: u64, steps: i64) -> rusqlite::Result<Found> {
     match session.checked_add_signed(steps) {
         None if steps < 0 => Ok(Found::Before),
+        Some(ordinal) if ordinal < index.start()?.ordinal => Ok(Found::Before),
         Some(ordinal) if ordinal <= head.ordinal => {
             Ok(index.position_at(ordinal)?.map_or(Found::After, Found::At))
         }
@@ -186,6 +199,9 @@ fn at_ordinal(index: &IndexReader<'_>, head: Position, session: u64, steps: i64)
 fn at_entry(index: &IndexReader<'_>, head: Position, entry: u64) -> rusqlite::Result<Found> {
     if entry >= head.entry_index {
         return Ok(if entry == head.entry_index { Found::At(head) } else { Found::After });
+    }
+    if entry < index.start()?.entry_index {
+        return Ok(Found::Before);
     }
     let ordinal = index.partition(head.ordinal, |transaction| transaction.end_entry() <= entry)?;
     Ok(index.position_at(ordinal)?.map_or(Found::After, Found::At))

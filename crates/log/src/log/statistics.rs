@@ -4,7 +4,7 @@ use ptr_model::OperationCounts;
 use serde::{Deserialize, Serialize};
 
 use super::Log;
-use crate::{LogError, segment};
+use crate::{LogError, index::NamedTotals};
 
 /// Totals of a log.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -30,19 +30,12 @@ impl Log {
     /// Where the index or the folder cannot be read.
     pub fn statistics(&self) -> Result<LogStatistics, LogError> {
         let mut statistics = self.inner.index.with(|index| {
-            Ok(LogStatistics {
-                transactions: index.head()?.ordinal,
-                counts: index.chunk_counts(0..u64::MAX >> 1, None)?,
-                tables: index.table_totals()?,
-                raw_bytes: index.raw_bytes()?,
-                ..LogStatistics::default()
-            })
+            let transactions = index.head()?.ordinal - index.start()?.ordinal;
+            let NamedTotals { counts, bytes: raw_bytes, tables } = index.totals()?;
+            Ok(LogStatistics { transactions, counts, tables, raw_bytes, ..LogStatistics::default() })
         })?;
-        let (disk, directory) = (&self.inner.disk, self.inner.layout.segments());
-        for first_ordinal in segment::list(disk, &directory)? {
-            let path = segment::segment_path(&directory, first_ordinal);
-            let file = disk.open(&path).map_err(LogError::file("open", &path))?;
-            statistics.segment_bytes += file.length().map_err(LogError::file("read the length of", &path))?;
+        for (_, bytes) in self.segments()? {
+            statistics.segment_bytes += bytes;
             statistics.segments += 1;
         }
         Ok(statistics)

@@ -13,6 +13,7 @@ use crate::{
     LogError,
     disk::{Disk, DiskFile},
     format::{BlockEncoder, BlockFacts, Compression, SegmentHeader},
+    rehearsal::crash_point,
 };
 
 /// Memory that the encoder keeps between blocks.
@@ -109,7 +110,9 @@ impl OpenSegment {
             .encoder
             .encode(self.seed, facts, relations, records)
             .map_err(LogError::file("encode for", &self.path))?;
+        crash_point("append");
         self.file.write_at(self.file_end, block).map_err(LogError::write(&self.path, block.len()))?;
+        crash_point("appended");
         self.file_end += block.len() as u64;
         self.logical_end = header.logical_end();
         if block.len() > KEPT_BYTES {
@@ -122,7 +125,9 @@ impl OpenSegment {
     pub(crate) fn sync(&mut self) -> Result<(), LogError> {
         if self.synced < self.file_end {
             let unsynced = usize::try_from(self.file_end - self.synced).unwrap_or(usize::MAX);
+            crash_point("fsync");
             self.file.sync().map_err(LogError::write(&self.path, unsynced))?;
+            crash_point("fsynced");
             self.synced = self.file_end;
         }
         Ok(())

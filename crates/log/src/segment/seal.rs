@@ -25,6 +25,7 @@ use crate::{
         RelationMap, SegmentHeader, decode_payload,
     },
     identity::LogIdentity,
+    rehearsal::crash_point,
 };
 
 /// Blocks are joined until their records reach this many bytes.
@@ -46,7 +47,12 @@ pub(crate) fn seal(
     let path = sealing_path(directory, first_ordinal);
     let file = disk.create(&path).map_err(LogError::file("create", &path))?;
     match rewrite(&source, &path, file, end, stop) {
-        Ok(true) => disk.rename(&path, source.path()).map_err(LogError::file("replace", source.path())),
+        Ok(true) => {
+            crash_point("seal");
+            disk.rename(&path, source.path()).map_err(LogError::file("replace", source.path()))?;
+            crash_point("sealed");
+            Ok(())
+        }
         Ok(false) => disk.remove(&path).map_err(LogError::file("remove", &path)),
         Err(error) => {
             // The first error counts; what is left is removed at the next start at the latest.

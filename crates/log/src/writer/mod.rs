@@ -23,6 +23,7 @@ use crate::{
     index::{Index, IndexRow, Place},
     lock::{self, Attempt, Lock, Purpose},
     recovery::{self, Recovered, Recovery},
+    rehearsal::{crash_point, segment_bytes},
     segment::{BlockRange, OpenSegment, Sealer},
 };
 
@@ -40,7 +41,7 @@ pub struct WriterOptions {
 
 impl Default for WriterOptions {
     fn default() -> Self {
-        Self { segment_bytes: 64 << 20, disk: SystemDisk::shared() }
+        Self { segment_bytes: segment_bytes(), disk: SystemDisk::shared() }
     }
 }
 
@@ -349,7 +350,9 @@ impl Writer {
             self.index.insert_markers(&self.markers)?;
         }
         self.index.cover(self.covered)?;
+        crash_point("index");
         self.index.commit(self.segment.first_ordinal(), self.segment.file_end())?;
+        crash_point("indexed");
         self.covered = self.index.covered();
         self.committed.clear();
         self.markers.clear();
@@ -364,8 +367,10 @@ impl Writer {
 
     /// Begins the next segment; the full one is sealed in the background.
     fn rotate(&mut self) -> Result<(), LogError> {
+        crash_point("rotate");
         let header = recovery::new_header(&self.identity, self.end);
         let next = OpenSegment::create(&self.options.disk, &self.layout.segments(), &header)?;
+        crash_point("rotated");
         let full = std::mem::replace(&mut self.segment, next);
         self.sealer.push(full.first_ordinal());
         Ok(())

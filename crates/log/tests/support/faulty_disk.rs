@@ -9,6 +9,9 @@ use std::{
 
 use ptr_log::{Disk, DiskFile};
 
+/// `EIO` of errno.h, the same on Linux and macOS.
+const EIO: i32 = 5;
+
 /// What a write was, until it is synced.
 #[derive(Clone, Debug)]
 enum Pending {
@@ -30,9 +33,21 @@ struct Content {
 struct State {
     files: BTreeMap<PathBuf, Arc<Mutex<Content>>>,
     operations: u64,
+    /// Reads so far, and which of them fails; it alone, or it and all that follow.
+    reads: u64,
+    fail_read_at: Option<(u64, ReadFault)>,
     fail_at: Option<u64>,
     error: Option<io::ErrorKind>,
     crashed: bool,
+}
+
+/// How a read fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadFault {
+    /// Once; the next time it succeeds.
+    Once,
+    /// From then on always.
+    ForGood,
 }
 
 /// The disk. Clones are the same disk.
@@ -64,10 +79,31 @@ impl FaultyDisk {
         (state.fail_at, state.error) = (Some(operation), Some(error));
     }
 
+    /// Reads so far, of contents, lengths and names.
+    pub fn reads(&self) -> u64 {
+        self.0.lock().unwrap().reads
+    }
+
+    /// That read fails as one of a broken disk (EIO).
+    pub fn fail_read(&self, read: u64, fault: ReadFault) {
+        self.0.lock().unwrap().fail_read_at = Some((read, fault));
+    }
+
     /// No failure is to come any more.
     pub fn heal(&self) {
         let mut state = self.0.lock().unwrap();
-        (state.fail_at, state.error) = (None, None);
+        (state.fail_at, state.error, state.fail_read_at) = (None, None, None);
+    }
+
+    fn read(&self) -> io::Result<()> {
+        let mut state = self.0.lock().unwrap();
+        state.reads += 1;
+        let reads = state.reads;
+        let fails = state.fail_read_at.is_some_and(|(at, fault)| match fault {
+            ReadFault::Once => at == reads,
+            ReadFault::ForGood => at <= reads,
+        });
+        if fails { Err(io::Error::from_raw_os_error(EIO)) } else { Ok(()) }
     }
 
     /// The machine starts again: of what was not synced, `random` decides what is left.
@@ -188,6 +224,7 @@ impl Disk for FaultyDisk {
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        self.read()?;
         Ok(Box::new(FaultyFile { disk: self.clone(), content: self.find(path)? }))
     }
 
@@ -211,6 +248,7 @@ impl Disk for FaultyDisk {
     }
 
     fn list(&self, directory: &Path) -> io::Result<Vec<String>> {
+        self.read()?;
         let state = self.0.lock().unwrap();
         let inside = state.files.keys().filter(|path| path.parent() == Some(directory));
         Ok(inside.map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect())
@@ -225,6 +263,7 @@ struct FaultyFile {
 
 impl DiskFile for FaultyFile {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        self.disk.read()?;
         let content = self.content.lock().unwrap();
         let start = usize::try_from(offset).unwrap().min(content.seen.len());
         let count = buffer.len().min(content.seen.len() - start);
@@ -253,6 +292,7 @@ impl DiskFile for FaultyFile {
     }
 
     fn length(&self) -> io::Result<u64> {
+        self.disk.read()?;
         Ok(self.content.lock().unwrap().seen.len() as u64)
     }
 }

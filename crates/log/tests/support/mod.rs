@@ -104,19 +104,23 @@ pub fn read_all(log: &Log) -> Vec<Transaction> {
 }
 
 pub fn collect(reader: ptr_log::Reader) -> Vec<Transaction> {
+    try_collect(reader).unwrap()
+}
+
+pub fn try_collect(reader: ptr_log::Reader) -> Result<Vec<Transaction>, ptr_log::LogError> {
     let mut transactions = Vec::new();
     let mut open: Option<Transaction> = None;
     for item in reader {
-        match item.unwrap() {
-            Item::Begin(summary) => {
-                open = Some(Transaction { header: summary.header, changes: Vec::new() });
+        match item? {
+            Item::Begin(outline) => {
+                open = Some(Transaction { header: outline.header, changes: Vec::new() });
             }
             Item::Change(change) => open.as_mut().unwrap().changes.push(change),
             Item::Commit => transactions.push(open.take().unwrap()),
         }
     }
     assert!(open.is_none(), "a transaction was read half");
-    transactions
+    Ok(transactions)
 }
 
 pub fn relation(oid: u32, name: &str, columns: &[&str]) -> Arc<Relation> {

@@ -63,6 +63,14 @@ pub(super) fn clear_stale_file(data: &Path) {
     }
 }
 
+/// Whether children of a server that was killed are still there: they keep its memory, and another server refuses to start
+/// beside them. They notice within moments, on a busy machine within seconds. Where `/proc` does not tell, nobody is.
+pub(super) fn has_orphans(data: &Path) -> bool {
+    let Ok(data) = data.canonicalize() else { return false };
+    let mut processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes.any(|process| fs::read_link(process.path().join("cwd")).is_ok_and(|cwd| cwd == data))
+}
+
 /// Lines: pid, data directory, start time, port, socket directory, address, shared memory, status
 /// (`src/include/utils/pidfile.h`). The later ones appear while the server starts.
 fn parse(text: &str) -> Option<Postmaster> {

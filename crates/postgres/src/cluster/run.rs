@@ -4,8 +4,8 @@
 //! and it survives us. What we wait for is its pid file saying "ready".
 
 use super::{
-    Cluster, ClusterError, ClusterRole, Durability, Started, port, postmaster::Postmaster,
-    postmaster::clear_stale_file,
+    Cluster, ClusterError, ClusterRole, Durability, Started, port,
+    postmaster::{Postmaster, clear_stale_file, has_orphans},
 };
 use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
@@ -20,6 +20,8 @@ pub(super) const SETTINGS_FILE: &str = "postgres-test-replay.conf";
 /// Crash recovery of a large cluster takes its time.
 const START_LIMIT: Duration = Duration::from_secs(120);
 const STOP_LIMIT: Duration = Duration::from_secs(60);
+/// How long children of a server that was killed may take to notice.
+const ORPHANS_LIMIT: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(5);
 /// A port may be taken between choosing and using it, and children of a killed server take a moment to go.
 const ATTEMPTS: usize = 5;
@@ -36,6 +38,10 @@ impl Cluster {
                 && self.wait_until_ready(running.pid(), deadline).await?
             {
                 return Ok(Started::PickedUp);
+            }
+            let patience = Instant::now() + ORPHANS_LIMIT;
+            while has_orphans(&self.data_directory()) && Instant::now() < patience {
+                tokio::time::sleep(POLL).await;
             }
             self.prepare()?;
             let log_start = fs::metadata(self.log_file()).map_or(0, |metadata| metadata.len());

@@ -91,6 +91,11 @@ fn account_name() -> Option<String> {
 }
 
 fn parse_text(text: &str) -> Result<Parameters, DsnError> {
+    // It would end a value in the protocol, and what stands behind it would be another.
+    if let Some(at) = text.chars().position(|c| c == '\0') {
+        let (problem, hint) = ("a zero byte is not allowed", "leave it out");
+        return Err(DsnError::Malformed { at: at + 1, problem, hint });
+    }
     let scheme = ["postgresql://", "postgres://"].into_iter().find(|scheme| text.starts_with(scheme));
     match scheme {
         Some(scheme) => uri::parse(text, scheme.len()),

@@ -125,7 +125,10 @@ impl Host {
 impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.address {
-            HostAddress::Tcp { name, .. } if name.contains(':') => write!(f, "[{name}]:{}", self.port),
+            // Brackets are for addresses alone; whatever else has a colon in it is written by its code.
+            HostAddress::Tcp { name, .. } if name.parse::<std::net::Ipv6Addr>().is_ok() => {
+                write!(f, "[{name}]:{}", self.port)
+            }
             HostAddress::Tcp { name, .. } => write!(f, "{}:{}", encode(name), self.port),
             HostAddress::Unix(path) => write!(f, "{}:{}", encode(&path.display().to_string()), self.port),
         }

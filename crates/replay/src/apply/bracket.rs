@@ -88,6 +88,7 @@ impl Bracket {
 
     /// The rows of this table are not in the log from here on.
     pub(super) fn miss_rows(&mut self, relation: String, gap: Gap) {
+        self.awaited.remove(&relation);
         self.missed.insert(relation, gap);
     }
 

@@ -1,5 +1,6 @@
 //! DETACH PARTITION ... CONCURRENTLY and FINALIZE, done in one transaction. Pure.
 
+use ptr_model::SchemaChange;
 use ptr_postgres::quote_literal;
 
 use super::text;
@@ -7,61 +8,72 @@ use super::text;
 /// One statement that does in a transaction what the concurrent form, or the FINALIZE of one, leaves behind; `None`
 /// where `sql` is neither.
 ///
-/// That form makes a CHECK of the partition's bounds, its arrays folded into constants, but for a hash partition, and
-/// unless the table's own constraints imply it (`ATExecDetachPartition` and `DetachAddConstraintIfNeeded` in
-/// `tablecmds.c`). Where the table has no CHECK nothing can imply it, and one that reads the same does; anything
-/// else is the server's to decide, and is an error here.
-pub(super) fn at_once(sql: &str) -> Option<String> {
+/// That form makes a CHECK of the partition's bounds, but for a hash partition, and unless the table's own constraints
+/// imply it (`DetachAddConstraintIfNeeded` in `tablecmds.c`). What can be proved is the server's to say: the log holds
+/// the CHECKs that the partition had then.
+///
+/// # Errors
+/// Where the log does not hold them.
+pub(super) fn at_once(change: &SchemaChange, sql: &str) -> Result<Option<String>, String> {
     let words = text::words(sql);
-    let (last, keyword) = words.last().filter(|(_, word)| word == "CONCURRENTLY" || word == "FINALIZE")?;
-    let at = words.windows(2).find(|pair| pair[0].1 == "DETACH" && pair[1].1 == "PARTITION")?[1].0;
-    let partition = sql[at + "PARTITION".len()..*last].trim();
+    let Some((last, keyword)) = words.last().filter(|(_, word)| word == "CONCURRENTLY" || word == "FINALIZE")
+    else {
+        return Ok(None);
+    };
+    let Some(pair) = words.windows(2).find(|pair| pair[0].1 == "DETACH" && pair[1].1 == "PARTITION") else {
+        return Ok(None);
+    };
+    let partition = sql[pair[1].0 + "PARTITION".len()..*last].trim();
     let detach = format!("{}{}", &sql[..*last], &sql[*last + keyword.len()..]);
+    let Some(checks) = change.details.get("checks") else {
+        return Err("the log does not hold which CHECK constraints the partition had afterwards: event triggers of an \
+                    earlier version made it"
+            .to_owned());
+    };
     let body = BODY
         .replace("{partition}", &quote_literal(partition))
+        .replace("{checks}", &quote_literal(&checks.to_string()))
         .replace("{detach}", &quote_literal(detach.trim()));
-    Some(format!("DO {}", quote_literal(&body)))
+    Ok(Some(format!("DO {}", quote_literal(&body))))
 }
 
-/// Runs under the search path of the statement, so it names everything in full.
+/// Begins under the search path of the statement, so it names everything in full. Definitions are those of an empty one.
 const BODY: &str = r"DECLARE
     partition pg_catalog.regclass := {partition};
-    strategy text := (SELECT t.partstrat FROM pg_catalog.pg_inherits i
-                        JOIN pg_catalog.pg_partitioned_table t ON t.partrelid OPERATOR(pg_catalog.=) i.inhparent
-                       WHERE i.inhrelid OPERATOR(pg_catalog.=) partition);
-    wanted text := pg_catalog.pg_get_partition_constraintdef(partition);
-    items text := (pg_catalog.regexp_match(wanted, E'ANY \\((ARRAY\\[.*\\])\\)'))[1];
-    folded text;
-    own text[] := ARRAY(SELECT pg_catalog.pg_get_constraintdef(oid) FROM pg_catalog.pg_constraint
-                         WHERE conrelid OPERATOR(pg_catalog.=) partition AND contype OPERATOR(pg_catalog.=) 'c');
+    before text := pg_catalog.current_setting('search_path');
+    one record;
 BEGIN
-    IF items IS NOT NULL THEN
-        EXECUTE pg_catalog.format('SELECT pg_catalog.format(''%%L::%%s'', %1$s, pg_catalog.pg_typeof(%1$s))', items)
-           INTO folded;
-        wanted := pg_catalog.replace(wanted, items, folded);
-    END IF;
-    IF strategy OPERATOR(pg_catalog.<>) 'h' AND pg_catalog.cardinality(own) OPERATOR(pg_catalog.>) 0
-       AND pg_catalog.format('CHECK (%s)', wanted) OPERATOR(pg_catalog.<>) ALL (own) THEN
-        RAISE 'partition % has CHECK constraints of its own, and the log does not tell whether PostgreSQL made '
-              'another of its bounds', partition;
-    END IF;
     EXECUTE {detach};
-    IF strategy OPERATOR(pg_catalog.<>) 'h' AND pg_catalog.cardinality(own) OPERATOR(pg_catalog.=) 0 THEN
-        EXECUTE pg_catalog.format('ALTER TABLE ONLY %s ADD CHECK (%s)', partition, wanted);
-    END IF;
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog', true);
+    FOR one IN
+        SELECT k.name, k.definition FROM pg_catalog.json_to_recordset({checks}) AS k(relation text, name text, definition text)
+         WHERE pg_catalog.to_regclass(k.relation) = partition
+           AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint c WHERE c.conrelid = partition AND c.conname = k.name)
+    LOOP
+        EXECUTE pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I %s', partition, one.name, one.definition);
+    END LOOP;
+    PERFORM pg_catalog.set_config('search_path', before, true);
 END";
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::apply::schema::tests::altered;
 
     #[test]
     fn only_the_concurrent_form_and_its_end_are_changed() {
-        let sql = at_once("ALTER TABLE p DETACH PARTITION \"concurrently\" CONCURRENTLY").expect("it is one");
-        assert!(sql.contains("concurrently"), "{sql}");
-        assert!(!sql.contains("CONCURRENTLY"), "{sql}");
-        assert!(at_once("alter table p detach partition s.p1 finalize").is_some());
-        assert_eq!(at_once("ALTER TABLE p DETACH PARTITION p1"), None);
-        assert_eq!(at_once("ALTER TABLE p ADD finalize int, DROP concurrently"), None);
+        let at_once = |sql: &str, details: serde_json::Value| super::at_once(&altered(sql, details), sql);
+        let checks = serde_json::json!({"checks": []});
+        let sql = "ALTER TABLE p DETACH PARTITION \"concurrently\" CONCURRENTLY";
+        let done = at_once(sql, checks.clone()).expect("described").expect("it is one");
+        assert!(done.contains("concurrently"), "{done}");
+        assert!(!done.contains("CONCURRENTLY"), "{done}");
+        assert!(at_once(sql, serde_json::json!({})).expect_err("not described").contains("CHECK"));
+        assert!(
+            at_once("alter table p detach partition s.p1 finalize", checks.clone())
+                .expect("described")
+                .is_some()
+        );
+        assert_eq!(at_once("ALTER TABLE p DETACH PARTITION p1", checks.clone()), Ok(None));
+        assert_eq!(at_once("ALTER TABLE p ADD finalize int, DROP concurrently", checks), Ok(None));
     }
 }

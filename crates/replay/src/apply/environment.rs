@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ptr_model::Environment;
-use ptr_postgres::{SessionSettings, quote_literal};
+use ptr_postgres::quote_literal;
 use tokio_postgres::Client;
 
 use crate::database::{self, DatabaseError, Doing};
@@ -15,7 +15,14 @@ const NOT_FROM_THE_LOG: [&str; 4] =
 /// Settings of a session that applies: nothing of the replica's own fires or checks twice, text means what it
 /// meant on the primary, and a crash loses whole transactions at most, which the cursor knows.
 pub(super) async fn prepare_session(client: &Client) -> Result<(), DatabaseError> {
-    let mut settings = SessionSettings::named("")
+    put_session_settings(client)
+        .await
+        .doing("prepare the session (session_replication_role needs a superuser, or GRANT SET ON PARAMETER)")
+}
+
+/// The same, and the settings of its login again, which a statement's functions may have changed.
+pub(super) async fn put_session_settings(client: &Client) -> Result<(), tokio_postgres::Error> {
+    let mut settings = database::settings()
         .with("session_replication_role", "replica")
         .with("row_security", "off")
         .with("synchronous_commit", "off")
@@ -26,13 +33,11 @@ pub(super) async fn prepare_session(client: &Client) -> Result<(), DatabaseError
         // Statements are prepared once, for one row and for ten thousand.
         .with("plan_cache_mode", "force_custom_plan")
         .with("client_min_messages", "error");
-    if database::server_version(client).await? >= 170_000 {
+    let row = client.query_one("SELECT current_setting('server_version_num')::int4", &[]).await?;
+    if row.get::<_, i32>(0) >= 170_000 {
         settings = settings.with("event_triggers", "off");
     }
-    client
-        .batch_execute(&settings.to_sql())
-        .await
-        .doing("prepare the session (session_replication_role needs a superuser, or GRANT SET ON PARAMETER)")
+    client.batch_execute(&settings.to_sql()).await
 }
 
 /// Settings as they were before a statement's own.

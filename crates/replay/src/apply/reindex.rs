@@ -29,7 +29,8 @@ pub(super) fn described(change: &SchemaChange) -> Vec<Described> {
 /// The indexes of a REINDEX but those of TOAST tables, whose names hold an OID of the primary.
 pub(super) fn user_indexes(change: &SchemaChange) -> impl Iterator<Item = &AffectedObject> {
     let is_user_index = |object: &&AffectedObject| {
-        object.object_type == "index" && object.schema.as_deref() != Some("pg_toast")
+        // Those of temporary tables are in a schema of the primary's session.
+        object.object_type == "index" && !object.identity.starts_with("pg_toast")
     };
     change.objects.iter().filter(is_user_index)
 }

@@ -2,30 +2,60 @@
 
 use std::sync::Arc;
 
-use futures_util::SinkExt;
 use ptr_model::{Relation, RelationRows, ReplicaIdentity};
-use ptr_postgres::{QualifiedName, ServerError};
-use tokio_postgres::types::ToSql;
+use ptr_postgres::QualifiedName;
 
-use super::{Applier, unvalidated::Unvalidated};
+use super::{Applier, send::Window, unvalidated::Unvalidated};
 use crate::{
     base::views,
     catalog::{TableFacts, TableKind},
     database::{DatabaseError, Doing},
     error::{Mismatch, ReplayError},
     fold::{LoneUpdate, TableEffect},
-    sql::{self, Command, SqlError, Step},
+    sql::{self, SqlError, Step},
 };
 
 impl Applier {
-    pub(super) async fn apply_effects(&mut self, effects: &[TableEffect]) -> Result<(), ReplayError> {
+    /// Sends effects after what was sent ahead, and waits for them.
+    pub(super) async fn apply_effects(&mut self, effects: Vec<TableEffect>) -> Result<(), ReplayError> {
+        for (effect, table) in self.ready(effects).await? {
+            self.sender().effect(&effect, &table).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends effects after what was sent ahead, and goes on while they are under way.
+    pub(super) async fn apply_effects_ahead(&mut self, effects: Vec<TableEffect>) -> Result<(), ReplayError> {
+        if self.may_share() && !effects.is_empty() {
+            self.hire().await?;
+        }
+        let window = self.ready(effects).await?;
+        let window = self.share(window).await?;
+        if !window.is_empty() {
+            self.send_ahead(window);
+        }
+        Ok(())
+    }
+
+    /// Makes the tables ready for rows. Those whose rows need settings of their own have theirs when this returns.
+    async fn ready(&mut self, effects: Vec<TableEffect>) -> Result<Window, ReplayError> {
+        self.arrive().await?;
+        let mut window = Window::with_capacity(effects.len());
         for effect in effects {
             let table = self.table(&effect.relation).await?;
             let table = self.give_identity(&effect.relation, table).await?;
-            let steps = sql::steps(effect, &table).map_err(|error| self.no_fit(error))?;
-            self.run_all(&table, steps).await?;
+            self.locks.take(table.oid);
+            if table.evaluates {
+                let steps = sql::steps(&effect, &table).map_err(|error| self.no_fit(error))?;
+                self.gather().await?;
+                self.run_all(&table, steps).await?;
+            } else {
+                self.open_transaction().await?;
+                self.guard.silence(&self.client, &table).await?;
+                window.push((effect, table));
+            }
         }
-        Ok(())
+        Ok(window)
     }
 
     pub(super) async fn lone_update(&mut self, update: &LoneUpdate) -> Result<(), ReplayError> {
@@ -96,7 +126,7 @@ impl Applier {
             self.take_users_path(table).await?;
         }
         for step in steps {
-            self.run(table, step).await?;
+            self.sender().step(table, step).await?;
         }
         if table.evaluates {
             self.leave_users_path().await?;
@@ -114,6 +144,7 @@ impl Applier {
         if !table.lacks_identity || relation.replica_identity != ReplicaIdentity::Full {
             return Ok(table);
         }
+        self.gather().await?;
         self.open_transaction().await?;
         let sql = format!("ALTER TABLE ONLY {} REPLICA IDENTITY FULL", table.name);
         let doing = || format!("give {} the replica identity that it has on the primary", table.name);
@@ -142,55 +173,7 @@ impl Applier {
         self.client.batch_execute(sql).await.doing("set the search path back")
     }
 
-    async fn run(&mut self, table: &TableFacts, step: Step) -> Result<(), ReplayError> {
-        let (action, expected, position) = (step.action.name(), step.rows, self.position());
-        let found = self.send(table, step).await.map_err(|error| match ServerError::of(&error.source) {
-            // Class 23 is a violated constraint, 22 a value that the type refuses, 42 a name or type that does
-            // not fit: rows that the primary held cannot meet these on an exact replica.
-            Some(server) if ["22", "23", "42"].contains(&&server.sqlstate.code()[..2]) => {
-                ReplayError::from(Mismatch::Refused {
-                    table: table.name.clone(),
-                    action,
-                    sqlstate: server.sqlstate.code().to_owned(),
-                    message: server.to_string(),
-                    position,
-                })
-            }
-            _ => error.into(),
-        })?;
-        if found == expected {
-            return Ok(());
-        }
-        Err(Mismatch::Rows { table: table.name.clone(), action, expected, found, position }.into())
-    }
-
-    async fn send(&mut self, table: &TableFacts, step: Step) -> Result<u64, DatabaseError> {
-        let doing = || format!("{} rows of {}", step.action.name(), table.name);
-        match step.command {
-            Command::Execute { sql, parameters } => {
-                let parameters: Vec<&(dyn ToSql + Sync)> =
-                    parameters.iter().map(|one| one as &(dyn ToSql + Sync)).collect();
-                let statement = self.statements.get(&self.client, &sql).await.doing_with(doing)?;
-                self.client.execute(&statement, &parameters).await.doing_with(doing)
-            }
-            Command::Copy { sql, mut data } => {
-                let statement = self.statements.get(&self.client, &sql).await.doing_with(doing)?;
-                let sink = self.client.copy_in(&statement).await.doing_with(doing)?;
-                let mut sink = std::pin::pin!(sink);
-                while !data.is_empty() {
-                    let part = data.split_to(data.len().min(COPY_PART));
-                    sink.send(part).await.doing_with(doing)?;
-                }
-                sink.finish().await.doing_with(doing)
-            }
-        }
-    }
-
     fn no_fit(&self, error: SqlError) -> ReplayError {
         Mismatch::Table { error, position: self.position() }.into()
     }
 }
-
-/// Bytes of one CopyData message: the protocol's limit is 1 GB, the point is to let the server work while
-/// more is sent.
-const COPY_PART: usize = 256 << 10;

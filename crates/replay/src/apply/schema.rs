@@ -8,8 +8,8 @@ use ptr_postgres::{QualifiedName, ServerError, quote_identifier, quote_literal};
 use tokio_postgres::error::SqlState;
 
 use super::{
-    Applier, Notice, bracket, captured_table, detach, environment, reindex, roles, tablespaces, text,
-    unvalidated::Unvalidated,
+    Applier, Notice, bracket, captured_table, confined, detach, environment, reindex, roles, tablespaces,
+    text, unvalidated::Unvalidated,
 };
 use crate::{
     database::{self, DatabaseError, Doing},
@@ -78,6 +78,10 @@ impl Applier {
             },
             "REINDEX" => {
                 self.make_missing_indexes(change).await?;
+                sql
+            }
+            "DROP OWNED" => {
+                self.take_owners(change).await?;
                 sql
             }
             _ => sql,
@@ -150,9 +154,10 @@ impl Applier {
             "CREATE SUBSCRIPTION" | "ALTER SUBSCRIPTION" | "DROP SUBSCRIPTION" => {
                 Ok(Decision::Skip("a replica subscribes to nothing".to_owned()))
             }
-            "ALTER TABLE" => {
-                Ok(Decision::Run(detach::at_once(statement).unwrap_or_else(|| statement.clone())))
-            }
+            "ALTER TABLE" => match detach::at_once(change, statement) {
+                Ok(sql) => Ok(Decision::Run(sql.unwrap_or_else(|| statement.clone()))),
+                Err(reason) => stop(reason),
+            },
             "CREATE INDEX" | "DROP INDEX" => Ok(Decision::Run(text::without_concurrently(statement))),
             "REINDEX" => Ok(Decision::Run(reindex::one_by_one(change, statement))),
             _ => Ok(Decision::Run(statement.clone())),
@@ -219,8 +224,8 @@ impl Applier {
         self.client.batch_execute("SAVEPOINT statement").await.doing("set a savepoint")?;
         let role = &change.environment.current_user;
         let mut outcome = self.attempt(change, sql, role).await;
-        let denied =
-            matches!(&outcome, Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE));
+        let denied = matches!(&outcome, Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE)
+                                             && confined::refused_itself(error));
         if denied && !role.is_empty() && !self.is_superuser(role).await? {
             let role_sql = quote_identifier(role);
             self.back_to_savepoint().await?;
@@ -291,12 +296,22 @@ impl Applier {
         sql: &str,
         role: &str,
     ) -> Result<(), tokio_postgres::Error> {
+        let may_do_all = role.is_empty() || confined::is_superuser(&self.client, role).await?;
         let before = environment::enter(&self.client, &change.environment).await?;
+        if !may_do_all && confined::fits(&change.tag) {
+            confined::run(&self.client, role, sql).await?;
+            return environment::leave(&self.client, &before).await;
+        }
         if !role.is_empty() {
             let sql = format!("SET LOCAL SESSION AUTHORIZATION {}", quote_identifier(role));
             self.client.batch_execute(&sql).await?;
         }
-        self.client.batch_execute(sql).await?;
+        if may_do_all {
+            self.client.batch_execute(sql).await?;
+        } else {
+            // Prepared, so that it is one statement, whatever it was cut out of.
+            self.client.execute(sql, &[]).await?;
+        }
         if !role.is_empty() {
             self.client.batch_execute("SET LOCAL SESSION AUTHORIZATION DEFAULT").await?;
         }
@@ -309,9 +324,8 @@ impl Applier {
 
     async fn is_superuser(&self, role: &str) -> Result<bool, ReplayError> {
         self.back_to_savepoint().await?;
-        let sql = "SELECT rolsuper FROM pg_roles WHERE rolname = $1";
-        let row = self.client.query_opt(sql, &[&role]).await.doing_with(|| format!("look at role {role}"))?;
-        Ok(row.is_some_and(|row| row.get(0)))
+        let answer = confined::is_superuser(&self.client, role).await;
+        Ok(answer.doing_with(|| format!("look at role {role}"))?)
     }
 
     async fn prepare_roles(&mut self, change: &SchemaChange) -> Result<(), ReplayError> {
@@ -351,6 +365,16 @@ impl Applier {
         }
         if makes {
             self.temporary_of = Some(pid);
+        }
+        Ok(())
+    }
+
+    /// The way ends here, and with it what the log's sessions had for themselves: permanent objects that depend on it go
+    /// along, as on the primary. Not left to the end of the connection, which comes when nobody waits for it.
+    pub(crate) async fn discard_temporary_objects(&mut self) -> Result<(), ReplayError> {
+        if self.temporary_of.take().is_some() {
+            self.client.batch_execute("DISCARD TEMP").await.doing("discard temporary objects")?;
+            self.forget_schema();
         }
         Ok(())
     }
@@ -440,4 +464,30 @@ fn not_on_a_replica(change: &SchemaChange) -> Option<&'static str> {
 enum Decision {
     Run(String),
     Skip(String),
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use ptr_model::{Environment, SchemaChange, Statement};
+
+    /// A statement alone, with what the log holds beside it.
+    pub(in crate::apply) fn altered(sql: &str, details: serde_json::Value) -> SchemaChange {
+        SchemaChange {
+            tag: sql.split_whitespace().take(2).collect::<Vec<_>>().join(" ").to_uppercase(),
+            is_entry: true,
+            event: "ddl_command_end".to_owned(),
+            statement: Statement::Text(sql.to_owned()),
+            environment: Environment {
+                session_user: "who logged in".to_owned(),
+                current_user: "who it is".to_owned(),
+                ..Environment::default()
+            },
+            objects: Vec::new(),
+            dropped: Vec::new(),
+            rewrites: Vec::new(),
+            missing_values: Vec::new(),
+            roles: None,
+            details: serde_json::from_value(details).expect("an object"),
+        }
+    }
 }

@@ -1,6 +1,5 @@
 //! The steps of an installation.
 
-use ptr_model::Position;
 use ptr_postgres::{Dsn, QualifiedName, ServerError, quote_identifier, quote_literal};
 use tokio_postgres::Client;
 
@@ -12,8 +11,8 @@ use crate::{
     apply,
     cursor::{self, Cursor, CursorState},
     database::{self, DatabaseError, Doing},
-    keyframe::{self, Kind, Mark, Reason},
-    session::{self, maintenance, template_name},
+    keyframe::{self, Keyframe, Kind, Mark, Reason},
+    session::{self, maintenance},
 };
 
 /// Makes the template database of a base image, or finds it made.
@@ -25,25 +24,47 @@ pub async fn install_base(
     progress: &(dyn Fn(BaseProgress) + Send + Sync),
 ) -> Result<InstalledBase, BaseError> {
     let manifest = Manifest::read(&options.directory)?;
-    let template = template_name(&manifest.database.name, manifest.log_id);
+    let template = manifest.template();
     let server = database::open(&maintenance(&options.output, &template)).await?;
     preflight(&server, &manifest).await?;
+    let was_there = InstalledBase { template: template.clone(), roles_created: Vec::new(), was_there: true };
     if is_finished(&server, &template, &manifest).await? {
-        return Ok(InstalledBase { template, roles_created: Vec::new(), was_there: true });
+        return Ok(was_there);
     }
-    session::drop_database(&server, &template).await?;
-    let roles_created = apply::create_missing_roles(&server, &manifest.roles).await?;
-    let tablespaces = apply::tablespaces::missing(&server, &manifest.tablespaces).await?;
-    apply::tablespaces::create(&server, &tablespaces).await?;
-    create_empty(&server, &template, &manifest.database).await?;
+    // Whoever sweeps leaves the unfinished one alone, and nobody else makes it too. The lock ends with the connection.
+    keyframe::wait_for_lock(&server, manifest.log_id).await?;
+    if is_finished(&server, &template, &manifest).await? {
+        server.close().await;
+        return Ok(was_there);
+    }
+    let roles_created = make(&server, options, &manifest, progress).await?;
+    close(&server, &template, &manifest).await?;
+    server.close().await;
+    progress(BaseProgress::Finished);
+    Ok(InstalledBase { template, roles_created, was_there: false })
+}
+
+/// Makes the database of a base image, at its position and still open; returns the roles that were made. The caller has
+/// the lock under which images are made, and closes it.
+pub(crate) async fn make(
+    server: &Client,
+    options: &BaseOptions,
+    manifest: &Manifest,
+    progress: &(dyn Fn(BaseProgress) + Send + Sync),
+) -> Result<Vec<String>, BaseError> {
+    let template = manifest.template();
+    session::drop_database(server, &template).await?;
+    let roles_created = apply::create_missing_roles(server, &manifest.roles).await?;
+    let tablespaces = apply::tablespaces::missing(server, &manifest.tablespaces).await?;
+    apply::tablespaces::create(server, &tablespaces).await?;
+    create_empty(server, &template, &manifest.database).await?;
+    mark(server, &template, manifest, Kind::Unfinished).await?;
     let target = options.output.with_database(&template);
     let (dump, list) =
         (options.directory.join(&manifest.dump), options.directory.join(&manifest.restore_list));
     restore::restore(options, &dump, &list, &target, progress).await?;
-    finish(options, &target, &manifest, progress).await?;
-    close(&server, &template, &manifest).await?;
-    progress(BaseProgress::Finished);
-    Ok(InstalledBase { template, roles_created, was_there: false })
+    finish(options, &target, manifest, progress).await?;
+    Ok(roles_created)
 }
 
 /// Whether the output server can take this base image and replay onto it.
@@ -81,8 +102,8 @@ pub async fn preflight(server: &Client, manifest: &Manifest) -> Result<(), BaseE
 
 async fn is_finished(server: &Client, template: &str, manifest: &Manifest) -> Result<bool, DatabaseError> {
     let images = keyframe::list(server, manifest.log_id).await?;
-    let creation = Position::creation(manifest.lsn);
-    Ok(images.keyframes.iter().any(|one| one.database == template && one.position == creation))
+    let is_it = |one: &Keyframe| one.database == template && one.position == manifest.beginning();
+    Ok(images.keyframes.iter().any(is_it))
 }
 
 async fn create_empty(server: &Client, name: &str, properties: &DatabaseProperties) -> Result<(), BaseError> {
@@ -150,7 +171,7 @@ async fn finish(
     let cursor = Cursor {
         log_id: manifest.log_id,
         session_id: None,
-        position: Position::creation(manifest.lsn),
+        position: manifest.beginning(),
         state: CursorState::Settled,
     };
     cursor::write(&client, &cursor).await?;
@@ -171,20 +192,24 @@ fn identity_statement(original: &OriginalIdentity) -> Option<String> {
     Some(format!("ALTER TABLE ONLY {table} REPLICA IDENTITY {identity}"))
 }
 
-async fn close(server: &Client, template: &str, manifest: &Manifest) -> Result<(), DatabaseError> {
+pub(crate) async fn close(server: &Client, template: &str, manifest: &Manifest) -> Result<(), DatabaseError> {
     let name = quote_identifier(template);
     let sql = format!("ALTER DATABASE {name} WITH ALLOW_CONNECTIONS false");
     server.batch_execute(&sql).await.doing("close the template database to connections")?;
+    mark(server, template, manifest, Kind::Keyframe).await
+}
+
+async fn mark(server: &Client, template: &str, manifest: &Manifest, kind: Kind) -> Result<(), DatabaseError> {
     let mark = Mark {
-        kind: Kind::Keyframe,
+        kind,
         log_id: manifest.log_id,
-        position: Position::creation(manifest.lsn),
+        position: manifest.beginning(),
         reason: Reason::Creation,
         bytes: keyframe::size(server, template).await?,
         notices: Vec::new(),
     };
     let sql = keyframe::mark_statement(template, &mark);
-    server.batch_execute(&sql).await.doing("mark the template database as finished")
+    server.batch_execute(&sql).await.doing("mark the template database")
 }
 
 #[cfg(test)]

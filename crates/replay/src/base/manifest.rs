@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use ptr_model::{Lsn, RoleDefinition};
+use ptr_model::{Lsn, Position, RoleDefinition};
 use serde::Deserialize;
 use uuid::Uuid;
 
 use super::BaseError;
+use crate::session::{base_name, template_name};
 
 /// What a base image is of.
 #[derive(Clone, PartialEq, Debug, Deserialize)]
@@ -15,6 +16,9 @@ pub struct Manifest {
     pub log_id: Uuid,
     /// Where: the slot's consistent point.
     pub lsn: Lsn,
+    /// The position that it is at, where the oldest part of the history was removed since; else it is at `lsn`.
+    #[serde(default)]
+    pub position: Option<Position>,
     /// The primary's major version.
     pub server_major: u32,
     /// The captured database and its properties.
@@ -114,6 +118,21 @@ pub struct OriginalIdentity {
 }
 
 impl Manifest {
+    /// The position that the base image is at.
+    #[must_use]
+    pub fn beginning(&self) -> Position {
+        self.position.unwrap_or_else(|| Position::creation(self.lsn))
+    }
+
+    /// The database that it becomes on the output server.
+    #[must_use]
+    pub fn template(&self) -> String {
+        match self.position {
+            None => template_name(&self.database.name, self.log_id),
+            Some(position) => base_name(&self.database.name, self.log_id, position.ordinal),
+        }
+    }
+
     /// Reads `manifest.json` of a base image's folder.
     ///
     /// # Errors

@@ -2,19 +2,25 @@
 
 use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
 use ptr_model::{Datum, OldTuple, Relation, Tuple};
 
-use super::{FoldError, RowChange, RowsEffect, fill, has_holes, table_name, weight};
+use super::{FoldError, RowChange, RowsEffect, Share, fill, has_holes, table_name, weight};
 
 /// How many copies of each row came (positive) or went (negative), in order of first appearance.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Bag {
     counts: Vec<i64>,
-    by_row: HashMap<Tuple, usize>,
+    by_row: HashMap<Tuple, usize, RandomState>,
     bytes: usize,
+    share: Share,
 }
 
 impl Bag {
+    pub(super) fn new(share: Share) -> Self {
+        Self { counts: Vec::new(), by_row: HashMap::default(), bytes: 0, share }
+    }
+
     pub(super) fn push(&mut self, relation: &Relation, change: RowChange) -> Result<(), FoldError> {
         match change {
             RowChange::Insert(new) => self.count(relation, new, 1),
@@ -33,6 +39,9 @@ impl Bag {
         if has_holes(&row) || binary {
             let what = "all values as text";
             return Err(FoldError::Incomplete { table: table_name(relation), what });
+        }
+        if !self.share.has(&row) {
+            return Ok(());
         }
         let index = *self.by_row.entry(row).or_insert_with_key(|row| {
             self.bytes += weight(row);

@@ -3,10 +3,12 @@
 use std::collections::HashMap;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use foldhash::fast::RandomState;
 use ptr_model::{Datum, OldTuple, Relation, Tuple};
 
 use super::{
-    FoldError, LoneUpdate, NetRow, OldRow, Pushed, RowChange, RowsEffect, fill, has_holes, table_name, weight,
+    FoldError, LoneUpdate, NetRow, OldRow, Pushed, RowChange, RowsEffect, Share, fill, has_holes, table_name,
+    weight,
 };
 
 #[derive(Debug)]
@@ -14,8 +16,9 @@ pub(super) struct Keyed {
     key: Vec<usize>,
     others_unique: bool,
     slots: Vec<Slot>,
-    by_key: HashMap<Bytes, usize>,
+    by_key: HashMap<Bytes, usize, RandomState>,
     bytes: usize,
+    share: Share,
 }
 
 /// What is known of the row of one key.
@@ -28,8 +31,8 @@ struct Slot {
 }
 
 impl Keyed {
-    pub(super) fn new(key: Vec<usize>, others_unique: bool) -> Self {
-        Self { key, others_unique, slots: Vec::new(), by_key: HashMap::new(), bytes: 0 }
+    pub(super) fn new(key: Vec<usize>, others_unique: bool, share: Share) -> Self {
+        Self { key, others_unique, slots: Vec::new(), by_key: HashMap::default(), bytes: 0, share }
     }
 
     pub(super) fn push(&mut self, relation: &Relation, change: RowChange) -> Result<Pushed, FoldError> {
@@ -67,6 +70,9 @@ impl Keyed {
 
     fn insert(&mut self, relation: &Relation, new: Tuple) -> Result<(), FoldError> {
         let key = self.key_of(relation, &new)?;
+        if !self.share.has(&key) {
+            return Ok(());
+        }
         match self.by_key.get(&key) {
             Some(&index) if self.slots[index].after.is_some() => {
                 Err(FoldError::Exists { table: table_name(relation), key: self.show(&new) })
@@ -84,6 +90,9 @@ impl Keyed {
 
     fn delete(&mut self, relation: &Relation, old: OldRow) -> Result<(), FoldError> {
         let key = self.key_of(relation, old.tuple())?;
+        if !self.share.has(&key) {
+            return Ok(());
+        }
         match self.by_key.get(&key) {
             Some(&index) => {
                 let gone = self.replace(index, None);
@@ -110,6 +119,9 @@ impl Keyed {
             // The identity did not change, so the new row holds it.
             OldTuple::Unchanged => new_key.clone(),
         };
+        if !self.share.has(&old_key) && !self.share.has(&new_key) {
+            return Ok(Pushed::Folded);
+        }
         let slot = self.by_key.get(&old_key).copied();
         if has_holes(&new) {
             if let Some(before) = slot.and_then(|index| self.slots[index].after.as_ref()) {

@@ -224,4 +224,45 @@ proptest! {
         }
         prop_assert_eq!(sorted(&rows), sorted(&start));
     }
+
+    #[test]
+    fn what_comes_later_is_folded_into_what_came_before(
+        steps in prop::collection::vec(any::<(u8, u8, u8, u8)>(), 0..60),
+        unique: bool,
+        cut in 0..60_usize,
+    ) {
+        let (_, changes, _) = history(&steps, unique);
+        let identity = || if unique { keyed(false) } else { RowIdentity::WholeRow };
+        let (earlier, later) = changes.split_at(cut.min(changes.len()));
+        let later = net(identity(), later.to_vec()).into_iter().flat_map(TableEffect::into_changes);
+        let joined = net(identity(), earlier.iter().cloned().chain(later).collect());
+        // Rows that the later changes bring are met in another order.
+        let shown = |effects: Vec<TableEffect>| {
+            let changes = effects.into_iter().flat_map(TableEffect::into_changes);
+            let mut rows: Vec<_> = changes.map(|change| format!("{change:?}")).collect();
+            rows.sort();
+            rows
+        };
+        prop_assert_eq!(shown(joined), shown(net(identity(), changes)));
+    }
+
+    #[test]
+    fn every_row_is_in_one_share(
+        steps in prop::collection::vec(any::<(u8, u8, u8, u8)>(), 0..60),
+        unique: bool,
+        shares in 1..5_u64,
+    ) {
+        let (start, changes, end) = history(&steps, unique);
+        let identity = || if unique { keyed(false) } else { RowIdentity::WholeRow };
+        let mut rows = start;
+        for share in Share::all(shares) {
+            let mut fold = Fold::of(share);
+            fold.add_table(relation(2), identity());
+            for change in &changes {
+                prop_assert_eq!(fold.push(change.clone()), Ok(Pushed::Folded));
+            }
+            apply(&mut rows, &fold.take());
+        }
+        prop_assert_eq!(sorted(&rows), sorted(&end));
+    }
 }

@@ -4,7 +4,7 @@
 //! marked unfinished -> the captured database's properties -> closed -> marked. Whatever fails or is interrupted on
 //! the way, what was begun is dropped; what a crash leaves, [`Keyframes::sweep`] finds.
 
-use ptr_log::Log;
+use ptr_log::{Log, crash_point};
 use ptr_model::{Position, SessionId};
 use ptr_postgres::Connection;
 use tokio::sync::watch;
@@ -29,6 +29,9 @@ pub type Quiet = watch::Receiver<usize>;
 
 /// Entries after which a builder commits and looks whether somebody wants to move.
 const PORTION: u64 = 50_000;
+
+/// The memory of a builder's windows; it works beside everything else.
+const WINDOW_BYTES: usize = 8 << 20;
 
 /// Entries after which a builder is vacuumed and analyzed, which all copies of it gain by.
 const WORTH_A_VACUUM: u64 = 10_000;
@@ -92,7 +95,11 @@ impl Keyframes {
     }
 
     /// Waits until nobody else makes images of this log.
-    async fn lock(&self, server: &Connection, cancel: &CancellationToken) -> Result<(), KeyframeError> {
+    pub(super) async fn lock(
+        &self,
+        server: &Connection,
+        cancel: &CancellationToken,
+    ) -> Result<(), KeyframeError> {
         tokio::select! {
             locked = wait_for_lock(server, self.log_id) => Ok(locked?),
             () = cancel.cancelled() => Err(KeyframeError::Cancelled),
@@ -115,6 +122,7 @@ impl Keyframes {
         session::end_connections(server, name).await?;
         let spare = Keyframe { bytes, ..spare };
         self.finish(server, &spare, Kind::Spare).await?;
+        crash_point("spare-made");
         Ok(spare)
     }
 
@@ -135,7 +143,7 @@ impl Keyframes {
     }
 
     /// After an error that matters more than what this may say.
-    async fn tidy(&self, server: &Connection, name: &str) {
+    pub(super) async fn tidy(&self, server: &Connection, name: &str) {
         if let Err(error) = session::drop_database(server, name).await {
             tracing::warn!(database = name, "an unfinished database is left for later: {error}");
         }
@@ -143,15 +151,27 @@ impl Keyframes {
 }
 
 /// A keyframe in the making.
-struct Build<'a> {
-    keyframes: &'a Keyframes,
-    server: &'a Connection,
-    log: &'a Log,
-    name: &'a str,
-    cancel: &'a CancellationToken,
+pub(super) struct Build<'a> {
+    pub(super) keyframes: &'a Keyframes,
+    pub(super) server: &'a Connection,
+    pub(super) log: &'a Log,
+    pub(super) name: &'a str,
+    pub(super) cancel: &'a CancellationToken,
 }
 
 impl Build<'_> {
+    /// Makes the database at a position and leaves it open and unfinished.
+    pub(super) async fn stand(
+        &self,
+        source: &Keyframe,
+        at: Position,
+        quiet: &mut Quiet,
+    ) -> Result<(), KeyframeError> {
+        wait_until(quiet, self.cancel).await?;
+        self.keyframes.begin(self.server, source, self.name).await?;
+        self.redo(at, quiet).await.map(drop)
+    }
+
     async fn run(
         &self,
         source: &Keyframe,
@@ -160,6 +180,7 @@ impl Build<'_> {
         quiet: &mut Quiet,
     ) -> Result<Keyframe, KeyframeError> {
         self.keyframes.begin(self.server, source, self.name).await?;
+        crash_point("keyframe-begun");
         let mut notices = source.notices.clone();
         for notice in self.redo(at, quiet).await? {
             if !notices.contains(&notice) {
@@ -167,11 +188,14 @@ impl Build<'_> {
             }
         }
         wait_until(quiet, self.cancel).await?;
+        crash_point("keyframe-built");
         session::close_door(self.server, self.name, false).await?;
         session::end_connections(self.server, self.name).await?;
         let bytes = size(self.server, self.name).await?;
         let made = Keyframe { database: self.name.to_owned(), position: at, reason, bytes, notices };
+        crash_point("keyframe-closed");
         self.keyframes.finish(self.server, &made, Kind::Keyframe).await?;
+        crash_point("keyframe-made");
         Ok(made)
     }
 
@@ -219,7 +243,7 @@ impl Build<'_> {
             outdated: false,
             decisions: Decisions::default(),
             sequences: None,
-            limits: Limits::default(),
+            limits: Limits { window_bytes: WINDOW_BYTES, ..Limits::default() },
             rates: crate::plan::Rates::default(),
         }
     }

@@ -30,6 +30,8 @@ pub struct Departure {
     pub(super) images: Images,
     /// A connection to the session's database, if the move stays in it.
     pub(super) applier: Option<Applier>,
+    /// Whether the connection was open already.
+    pub(super) is_connected: bool,
     /// How long all that took.
     pub(super) took: Duration,
 }
@@ -62,7 +64,7 @@ pub struct Kept(pub(super) Applier);
 /// [`NavigateError`], as [`super::navigate`].
 pub async fn depart(request: &NavigateRequest, kept: Option<Kept>) -> Result<Departure, NavigateError> {
     let started = Instant::now();
-    let applier = ready(request, kept).await;
+    let (applier, is_connected) = ready(request, kept).await;
     let from = match &applier {
         Some(applier) => Some(Here { position: applier.position(), contents: Contents::FromLog }),
         None => {
@@ -70,26 +72,32 @@ pub async fn depart(request: &NavigateRequest, kept: Option<Kept>) -> Result<Dep
             whereabouts(request).await?
         }
     };
-    let Gathered { facts, images } = facts::gather(request, from, Look::ToChoose).await?;
+    let Gathered { facts, images } = facts::gather(request, from, Look::ToChoose, is_connected).await?;
     let plan = plan(from, request.to, &facts)?;
     let applier = applier.filter(|_| plan.strategy != Strategy::Keyframe);
-    Ok(Departure { from, plan, images, applier, took: started.elapsed() })
+    Ok(Departure { from, plan, images, applier, is_connected, took: started.elapsed() })
 }
 
 /// A connection to the session's database, where that is the log's and settled and nothing is left of an interrupted
-/// move. Whatever is wrong is found again, and said, by whoever looks closer.
-pub(super) async fn ready(request: &NavigateRequest, kept: Option<Kept>) -> Option<Applier> {
+/// move, and whether it was kept. Whatever is wrong is found again, and said, by whoever looks closer.
+pub(super) async fn ready(request: &NavigateRequest, kept: Option<Kept>) -> (Option<Applier>, bool) {
     if request.locally_written || request.outdated {
-        return None;
+        return (None, false);
     }
-    let mut applier = match resumed(request, kept).await {
-        Some(applier) => applier,
-        None => {
-            opened(request).await.inspect_err(|error| tracing::debug!(%error, "looking closer")).ok()??
-        }
+    let resumed = resumed(request, kept).await;
+    let is_connected = resumed.is_some();
+    let applier = match resumed {
+        Some(applier) => Some(applier),
+        None => opened(request).await.unwrap_or_else(|error| {
+            tracing::debug!(%error, "looking closer");
+            None
+        }),
     };
-    applier.assign(request.session.session_id);
-    (applier.state() == CursorState::Settled).then_some(applier)
+    let settled = applier.filter(|applier| applier.state() == CursorState::Settled).map(|mut applier| {
+        applier.assign(request.session.session_id);
+        applier
+    });
+    (settled, is_connected)
 }
 
 async fn resumed(request: &NavigateRequest, kept: Option<Kept>) -> Option<Applier> {

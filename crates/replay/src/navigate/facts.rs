@@ -33,8 +33,9 @@ pub(super) async fn gather(
     request: &NavigateRequest,
     from: Option<Here>,
     look: Look,
+    is_connected: bool,
 ) -> Result<Gathered, NavigateError> {
-    let mut facts = PlanFacts { rates: request.rates.clone(), ..PlanFacts::default() };
+    let mut facts = PlanFacts { rates: request.rates.clone(), is_connected, ..PlanFacts::default() };
     if let Some(here) = from {
         facts.between = between(request, here.position, request.to).await?;
         let resync = request.decisions.resync_between(request.to, here.position);
@@ -93,20 +94,20 @@ async fn between(
     from: Position,
     to: Position,
 ) -> Result<RangeFacts, NavigateError> {
-    let (log, largest) = (request.log.clone(), request.limits.window_bytes as u64);
+    let log = request.log.clone();
     let read = tokio::task::spawn_blocking(move || {
         let (earlier, later) = (from.min(to).ordinal, from.max(to).ordinal);
         let Extent { counts, bytes, schema_changes, .. } = log.extent(earlier..later)?;
-        let irreversible = if from > to { first_obstacle(&log, earlier, later, largest)? } else { None };
+        let irreversible = if from > to { first_obstacle(&log, earlier, later)? } else { None };
         Ok::<_, LogError>(RangeFacts { entries: counts.total(), bytes, schema_changes, irreversible })
     });
     let facts = read.await.expect("reading the index does not panic");
     Ok(facts.map_err(ReplayError::from)?)
 }
 
-fn first_obstacle(log: &Log, mut from: u64, to: u64, largest: u64) -> Result<Option<Obstacle>, LogError> {
+fn first_obstacle(log: &Log, mut from: u64, to: u64) -> Result<Option<Obstacle>, LogError> {
     while let Some(transaction) = log.next_barrier(from..to)? {
-        if let Some(what) = obstacle(&transaction, largest) {
+        if let Some(what) = obstacle(&transaction) {
             return Ok(Some(Obstacle { what, entry: transaction.first_entry }));
         }
         from = transaction.ordinal + 1;
@@ -114,14 +115,12 @@ fn first_obstacle(log: &Log, mut from: u64, to: u64, largest: u64) -> Result<Opt
     Ok(None)
 }
 
-fn obstacle(transaction: &TransactionSummary, largest: u64) -> Option<Irreversible> {
+fn obstacle(transaction: &TransactionSummary) -> Option<Irreversible> {
     if transaction.has_gap {
         Some(Irreversible::Gap)
     } else if transaction.counts.ddl > 0 {
         Some(Irreversible::SchemaChange)
-    } else if transaction.counts.truncates > 0 {
-        Some(Irreversible::Truncate)
     } else {
-        (transaction.bytes > largest).then_some(Irreversible::TooLarge)
+        (transaction.counts.truncates > 0).then_some(Irreversible::Truncate)
     }
 }

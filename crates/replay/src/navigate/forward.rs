@@ -3,8 +3,8 @@
 //! Changes are folded over many transactions, so a fold that does not fit says neither which transaction nor which
 //! change it was. Then the way from the last commit is gone again in smaller steps, in the end change by change.
 
-use ptr_log::{Item, LogError};
-use ptr_model::{Change, Position, SchemaChange, TransactionSummary};
+use ptr_log::{Item, LogError, Outline};
+use ptr_model::{Change, Position, SchemaChange};
 
 use super::{NavigateError, Travel};
 use crate::{
@@ -40,8 +40,8 @@ impl Course {
         Self { ordinal, next_change: 0, next_entry, ends: Vec::new(), names: Names::default() }
     }
 
-    fn begin(&mut self, summary: &TransactionSummary) {
-        *self = Self::at(summary.ordinal, summary.first_entry);
+    fn begin(&mut self, outline: &Outline) {
+        *self = Self::at(outline.ordinal, outline.first_entry);
     }
 
     fn pass(&mut self, change: &Change) -> Place {
@@ -83,6 +83,10 @@ impl Travel<'_> {
         let mut limits = self.request.limits;
         loop {
             let Err(halt) = self.redo_part(applier, from, to).await else { break };
+            if applier.has_shared() {
+                // It is at no position from which to go on in smaller steps.
+                return Err(halt.error);
+            }
             // What stopped took whole transactions with it that were not committed yet.
             let too_far =
                 matches!(halt.error, ReplayError::Stopped(_)) && applier.reached() != applier.position();
@@ -102,11 +106,13 @@ impl Travel<'_> {
         let mut feed = Feed::start(&self.request.log, begin, to.ordinal);
         let mut course = Course::at(begin, 0);
         while let Some(portion) = feed.next().await {
-            for item in portion.map_err(|error| somewhere(error.into()))? {
+            let portion = portion.map_err(|error| somewhere(error.into()))?;
+            applier.acquaint(&portion).await.map_err(somewhere)?;
+            for item in portion {
                 match item {
-                    Item::Begin(summary) => {
-                        course.begin(&summary);
-                        applier.begin(&summary).await.map_err(somewhere)?;
+                    Item::Begin(outline) => {
+                        course.begin(&outline);
+                        applier.begin(&outline).await.map_err(somewhere)?;
                     }
                     Item::Change(change) => self.pass(applier, &mut course, change).await?,
                     Item::Commit => self.end(applier, course.ordinal).await.map_err(somewhere)?,

@@ -1,6 +1,11 @@
 //! Backwards: the fold of each window with old and new swapped, the last window first, in one transaction.
+//!
+//! A window is some transactions, or a part of one that is too large to be held. It is sent while the one before it is
+//! folded.
 
-use ptr_log::Item;
+use std::ops::Range;
+
+use ptr_log::{Item, Log, LogError};
 use ptr_model::{Change, Position, TransactionSummary};
 
 use super::{NavigateError, Travel, transactions};
@@ -43,60 +48,63 @@ impl Travel<'_> {
         to: Position,
     ) -> Result<(), ReplayError> {
         self.progress.send_modify(|progress| progress.total = from.ordinal - to.ordinal);
-        for (begin, end) in self.windows(from, to).await?.into_iter().rev() {
+        for window in self.windows(from, to).await?.into_iter().rev() {
             // Nothing is committed before the end, so an interruption leaves the session where it was.
             if self.cancel.is_cancelled() {
                 return Err(ReplayError::Cancelled { at: from });
             }
-            let effects = self.fold_window(applier, begin, end).await?;
+            let effects = self.fold_window(applier, &window).await?;
             let back: Result<Vec<TableEffect>, NotReversible> =
                 effects.into_iter().map(TableEffect::reversed).collect();
-            applier.undo(&back.map_err(Mismatch::from)?).await?;
-            self.progress.send_modify(|progress| progress.done = from.ordinal - begin);
+            applier.undo(back.map_err(Mismatch::from)?).await?;
+            self.progress.send_modify(|progress| progress.done = from.ordinal - window.begin());
         }
         applier.settle_at(to).await?;
         self.restore_sequences(applier, to).await
     }
 
-    /// Ranges of ordinals that are small enough to be folded in memory, in log order.
-    async fn windows(&self, from: Position, to: Position) -> Result<Vec<(u64, u64)>, ReplayError> {
+    /// The way in windows that are small enough to be folded in memory, in log order.
+    async fn windows(&self, from: Position, to: Position) -> Result<Vec<Window>, ReplayError> {
         let (log, limit) = (self.request.log.clone(), self.request.limits.window_bytes as u64);
         let read = tokio::task::spawn_blocking(move || {
-            let mut windows = Vec::new();
-            let (mut begin, mut bytes, mut next) = (to.ordinal, 0, to.ordinal);
+            let mut windows = Windows { limit, begin: to.ordinal, weight: 0, found: Vec::new() };
+            let mut next = to.ordinal;
             while next < from.ordinal {
                 let page = transactions(&log, next, from.ordinal, PAGE)?;
                 if page.is_empty() {
                     break;
                 }
-                for TransactionSummary { ordinal, bytes: size, .. } in page {
-                    if bytes > 0 && bytes + size > limit {
-                        windows.push((begin, ordinal));
-                        (begin, bytes) = (ordinal, 0);
-                    }
-                    bytes += size;
-                    next = ordinal + 1;
+                for transaction in &page {
+                    windows.add(&log, transaction)?;
+                    next = transaction.ordinal + 1;
                 }
             }
-            windows.push((begin, from.ordinal));
-            Ok(windows)
+            windows.close(from.ordinal);
+            Ok(windows.found)
         });
-        read.await.expect("reading the index does not panic")
+        read.await.expect("reading the log does not panic")
     }
 
     async fn fold_window(
         &self,
         applier: &mut Applier,
-        begin: u64,
-        end: u64,
+        window: &Window,
     ) -> Result<Vec<TableEffect>, ReplayError> {
         let mut fold = Fold::default();
-        let mut feed = Feed::start(&self.request.log, begin, end);
-        let (mut ordinal, mut number) = (begin, 0);
+        let log = &self.request.log;
+        let (mut feed, mut ordinal, mut number) = match window {
+            Window::Whole { begin, end } => (Feed::start(log, *begin, *end), *begin, 0),
+            // What is undone has entries only, so they are numbered as changes are.
+            Window::Part { ordinal, first_entry, part } => {
+                (Feed::start_part(log, *ordinal, part.clone()), *ordinal, part.start - first_entry)
+            }
+        };
         while let Some(portion) = feed.next().await {
-            for item in portion? {
+            let portion = portion?;
+            applier.acquaint(&portion).await?;
+            for item in portion {
                 match item {
-                    Item::Begin(summary) => (ordinal, number) = (summary.ordinal, 0),
+                    Item::Begin(outline) => (ordinal, number) = (outline.ordinal, 0),
                     Item::Change(change) => {
                         // What was left out on the way there is nothing to take back.
                         let ruling = self.request.decisions.rule(ordinal, number, change, &Names::default());
@@ -110,6 +118,75 @@ impl Travel<'_> {
             }
         }
         Ok(fold.take())
+    }
+}
+
+/// What is folded at a time.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Window {
+    /// The transactions with an ordinal from `begin` on, before `end`.
+    Whole { begin: u64, end: u64 },
+    /// The entries of a transaction with an index in `part`.
+    Part { ordinal: u64, first_entry: u64, part: Range<u64> },
+}
+
+impl Window {
+    /// The ordinal of its first transaction.
+    fn begin(&self) -> u64 {
+        match self {
+            Self::Whole { begin, .. } => *begin,
+            Self::Part { ordinal, .. } => *ordinal,
+        }
+    }
+}
+
+/// What the two images of a changed row cost in memory beside their values. In the log a small row is a fraction of that.
+const ROW: u64 = 400;
+
+/// Bytes of memory, roughly, that the fold of so many entries holds whose records are of so many bytes.
+fn weight(bytes: u64, entries: u64) -> u64 {
+    2 * bytes + ROW * entries
+}
+
+/// Bytes of records of which the fold weighs no more than `limit`, in a transaction of so many bytes and entries.
+fn bytes_within(limit: u64, bytes: u64, entries: u64) -> u64 {
+    let part = u128::from(limit) * u128::from(bytes) / u128::from(weight(bytes, entries).max(1));
+    u64::try_from(part).unwrap_or(limit).max(1)
+}
+
+/// Gathers windows.
+struct Windows {
+    /// What the fold of one may weigh.
+    limit: u64,
+    begin: u64,
+    weight: u64,
+    found: Vec<Window>,
+}
+
+impl Windows {
+    fn add(&mut self, log: &Log, transaction: &TransactionSummary) -> Result<(), LogError> {
+        let TransactionSummary { ordinal, bytes, first_entry, ref counts, .. } = *transaction;
+        let weight = weight(bytes, counts.total());
+        if self.weight + weight > self.limit {
+            self.close(ordinal);
+        }
+        if weight > self.limit {
+            let part = |part| Window::Part { ordinal, first_entry, part };
+            let bytes = bytes_within(self.limit, bytes, counts.total());
+            self.found.extend(log.parts(ordinal, bytes)?.into_iter().map(part));
+            self.begin = ordinal + 1;
+        } else {
+            self.weight += weight;
+        }
+        Ok(())
+    }
+
+    /// Ends the window that is being gathered before the transaction `end`.
+    fn close(&mut self, end: u64) {
+        if self.begin < end {
+            self.found.push(Window::Whole { begin: self.begin, end });
+        }
+        (self.begin, self.weight) = (end, 0);
     }
 }
 
@@ -132,5 +209,21 @@ async fn push(applier: &mut Applier, fold: &mut Fold, change: Change) -> Result<
     match fold.push(change).map_err(|error| Mismatch::Fold { error, position })? {
         Pushed::Folded => Ok(()),
         Pushed::Alone(_) => Err(not_reversible().into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_a_large_transaction_is_as_small_as_its_rows_are_many() {
+        let limit = 24 << 20;
+        for (bytes, entries) in [(90 * 3_000_000, 3_000_000), (20 * 10_000_000, 10_000_000), (1 << 30, 1_000)]
+        {
+            let part = bytes_within(limit, bytes, entries);
+            let held = weight(part, entries * part / bytes);
+            assert!(held <= limit && held > limit * 9 / 10, "{bytes} bytes, {entries} entries: {held}");
+        }
     }
 }

@@ -10,8 +10,12 @@ use serde::Serialize;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Component {
-    /// What any move costs: connecting, looking, noting.
+    /// What any move costs: looking, noting.
     Move,
+    /// What it costs to connect to the session's database, where no connection was kept from the move before.
+    Connect,
+    /// What the first way over a connection costs more: it looks at its tables, and prepares its statements.
+    Acquaint,
     /// What any way forwards costs.
     Redo,
     /// An entry of a short way forwards.
@@ -54,8 +58,10 @@ const MOST_AT_ONCE: f64 = 16.0;
 
 impl Component {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Move,
+        Self::Connect,
+        Self::Acquaint,
         Self::Redo,
         Self::RedoEntry,
         Self::RedoBulkEntry,
@@ -76,6 +82,8 @@ impl Component {
     pub fn name(self) -> &'static str {
         match self {
             Self::Move => "move",
+            Self::Connect => "connect",
+            Self::Acquaint => "acquaint",
             Self::Redo => "redo",
             Self::RedoEntry => "redo_entry",
             Self::RedoBulkEntry => "redo_bulk_entry",
@@ -95,8 +103,10 @@ impl Component {
     /// Nanoseconds a unit, before anything is measured: two cores, PostgreSQL 15, an optimised build.
     fn assumed(self) -> f64 {
         match self {
-            Self::Move => 12e6,
-            Self::Redo | Self::Undo => 8e6,
+            Self::Move => 4e6,
+            Self::Connect => 8e6,
+            Self::Acquaint => 6e6,
+            Self::Redo | Self::Undo => 2e6,
             Self::RedoEntry => 20e3,
             Self::UndoEntry => 25e3,
             Self::RedoBulkEntry | Self::UndoBulkEntry => 4e3,
@@ -140,6 +150,12 @@ impl Part {
         };
         let parts = [(fixed, 1), (entry, entries), (byte, bytes), (SchemaChange, schema_changes)];
         parts.into_iter().map(|(component, units)| Self::new(component, units)).collect()
+    }
+
+    /// What belongs to no step of a move.
+    #[must_use]
+    pub fn around(is_connected: bool) -> Vec<Self> {
+        vec![Self::new(Component::Move, 1), Self::new(Component::Connect, u64::from(!is_connected))]
     }
 
     /// A copy of a database.

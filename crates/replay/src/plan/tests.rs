@@ -36,7 +36,7 @@ fn spare(ordinal: u64, range: RangeFacts) -> ImageFacts {
 }
 
 fn facts(between: RangeFacts) -> PlanFacts {
-    PlanFacts { between, images: vec![keyframe(0, range(10))], rates: Rates::default() }
+    PlanFacts { between, images: vec![keyframe(0, range(10))], ..PlanFacts::default() }
 }
 
 fn strategy(from: Option<Here>, to: u64, facts: &PlanFacts) -> Strategy {

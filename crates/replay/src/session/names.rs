@@ -42,6 +42,23 @@ pub fn spare_name(database: &str, log_id: Uuid, ordinal: u64) -> String {
     format!("{}{ordinal}_spare", keyframe_prefix(database, log_id))
 }
 
+/// The template of a base image that is not at a log's creation, by the transactions before it.
+#[must_use]
+pub fn base_name(database: &str, log_id: Uuid, ordinal: u64) -> String {
+    format!("{}{ordinal}_base", keyframe_prefix(database, log_id))
+}
+
+/// Where the database is made of which such a base image is taken.
+#[must_use]
+pub fn standing_name(database: &str, log_id: Uuid, ordinal: u64) -> String {
+    format!("{}{ordinal}_trim", keyframe_prefix(database, log_id))
+}
+
+/// The number in a name that begins with [`keyframe_prefix`] and was given to an image: the transactions before it.
+pub(crate) fn image_number(rest: &str) -> Option<u64> {
+    ["_spare", "_base", "_trim"].iter().find_map(|end| rest.strip_suffix(end)).unwrap_or(rest).parse().ok()
+}
+
 /// Where a replaced database waits to be dropped, by its oid: several may wait.
 #[must_use]
 pub fn discarded_name(database: &str, log_id: Uuid, oid: u32) -> String {

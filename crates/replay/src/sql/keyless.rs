@@ -7,13 +7,17 @@ use ptr_model::Tuple;
 use ptr_postgres::quote_identifier;
 
 use super::{
-    Action, BATCH, Command, Parameter, Step, Target, copy,
+    Action, Command, Parameter, Step, Target, copy,
     parameter::{of_rows, typed, unnested},
 };
 use crate::catalog::ColumnFacts;
 
 pub(super) fn steps(target: &Target<'_>, removed: &[(Tuple, u64)], added: &[(Tuple, u64)]) -> Vec<Step> {
-    let mut steps: Vec<Step> = removed.chunks(BATCH).map(|rows| delete(target, rows)).collect();
+    // One statement: each reads the whole table. What a fold holds bounds its parameters.
+    let mut steps: Vec<Step> = Vec::new();
+    if !removed.is_empty() {
+        steps.push(delete(target, removed));
+    }
     if !added.is_empty() {
         let copies = added.iter().flat_map(|(row, copies)| (0..*copies).map(move |_| row));
         steps.extend(copy::of_tuples(target, copies));

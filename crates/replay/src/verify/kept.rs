@@ -143,7 +143,7 @@ pub async fn hash(
     });
     let listed = tables::list(database, &options.publication).await?;
     let plan::Planned { plans, left_out } = plan::of_one(listed);
-    let digests = read::digests(&[database], &plans, options.jobs, progress).await?;
+    let digests = read::digests(&[database], &plans, options, progress).await?;
     let tables = plans.iter().zip(&digests).map(|(plan, digest)| {
         let [first, second] = digest.sum.halves;
         let kept = digest.rows[0].map(|rows| KeptTable { rows, digest: format!("{first:x} {second:x}") });

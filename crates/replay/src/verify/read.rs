@@ -9,7 +9,7 @@ use ptr_postgres::Connection;
 use tokio::sync::watch;
 
 use super::{
-    VerifyError, VerifyProgress,
+    VerifyError, VerifyOptions, VerifyProgress,
     digest::{Groups, Sum, TableDigest},
     plan::TablePlan,
     sql,
@@ -36,6 +36,7 @@ struct Reading {
 struct Shared<'a> {
     databases: &'a [&'a Exported],
     plans: &'a [TablePlan],
+    options: &'a VerifyOptions,
     tasks: Mutex<VecDeque<Task>>,
     reading: Mutex<(Vec<Reading>, Vec<TableDigest>)>,
     progress: &'a watch::Sender<VerifyProgress>,
@@ -45,7 +46,7 @@ struct Shared<'a> {
 pub(super) async fn digests(
     databases: &[&Exported],
     plans: &[TablePlan],
-    jobs: usize,
+    options: &VerifyOptions,
     progress: &watch::Sender<VerifyProgress>,
 ) -> Result<Vec<TableDigest>, VerifyError> {
     let tasks = tasks(databases.len(), plans);
@@ -63,11 +64,12 @@ pub(super) async fn digests(
     let shared = Shared {
         databases,
         plans,
+        options,
         tasks: Mutex::new(tasks),
         reading: Mutex::new((reading, digests)),
         progress,
     };
-    futures_util::future::try_join_all((0..jobs.max(1)).map(|_| shared.work())).await?;
+    futures_util::future::try_join_all((0..options.jobs.max(1)).map(|_| shared.work())).await?;
     Ok(lock(&shared.reading).1.clone())
 }
 
@@ -95,7 +97,7 @@ impl Shared<'_> {
             let database = self.databases[task.side];
             let connection = match &mut connections[task.side] {
                 Some(connection) => connection,
-                none => none.insert(database::open(database.dsn()).await?),
+                none => none.insert(open(database, self.options).await?),
             };
             let sums = read(connection, database, plan, task.range).await?;
             self.put(&task, sums);
@@ -142,6 +144,11 @@ async fn read(
         Ok((row.get(0), Sum { rows, halves: [half(row.get(2))?, half(row.get(3))?] }))
     };
     rows.into_iter().map(sum).collect()
+}
+
+/// A session that reads, to be found by its name.
+pub(super) async fn open(database: &Exported, options: &VerifyOptions) -> Result<Connection, VerifyError> {
+    Ok(database::open(&database.dsn().with_application_name(&options.application_name)).await?)
 }
 
 /// A transaction in the exported snapshot. Each holds its locks only as long as it reads.

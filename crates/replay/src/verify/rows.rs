@@ -7,15 +7,12 @@ use ptr_postgres::Connection;
 use tokio_postgres::RowStream;
 
 use super::{
-    ColumnDifference, RowDifference, SHOWN_ROWS, Side, VerifyError,
+    ColumnDifference, RowDifference, SHOWN_ROWS, Side, VerifyError, VerifyOptions,
     plan::{Key, TablePlan},
-    read::{begin, disturbed_or},
+    read::{self, begin, disturbed_or},
     sql,
 };
-use crate::{
-    database::{self, Doing},
-    snapshot::Exported,
-};
+use crate::{database::Doing, snapshot::Exported};
 
 /// A row as it is compared.
 struct FetchedRow {
@@ -34,8 +31,13 @@ struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    async fn open(database: &Exported, plan: &'a TablePlan, groups: &[i32]) -> Result<Self, VerifyError> {
-        let connection = database::open(database.dsn()).await?;
+    async fn open(
+        database: &Exported,
+        plan: &'a TablePlan,
+        groups: &[i32],
+        options: &VerifyOptions,
+    ) -> Result<Self, VerifyError> {
+        let connection = read::open(database, options).await?;
         begin(&connection, database).await?;
         let groups = groups.to_vec();
         let stream = connection.query_raw(&sql::of_groups(plan), [&groups]).await;
@@ -62,9 +64,10 @@ pub(super) async fn first_differences(
     databases: [&Exported; 2],
     plan: &TablePlan,
     groups: &[i32],
+    options: &VerifyOptions,
 ) -> Result<Vec<RowDifference>, VerifyError> {
-    let mut here = Rows::open(databases[0], plan, groups).await?;
-    let mut there = Rows::open(databases[1], plan, groups).await?;
+    let mut here = Rows::open(databases[0], plan, groups, options).await?;
+    let mut there = Rows::open(databases[1], plan, groups, options).await?;
     let (mut left, mut right) = (here.next().await?, there.next().await?);
     let mut found = Vec::new();
     while found.len() < SHOWN_ROWS {

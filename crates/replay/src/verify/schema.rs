@@ -27,9 +27,10 @@ pub(super) async fn read(database: &Exported, options: &VerifyOptions) -> Result
 /// Runs `pg_dump --schema-only`.
 async fn dump(database: &Exported, options: &VerifyOptions) -> Result<String, VerifyError> {
     let (program, dsn) = (options.installation.program("pg_dump"), database.dsn());
+    let named = dsn.with_application_name(&options.application_name);
     let mut command = std::process::Command::new(&program);
     // The password goes by the environment.
-    dsn.apply_to(&mut command);
+    named.apply_to(&mut command);
     command
         .args(["--schema-only", "--no-password", "--no-subscriptions"])
         .arg(format!("--exclude-schema={OUR_SCHEMA}"))
@@ -51,14 +52,32 @@ async fn dump(database: &Exported, options: &VerifyOptions) -> Result<String, Ve
     })
 }
 
-/// The entries of a dump, what is ours left out. Each begins with a comment `-- Name: ...; Type: ...`.
+/// The entries of a dump, what is ours left out. Each begins with a comment `-- Name: ...; Type: ...`, which names its
+/// tablespace too. The access method of a table is set before its entry, if it is another than that of the table before.
 fn entries(dump: &str, publication: &str) -> Vec<Entry> {
-    dump.split("\n--\n-- Name: ")
-        .skip(1)
-        .filter_map(|part| part.split_once('\n'))
-        .filter(|(heading, _)| !is_ours(heading, publication))
-        .map(|(heading, sql)| (heading.to_owned(), essential(sql)))
-        .collect()
+    let mut method = None;
+    let mut entries = Vec::new();
+    for (number, part) in dump.split("\n--\n-- Name: ").enumerate() {
+        if let Some((heading, sql)) = part.split_once('\n').filter(|_| number > 0)
+            && !is_ours(heading, publication)
+        {
+            let mut sql = essential(sql);
+            if let Some(method) = method.filter(|_| is_stored(heading, &sql)) {
+                sql.insert_str(0, &format!("{method}\n"));
+            }
+            entries.push((heading.to_owned(), sql));
+        }
+        method = part.lines().rfind(|line| line.starts_with(ACCESS_METHOD)).or(method);
+    }
+    entries
+}
+
+const ACCESS_METHOD: &str = "SET default_table_access_method";
+
+/// Whether an entry makes something with an access method of its own; `pg_dump` sets none before a partitioned table.
+fn is_stored(heading: &str, sql: &str) -> bool {
+    let makes = |kind: &str| heading.contains(&format!("; Type: {kind};"));
+    (makes("TABLE") || makes("MATERIALIZED VIEW")) && !sql.contains("\nPARTITION BY ")
 }
 
 fn is_ours(heading: &str, publication: &str) -> bool {

@@ -124,6 +124,42 @@ async fn a_table_that_nobody_is_told_of_stops_replay_with_its_name() {
     assert!(stopped.contains("hidden") && stopped.contains("EXPLAIN ANALYZE"), "{stopped}");
 }
 
+/// Where an index that a failed CREATE INDEX CONCURRENTLY left becomes part of another, or gives its name to nothing on
+/// the replica, replay stops before it.
+#[tokio::test]
+async fn an_invalid_index_that_becomes_part_of_another_stops_replay_with_its_name() {
+    for version in ServerVersion::ALL {
+        for (steps, statement, expected) in [
+            (
+                "CREATE TABLE p (a int) PARTITION BY LIST (a); CREATE TABLE p1 PARTITION OF p FOR VALUES IN (1)",
+                "CREATE UNIQUE INDEX whole ON p (a)",
+                "index public.whole took over index public.bad of a partition",
+            ),
+            (
+                "CREATE TABLE p (a int) PARTITION BY LIST (a); CREATE TABLE p1 PARTITION OF p FOR VALUES IN (1);
+                 CREATE UNIQUE INDEX whole ON ONLY p (a)",
+                "ALTER INDEX whole ATTACH PARTITION bad",
+                "\"bad\" does not exist",
+            ),
+            (
+                "CREATE TABLE p (a int) PARTITION BY LIST (a); CREATE TABLE p1 (a int); CREATE UNIQUE INDEX whole ON p (a)",
+                "ALTER INDEX bad RENAME TO p1_a_idx; ALTER TABLE p ATTACH PARTITION p1 FOR VALUES IN (1)",
+                "\"bad\" does not exist",
+            ),
+        ] {
+            let mut world = World::set_up(version, steps).await;
+            world.sql("INSERT INTO p1 VALUES (1), (1)").await;
+            let client = world.server.client(support::PRIMARY).await;
+            client.batch_execute("CREATE UNIQUE INDEX CONCURRENTLY bad ON p1 (a)").await.unwrap_err();
+            client.close().await;
+            world.sql(&format!("DELETE FROM p1; {statement}")).await;
+            let position = world.capture().await;
+            let stopped = world.try_go(position).await.expect_err("it cannot be made").to_string();
+            assert!(stopped.contains(expected), "{statement}: {stopped}");
+        }
+    }
+}
+
 /// What EXPLAIN ANALYZE makes fires no event trigger.
 async fn an_announced_table_is_made(version: ServerVersion) {
     let roles =

@@ -3,8 +3,8 @@
 //! - A page of another site must not reach a service on this machine: without a token the `Host`
 //!   must name this machine (else a name that was bound to 127.0.0.1 could lead here), and what a browser sends
 //!   must be of the same origin and `application/json` (which no form can be).
-//! - Where a token is set, everything but the page and `/health` needs it.
-//! - The running service's own token, which only the user who started it can read, is always good, and alone
+//! - Where a token is set, everything but the page, `/health` and `/ready` needs it.
+//! - What comes over the Unix socket in the data directory comes from who may enter that: it is always let in, and alone
 //!   opens what holds passwords.
 
 use std::{net::IpAddr, sync::Arc};
@@ -26,16 +26,14 @@ use crate::{
 pub struct Guard {
     /// `API_TOKEN`.
     required: Option<ApiToken>,
-    /// The token in the running service's file.
-    own: ApiToken,
     /// Whether only names of this machine are taken as `Host`.
     local_names_only: bool,
 }
 
-/// Whether the request carried the service's own token.
+/// Who asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Caller {
-    /// It did: the user who started the service, on this machine.
+    /// The user who started the service, on this machine, by the way that nobody else has.
     Owner,
     /// Anybody else that is let in.
     Client,
@@ -47,23 +45,26 @@ impl Guard {
     pub fn of(service: &Service) -> Self {
         Self {
             required: service.configuration().token.clone(),
-            own: service.own_token().clone(),
             local_names_only: service.configuration().address.is_loopback()
                 && service.configuration().token.is_none(),
         }
     }
 
     fn admit(&self, request: &Request) -> Result<Caller, Problem> {
+        if request.extensions().get() == Some(&Caller::Owner) {
+            return Ok(Caller::Owner);
+        }
         let headers = request.headers();
         self.check_host(headers)?;
         let path = request.uri().path();
-        let public = path == "/health" || path == "/" || path.starts_with("/ui/");
+        let public = path == "/health" || path == "/ready" || path == "/" || path.starts_with("/ui/");
         let reading = request.method() == Method::GET || request.method() == Method::HEAD;
         if public && reading {
             return Ok(Caller::Client);
         }
         check_origin(headers, request.method())?;
-        self.check_token(headers)
+        self.check_token(headers)?;
+        Ok(Caller::Client)
     }
 
     fn check_host(&self, headers: &HeaderMap) -> Result<(), Problem> {
@@ -77,21 +78,21 @@ impl Guard {
         }
     }
 
-    fn check_token(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
+    fn check_token(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        let Some(required) = &self.required else { return Ok(()) };
         let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let bearer = bearer.and_then(|value| value.split_once(' '));
         let given =
             bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, token)| token.trim());
-        if given.is_some_and(|token| self.own.matches(token)) {
-            return Ok(Caller::Owner);
-        }
-        let Some(required) = &self.required else { return Ok(Caller::Client) };
         match given {
-            Some(token) if required.matches(token) => Ok(Caller::Client),
+            Some(token) if required.matches(token) => Ok(()),
             Some(_) => Err(Problem::new(Code::Unauthorized, "the token is not the one that is set")
-                .with_hint("send the value of API_TOKEN as Authorization: Bearer TOKEN")),
-            None => Err(Problem::new(Code::Unauthorized, "the request carries no token")
-                .with_hint("send the value of API_TOKEN as Authorization: Bearer TOKEN")),
+                .with_hint(
+                    "send the token, of which API_TOKEN may be the digest, as Authorization: Bearer TOKEN",
+                )),
+            None => Err(Problem::new(Code::Unauthorized, "the request carries no token").with_hint(
+                "send the token, of which API_TOKEN may be the digest, as Authorization: Bearer TOKEN",
+            )),
         }
     }
 }
@@ -157,8 +158,8 @@ mod tests {
 
     use super::*;
 
-    fn guard(required: Option<&ApiToken>) -> Guard {
-        Guard { required: required.cloned(), own: ApiToken::random(), local_names_only: required.is_none() }
+    fn guard(required: Option<ApiToken>) -> Guard {
+        Guard { local_names_only: required.is_none(), required }
     }
 
     fn request(method: Method, path: &str, headers: &[(&str, &str)]) -> Request {
@@ -202,8 +203,7 @@ mod tests {
 
     #[test]
     fn a_token_is_needed_for_all_but_the_page_and_health() {
-        let token = ApiToken::random();
-        let guard = guard(Some(&token));
+        let guard = guard(ApiToken::parse("the-token").ok());
         let code = |path: &str, authorization: Option<String>| {
             let headers: Vec<(&str, &str)> =
                 authorization.iter().map(|a| ("authorization", a.as_str())).collect();
@@ -213,7 +213,10 @@ mod tests {
         assert_eq!(code("/", None), Ok(Caller::Client));
         assert_eq!(code("/api/config", None), Err(Code::Unauthorized));
         assert_eq!(code("/api/config", Some("Bearer nonsense".into())), Err(Code::Unauthorized));
-        assert_eq!(code("/api/config", Some(format!("Bearer {}", token.reveal()))), Ok(Caller::Client));
-        assert_eq!(code("/api/config", Some(format!("bearer {}", guard.own.reveal()))), Ok(Caller::Owner));
+        assert_eq!(code("/api/config", Some("Bearer the-token".into())), Ok(Caller::Client));
+        assert_eq!(code("/api/config", Some("bearer the-token".into())), Ok(Caller::Client));
+        let mut own = request(Method::POST, "/api/shutdown", &[("host", "any")]);
+        own.extensions_mut().insert(Caller::Owner);
+        assert_eq!(guard.admit(&own).map_err(|p| p.code), Ok(Caller::Owner));
     }
 }

@@ -11,9 +11,10 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The page's modules.
-const SCRIPTS: [(&str, &str); 17] = [
+const SCRIPTS: [(&str, &str); 18] = [
     ("/ui/address.js", include_str!("../../ui/address.js")),
     ("/ui/api.js", include_str!("../../ui/api.js")),
+    ("/ui/backups.js", include_str!("../../ui/backups.js")),
     ("/ui/dom.js", include_str!("../../ui/dom.js")),
     ("/ui/header.js", include_str!("../../ui/header.js")),
     ("/ui/inspector.js", include_str!("../../ui/inspector.js")),

@@ -6,6 +6,7 @@ use super::{Answer, Shared, body::Body, guard::Caller, query::Query};
 use crate::{
     configuration::ConfigurationReport,
     problem::{Code, Problem},
+    resource::retention::{Collect, Collected},
     resource::status::{Doctor, DsnAnswer, DsnQuery, Health, Status, Teardown, TornDown},
     service::End,
 };
@@ -62,6 +63,12 @@ pub(super) async fn doctor_fix(State(service): Shared) -> Answer<Doctor> {
 #[utoipa::path(post, path = "/api/teardown", request_body = Teardown, responses((status = 200, body = TornDown)))]
 pub(super) async fn teardown(State(service): Shared, Body(request): Body<Teardown>) -> Answer<TornDown> {
     Ok(Json(service.teardown(request).await?))
+}
+
+/// Removes what is no longer needed: earlier histories by age and size, databases and files that nobody has.
+#[utoipa::path(post, path = "/api/gc", request_body = Collect, responses((status = 200, body = Collected)))]
+pub(super) async fn collect(State(service): Shared, Body(request): Body<Collect>) -> Answer<Collected> {
+    Ok(Json(service.collect(request).await?))
 }
 
 /// Ends the service; only for the user who started it.

@@ -13,7 +13,7 @@ use crate::{
         event::Event,
         session::Deleted,
     },
-    service::{APPLICATION_NAME, Captured, Service, ServiceError, TiedSnapshot, blocking, now},
+    service::{APPLICATION_NAME, Captured, Service, ServiceError, TiedSnapshot, blocking, born, now},
 };
 
 /// Connections with which `pg_dump` reads in directory format.
@@ -99,6 +99,7 @@ impl Service {
             },
             contents: contents::Contents::new(),
             pid: std::process::id(),
+            born: born(std::process::id()),
         };
         self.backups.save(&record)?;
         self.tell(Event::Backup { backup: record.answer.clone() });

@@ -17,7 +17,7 @@ pub(crate) async fn run(
     dsn: &Dsn,
     arguments: &[String],
 ) -> Result<(), ServiceError> {
-    let mut command = std::process::Command::new(program);
+    let mut command = ptr_postgres::programs::private_command(program);
     dsn.apply_to(&mut command);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = tokio::process::Command::from(command)

@@ -2,7 +2,8 @@
 
 use std::{path::Path, process::Stdio, time::Instant};
 
-use ptr_model::OUR_SCHEMA;
+use ptr_log::Session;
+use ptr_model::{OUR_SCHEMA, Position};
 use ptr_postgres::{Connection, Dsn, SessionSettings, connect, quote_identifier};
 use ptr_replay::session::refuse_source;
 
@@ -40,16 +41,45 @@ impl Service {
         if session.is_none() {
             self.refuse_without_consent(&maintenance, &database, request.replace).await?;
         }
+        // Nobody moves the session meanwhile, and what a move kept of its database is let go.
+        let lock = match &session {
+            Some(session) => Some(self.take_session(session).await?),
+            None => None,
+        };
         let fresh = scratch_name("restore");
         self.restore_into_new(&maintenance, &record, &fresh).await?;
-        take_place(&maintenance, &fresh, &database).await?;
         if let Some(session) = &session {
-            // What it holds now is no position of the log, so replay must not build on it.
+            let near = self.near(&record, session).await?;
+            self.session_database(session)?.adopt(&fresh, near).await?;
+            // What it holds is no position of the log, so replay must not build on it; from before it is there.
             self.mark_open(session).await?;
+        }
+        take_place(&maintenance, &fresh, &database).await?;
+        drop(lock);
+        if let Some(session) = &session {
+            self.told_session(session).await?;
         }
         maintenance.close().await;
         let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         Ok(Restored { status: "restored".into(), backup_id: id.to_owned(), database, elapsed_ms })
+    }
+
+    /// Where the backup says that it is, if that is a position of the session's log; else where the log begins.
+    async fn near(&self, record: &store::Record, session: &Session) -> Result<Position, ServiceError> {
+        let captured = self.captured(Some(&session.database))?;
+        let Some(known) = record.answer.position.as_ref().map(|position| position.at.clone()) else {
+            return Ok(captured.log.creation());
+        };
+        let found = captured.read(move |log| {
+            let (first, head) = (log.creation(), log.head()?);
+            (first.ordinal <= known.transaction && known.transaction <= head.ordinal)
+                .then(|| log.position_at(known.transaction))
+                .transpose()
+        });
+        let found = found.await?.filter(|found| {
+            record.answer.position.as_ref().is_some_and(|position| position.at == (*found).into())
+        });
+        Ok(found.unwrap_or(captured.log.creation()))
     }
 
     pub(super) fn complete_backup(&self, id: &str) -> Result<store::Record, ServiceError> {

@@ -27,6 +27,9 @@ pub(super) struct Record {
     pub(super) contents: Contents,
     /// The process that makes it, or made it.
     pub(super) pid: u32,
+    /// When that process began: ids are used again.
+    #[serde(default)]
+    pub(super) born: Option<u64>,
 }
 
 impl Backups {
@@ -83,7 +86,7 @@ impl Backups {
         let invalid =
             |error| ServiceError::file("understand", path)(io::Error::new(io::ErrorKind::InvalidData, error));
         let mut record: Record = serde_json::from_slice(&text).map_err(invalid)?;
-        if record.answer.state == BackupState::Running && !process_lives(record.pid) {
+        if record.answer.state == BackupState::Running && !process_lives(record.pid, record.born) {
             record.answer.state = BackupState::Failed;
             record.answer.error = Some("the process that made it ended before it was done".to_owned());
         }

@@ -35,6 +35,14 @@ pub enum ConfigurationError {
         /// What is wrong and what would be right.
         problem: String,
     },
+    /// TLS needs both files.
+    #[error("{set} is set and {missing} is not; TLS needs both, the certificate and its private key")]
+    HalfOfTls {
+        /// The one that is set.
+        set: &'static str,
+        /// The one that is not.
+        missing: &'static str,
+    },
     /// The API would be open to others without a token.
     #[error(
         "the API would listen on {address}, where others can reach it, and API_TOKEN is not set; set API_TOKEN to a long random text, or listen on 127.0.0.1"

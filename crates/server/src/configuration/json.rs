@@ -53,6 +53,8 @@ const STORAGE: &[(&str, Setting)] = &[
     ("datadir", Setting::DataDirectory),
     ("datadirectory", Setting::DataDirectory),
     ("keyframebudget", Setting::KeyframeBudget),
+    ("retainage", Setting::RetainAge),
+    ("retainbytes", Setting::RetainBytes),
 ];
 const REPLICATION: &[(&str, Setting)] = &[
     ("slotname", Setting::ReplicationSlot),
@@ -63,6 +65,7 @@ const REPLICATION: &[(&str, Setting)] = &[
     ("databases", Setting::InputDatabases),
     ("replicaidentity", Setting::ReplicaIdentity),
     ("excludetables", Setting::ExcludeTables),
+    ("slotlimit", Setting::SlotLimit),
 ];
 const SERVER: &[(&str, Setting)] = &[
     ("addr", Setting::ServerAddress),
@@ -71,6 +74,8 @@ const SERVER: &[(&str, Setting)] = &[
     ("port", Setting::ServerPort),
     ("token", Setting::ApiToken),
     ("apitoken", Setting::ApiToken),
+    ("tlscert", Setting::ServerTlsCert),
+    ("tlskey", Setting::ServerTlsKey),
 ];
 
 struct Root<'a>(&'a mut JsonSettings);

@@ -94,7 +94,13 @@ impl DataDirectory {
         self.root.join("run")
     }
 
-    /// Address, pid and token of the running service.
+    /// Where the running service answers its own user.
+    #[must_use]
+    pub fn service_socket(&self) -> PathBuf {
+        self.run().join("service.sock")
+    }
+
+    /// Address, socket and pid of the running service.
     #[must_use]
     pub fn service_file(&self) -> PathBuf {
         self.run().join("service.json")

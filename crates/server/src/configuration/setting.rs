@@ -13,8 +13,12 @@ pub enum Setting {
     ServerAddress,
     /// The API's port.
     ServerPort,
-    /// What requests must carry.
+    /// What requests must carry, or its digest.
     ApiToken,
+    /// The certificate of the API, with those that lead to its authority.
+    ServerTlsCert,
+    /// The certificate's private key.
+    ServerTlsKey,
     /// The data directory.
     DataDirectory,
     /// The folder of the logs.
@@ -37,17 +41,25 @@ pub enum Setting {
     ExcludeTables,
     /// Bytes that keyframes and spares of one captured database may have.
     KeyframeBudget,
+    /// Bytes of WAL on the primary at which the slot is let go.
+    SlotLimit,
+    /// How old a transaction may become before a running service lets it go.
+    RetainAge,
+    /// How large a log may become before a running service lets its oldest part go.
+    RetainBytes,
 }
 
 impl Setting {
     /// All of them, in the order in which they are shown.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 22] = [
         Self::InputDsn,
         Self::OutputDsn,
         Self::InputDatabases,
         Self::ServerAddress,
         Self::ServerPort,
         Self::ApiToken,
+        Self::ServerTlsCert,
+        Self::ServerTlsKey,
         Self::DataDirectory,
         Self::WalLogPath,
         Self::BackupPath,
@@ -59,6 +71,9 @@ impl Setting {
         Self::ReplicaIdentity,
         Self::ExcludeTables,
         Self::KeyframeBudget,
+        Self::SlotLimit,
+        Self::RetainAge,
+        Self::RetainBytes,
     ];
 
     /// Its name as an environment variable, in `.env`, and in reports.
@@ -71,6 +86,8 @@ impl Setting {
             Self::ServerAddress => "SERVER_ADDR",
             Self::ServerPort => "SERVER_PORT",
             Self::ApiToken => "API_TOKEN",
+            Self::ServerTlsCert => "SERVER_TLS_CERT",
+            Self::ServerTlsKey => "SERVER_TLS_KEY",
             Self::DataDirectory => "POSTGRES_TEST_REPLAY_DATA_DIR",
             Self::WalLogPath => "WAL_LOG_PATH",
             Self::BackupPath => "BACKUP_PATH",
@@ -82,6 +99,9 @@ impl Setting {
             Self::ReplicaIdentity => "REPLICA_IDENTITY",
             Self::ExcludeTables => "EXCLUDE_TABLES",
             Self::KeyframeBudget => "KEYFRAME_BUDGET",
+            Self::SlotLimit => "SLOT_LIMIT",
+            Self::RetainAge => "RETAIN_AGE",
+            Self::RetainBytes => "RETAIN_BYTES",
         }
     }
 
@@ -93,7 +113,20 @@ impl Setting {
 
     /// Whether it names a file or folder, which is then relative to the file that sets it.
     pub(super) fn is_path(self) -> bool {
-        use Setting::{BackupPath, CheckpointPath, DataDirectory, PgBin, SessionPath, WalLogPath};
-        matches!(self, DataDirectory | WalLogPath | BackupPath | SessionPath | CheckpointPath | PgBin)
+        use Setting::{
+            BackupPath, CheckpointPath, DataDirectory, PgBin, ServerTlsCert, ServerTlsKey, SessionPath,
+            WalLogPath,
+        };
+        matches!(
+            self,
+            DataDirectory
+                | WalLogPath
+                | BackupPath
+                | SessionPath
+                | CheckpointPath
+                | PgBin
+                | ServerTlsCert
+                | ServerTlsKey
+        )
     }
 }

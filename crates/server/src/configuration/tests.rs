@@ -119,6 +119,24 @@ fn a_port_alone_means_loopback_and_a_stronger_port_holds() {
 }
 
 #[test]
+fn tls_takes_both_files_relative_to_where_they_are_set() {
+    let tls = |variables: &[(&str, &str)]| {
+        let mut sources = sources();
+        sources.env_file = env_file(variables);
+        Configuration::resolve(&sources).map(|configuration| configuration.tls)
+    };
+    let (certificate, key) = (("SERVER_TLS_CERT", "tls/server.pem"), ("SERVER_TLS_KEY", "/etc/server.key"));
+    assert_eq!(tls(&[]).unwrap(), None);
+    let both = tls(&[certificate, key]).unwrap().unwrap();
+    assert!(both.certificate.is_absolute() && both.certificate.ends_with("tls/server.pem"), "{both:?}");
+    assert_eq!(both.key, std::path::Path::new("/etc/server.key"));
+    for (one, missing) in [(certificate, "SERVER_TLS_KEY is not"), (key, "SERVER_TLS_CERT is not")] {
+        let error = tls(&[one]).unwrap_err().to_string();
+        assert!(error.contains(missing) && error.contains("TLS needs both"), "{error}");
+    }
+}
+
+#[test]
 fn secrets_show_in_no_report_and_no_error() {
     let mut sources = sources();
     sources.environment.insert("API_TOKEN".into(), "geheim1".into());

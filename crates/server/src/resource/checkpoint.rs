@@ -79,7 +79,7 @@ pub struct CheckpointHash {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CheckpointKind {
-    /// Where capture began; cannot be deleted.
+    /// Where the history begins: where capture did, until gc removes its oldest part. Cannot be deleted.
     Creation,
     /// The end of the first schema migration; cannot be deleted.
     Migration,

@@ -3,7 +3,10 @@
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{keyframe::KeyframeList, position::PositionAnswer, session::SessionAnswer, transaction::Counts};
+use super::{
+    keyframe::KeyframeList, position::PositionAnswer, retention::RetentionStatus, session::SessionAnswer,
+    transaction::Counts,
+};
 
 /// `GET /health`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -12,6 +15,15 @@ pub struct Health {
     pub status: String,
     /// Our version.
     pub version: String,
+}
+
+/// `GET /ready`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Readiness {
+    /// Whether everything works.
+    pub ready: bool,
+    /// What does not; `GET /api/status` says why.
+    pub problems: Vec<String>,
 }
 
 /// `GET /api/status`.
@@ -23,6 +35,9 @@ pub struct Status {
     pub role: String,
     /// Where the API listens; absent where no service runs.
     pub address: Option<String>,
+    /// What a browser opens, `http` or `https`; absent where no service runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
     /// The data directory.
     pub data_directory: String,
     /// The captured server.
@@ -36,6 +51,9 @@ pub struct Status {
     pub earlier: Vec<String>,
     /// The active session.
     pub session: Option<SessionAnswer>,
+    /// What the service lets go by itself; absent where it is told nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<RetentionStatus>,
     /// What the user should know, such as capture without DDL.
     pub warnings: Vec<String>,
 }
@@ -63,7 +81,7 @@ pub struct DatabaseStatus {
     pub database: String,
     /// Whether there is a log.
     pub captured: bool,
-    /// Where the log begins.
+    /// Where the log begins: CREATION.
     pub creation: Option<PositionAnswer>,
     /// Where the log ends.
     pub head: Option<PositionAnswer>,
@@ -107,6 +125,11 @@ pub struct SlotStatus {
     pub wal_status: Option<String>,
     /// Bytes of WAL that were written and are not confirmed.
     pub lag_bytes: Option<u64>,
+    /// How long the oldest of those bytes has waited, in milliseconds: as PostgreSQL measures it between writing WAL and
+    /// hearing that it is durable here (`flush_lag`), or, while nobody streams, since when nobody does (PostgreSQL 17 on).
+    /// Absent where the server has not measured it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag_ms: Option<u64>,
     /// Bytes of WAL that it keeps on the primary.
     pub retained_bytes: Option<u64>,
     /// Why it cannot be told, where it cannot.

@@ -9,6 +9,9 @@ use super::{navigation::Progress, position::PositionAnswer};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Verify {
+    /// By what to ask for it and to end it while it goes on, a UUID; one is made when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
     /// The session, by id or name; the active one when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_id: Option<String>,

@@ -14,7 +14,7 @@ use ptr_log::{Direction, EntryQuery, Log, LogError};
 use ptr_model::{MarkerToken, Position, Relation, SequenceState};
 use ptr_postgres::{Connection, SessionSettings, connect};
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinHandle};
 
 use super::{APPLICATION_NAME, Role, Service, ServiceError, blocking, lock, running};
 use crate::resource::{event::Event, status::ListenerStatus};
@@ -42,6 +42,9 @@ pub(crate) struct Captured {
 #[derive(Serialize, Deserialize)]
 struct StateFile {
     pid: u32,
+    /// When the process began: ids are used again.
+    #[serde(default)]
+    born: Option<u64>,
     #[serde(flatten)]
     status: serde_json::Value,
 }
@@ -70,7 +73,7 @@ pub(super) fn listener_elsewhere(path: &std::path::Path) -> ListenerStatus {
     let text = std::fs::read(path).ok();
     let file: Option<StateFile> = text.and_then(|text| serde_json::from_slice(&text).ok());
     match file {
-        Some(file) if running::process_lives(file.pid) => shown(file.pid, file.status),
+        Some(file) if running::process_lives(file.pid, file.born) => shown(file.pid, file.status),
         _ => ListenerStatus { state: "absent".into(), ..ListenerStatus::default() },
     }
 }
@@ -88,6 +91,7 @@ impl Service {
             return Ok(());
         }
         let log = blocking(move || Log::open(&directory)).await??;
+        self.go_on_beginning(database, &log).await?;
         self.keep(database, log, None);
         Ok(())
     }
@@ -121,8 +125,13 @@ impl Service {
         };
         let (state, watched) = watch::channel(Listening::default());
         let directory = data.log_of(database);
-        self.tasks.spawn(Arc::clone(self).capture(database.to_owned(), options, directory.clone(), state));
-        let log = blocking(move || Log::open(&directory)).await??;
+        let opened = directory.clone();
+        let log = blocking(move || Log::open(&opened)).await??;
+        // Before anybody writes it.
+        self.go_on_beginning(database, &log).await?;
+        let capture =
+            self.tasks.spawn(Arc::clone(self).capture(database.to_owned(), options, directory, state));
+        self.tasks.spawn(Arc::clone(self).notice_panic(database.to_owned(), capture));
         self.tasks.spawn(publish_state(Arc::clone(self), database.to_owned(), watched.clone()));
         self.keep(database, log, Some(watched));
         Ok(())
@@ -153,6 +162,16 @@ impl Service {
         }
     }
 
+    /// A fault of ours ends capture too, and is told like any other end.
+    async fn notice_panic(self: Arc<Self>, database: String, capture: JoinHandle<()>) {
+        if let Err(error) = capture.await
+            && error.is_panic()
+        {
+            let detail = format!("the task that captures ended early: {error}");
+            self.capture_ended(&database, ServiceError::Broken { detail });
+        }
+    }
+
     /// Capture that cannot go on is told by the status; a process that is there for nothing else ends.
     fn capture_ended(&self, database: &str, error: ServiceError) {
         tracing::error!(database, "capture ended: {error}");
@@ -167,10 +186,12 @@ impl Service {
         &self,
         captured: &Arc<Captured>,
     ) -> Result<(Position, Vec<SequenceState>), ServiceError> {
+        let turn = self.lanes.turn().await;
         let connection = self.connect_for_marker(captured).await?;
         let token = send_marker(&connection).await?;
         let states = sample_sequences(&connection).await;
         connection.close().await;
+        drop(turn);
         Ok((self.await_marker(captured, token).await?, states?))
     }
 
@@ -272,11 +293,12 @@ async fn send_marker(connection: &Connection) -> Result<MarkerToken, ServiceErro
 /// Writes the listener's state to its file and tells it, as it changes.
 async fn publish_state(service: Arc<Service>, database: String, mut watched: watch::Receiver<Listening>) {
     let path = service.configuration.data.listener_file(&database);
+    let born = running::born(std::process::id());
     let mut last = String::new();
     loop {
         let status = serde_json::json!(&*watched.borrow_and_update());
         let listener = shown(std::process::id(), status.clone());
-        let file = StateFile { pid: std::process::id(), status };
+        let file = StateFile { pid: std::process::id(), born, status };
         let text = serde_json::to_vec(&file).unwrap_or_default();
         if let Err(error) = running::write_private(&path, &text) {
             tracing::warn!("cannot write {}: {error}", path.display());

@@ -1,12 +1,12 @@
 //! Checkpoints: names for positions, two of which are there always.
 //!
-//! CREATION is where the log begins. MIGRATION is worked out from the log each time it is asked for, until it is
+//! CREATION is where the log begins: where capture did, until `gc` removes the beginning. MIGRATION is worked out from the log each time it is asked for, until it is
 //! pinned; what the catalog stores of the two is their ids, and the pin.
 
 use std::sync::Arc;
 
-use ptr_log::{Catalog, Checkpoint, CheckpointKind, Log, NewCheckpoint};
-use ptr_model::{CheckpointId, LsnParseError, Position, PositionExpression, check_checkpoint_name};
+use ptr_log::{Catalog, Checkpoint, CheckpointKind, Log, NewCheckpoint, crash_point};
+use ptr_model::{LsnParseError, Position, PositionExpression, check_checkpoint_name};
 use ptr_replay::verify::KeptHashes;
 use uuid::Uuid;
 
@@ -29,7 +29,7 @@ impl Service {
     /// # Errors
     /// A name that is taken or reads like a position, a position outside the log, no listener for "now".
     pub async fn create_checkpoint(
-        &self,
+        self: &Arc<Self>,
         request: CreateCheckpoint,
     ) -> Result<CheckpointAnswer, ServiceError> {
         check_checkpoint_name(&request.name)?;
@@ -40,6 +40,7 @@ impl Service {
         let database = request.database.clone().or(session.as_ref().map(|session| session.database.clone()));
         let captured = self.captured_or_active(database.as_deref()).await?;
         self.refuse_taken_name(&captured, &request.name).await?;
+        let _still = self.beginning.read().await;
         let is_now = is_of_now(&request);
         let (position, hash) = match request.hash {
             true => {
@@ -58,7 +59,9 @@ impl Service {
             hash,
         };
         let catalog = self.catalog.clone();
+        crash_point("checkpoint");
         let checkpoint = blocking(move || catalog.create_checkpoint(&new)).await??;
+        crash_point("checkpointed");
         if is_now {
             self.renew_sequences(&captured, checkpoint.position).await;
         }
@@ -70,8 +73,8 @@ impl Service {
 
     /// Before a marker is sent; the catalog refuses a name that is taken meanwhile.
     async fn refuse_taken_name(&self, captured: &Arc<Captured>, name: &str) -> Result<(), ServiceError> {
-        let found = self.all_checkpoints(captured).await?;
-        if !found.iter().any(|checkpoint| checkpoint.name == name) {
+        let found = self.find_in(captured, name).await?;
+        if found.is_none_or(|found| found.name != name) {
             return Ok(());
         }
         Err(ServiceError::precondition(
@@ -254,6 +257,7 @@ impl Service {
     pub async fn pin_migration(&self, request: PinMigration) -> Result<CheckpointAnswer, ServiceError> {
         let captured = self.captured_or_active(request.database.as_deref()).await?;
         let at = request.at.as_deref().unwrap_or(MIGRATION);
+        let _still = self.beginning.read().await;
         let position = self.resolve(&captured, at, None).await?;
         let (catalog, database) = (self.catalog.clone(), captured.database.clone());
         blocking(move || catalog.pin_migration(&database, position)).await??;
@@ -295,13 +299,7 @@ fn all(log: &Log, catalog: &Catalog, database: &str) -> Result<Vec<Checkpoint>, 
         .map(|checkpoint| checkpoint.position)
         .collect();
     for checkpoint in &mut all {
-        match checkpoint.kind {
-            CheckpointKind::Creation => checkpoint.position = log.creation(),
-            CheckpointKind::Migration if !checkpoint.pinned => {
-                checkpoint.position = log.migration_position(&by_hand)?;
-            }
-            CheckpointKind::Migration | CheckpointKind::Manual => {}
-        }
+        settle(log, checkpoint, || Ok(by_hand.clone()))?;
     }
     let rank = |kind| match kind {
         CheckpointKind::Creation => 0,
@@ -312,17 +310,46 @@ fn all(log: &Log, catalog: &Catalog, database: &str) -> Result<Vec<Checkpoint>, 
     Ok(all)
 }
 
-/// The checkpoint of that name or id.
+/// The checkpoint of that name or id. The others are not read: there may be many, and hashes of many tables with them.
 pub(super) fn find(
     log: &Log,
     catalog: &Catalog,
     database: &str,
     name: &str,
 ) -> Result<Option<Checkpoint>, ServiceError> {
-    let all = all(log, catalog, database)?;
-    let fixed = all.iter().find(|c| c.kind != CheckpointKind::Manual && c.name.eq_ignore_ascii_case(name));
-    let id = name.parse().ok().map(CheckpointId);
-    Ok(fixed.or_else(|| all.iter().find(|c| c.name == name || Some(c.id) == id)).cloned())
+    let Some(mut found) = catalog.find_checkpoint(database, name)? else {
+        if !CheckpointKind::FIXED.iter().any(|kind| kind.name().eq_ignore_ascii_case(name)) {
+            return Ok(None);
+        }
+        // Nobody looked at the checkpoints of this log yet.
+        let all = all(log, catalog, database)?;
+        return Ok(all.into_iter().find(|checkpoint| checkpoint.name.eq_ignore_ascii_case(name)));
+    };
+    settle(log, &mut found, || Ok(catalog.positions_by_hand(database)?))?;
+    Ok(Some(found))
+}
+
+/// Says where one of the fixed two is; `by_hand` gives where all others are.
+fn settle(
+    log: &Log,
+    checkpoint: &mut Checkpoint,
+    by_hand: impl FnOnce() -> Result<Vec<Position>, ServiceError>,
+) -> Result<(), ServiceError> {
+    match checkpoint.kind {
+        CheckpointKind::Creation => {
+            checkpoint.position = log.creation();
+            if let Some(beginning) = log.beginning()? {
+                let removed_at = beginning.removed_at;
+                checkpoint.description =
+                    format!("where the history begins since gc removed what was before, at {removed_at}");
+            }
+        }
+        CheckpointKind::Migration if !checkpoint.pinned => {
+            checkpoint.position = log.migration_position(&by_hand()?)?;
+        }
+        CheckpointKind::Migration | CheckpointKind::Manual => {}
+    }
+    Ok(())
 }
 
 fn answer(checkpoint: &Checkpoint) -> CheckpointAnswer {

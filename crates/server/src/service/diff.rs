@@ -4,20 +4,20 @@
 //! or where the keys do not hold for the whole range, rows are told apart by all their values, and a row that
 //! changed shows as a deletion and an insertion.
 
+mod folding;
+
 use std::{collections::BTreeMap, sync::Arc};
 
-use ptr_log::{Item, Log};
-use ptr_model::{Change, Position, Relation, Tuple};
+use ptr_model::{Position, Relation, Tuple};
 use ptr_postgres::{SessionSettings, connect};
-use ptr_replay::fold::{Fold, Membership, NetRow, OldRow, Pushed, RowIdentity, RowsEffect, TableEffect};
+use ptr_replay::fold::{NetRow, OldRow, RowsEffect, TableEffect};
+
+use self::folding::net_difference;
 
 use super::{
     APPLICATION_NAME, Captured, Service, ServiceError, blocking, entries::page_length, search::Keys, values,
 };
 use crate::resource::diff::{DiffAnswer, DiffQuery, RowDiff, TableDiff};
-
-/// The memory that a fold may take.
-const LARGEST_FOLD: usize = 512 << 20;
 
 impl Service {
     /// `GET /api/diff`.
@@ -44,13 +44,16 @@ impl Service {
         let wanted =
             Wanted { table: query.table, limit: if with_rows { page_length(query.limit)? } else { 0 } };
         let log = captured.log.clone();
-        blocking(move || compare(&log, from, to, &wanted, &keys)).await?
+        // One after the other, because each may take as much memory as one may.
+        let _alone = self.comparing.lock().await;
+        blocking(move || net_difference(&log, from, to, &wanted, &keys)).await?
     }
 
     /// Best effort: without an answer, rows are told apart by all their values.
     pub(super) async fn primary_keys(&self, captured: &Arc<Captured>) -> Keys {
         let Ok(input) = self.input() else { return Keys::new() };
         let dsn = input.with_database(&captured.database);
+        let _turn = self.lanes.turn().await;
         let Ok(connection) = connect(&dsn, &SessionSettings::canonical(APPLICATION_NAME)).await else {
             return Keys::new();
         };
@@ -70,85 +73,75 @@ struct Wanted {
     limit: usize,
 }
 
-/// What the range comes to.
-#[derive(Default)]
-struct Folded {
-    effects: Vec<TableEffect>,
-    emptied: Vec<String>,
+/// What the range comes to, as far as it was folded.
+struct Difference {
+    backward: bool,
+    tables: BTreeMap<String, TableDiff>,
     schema_changes: Vec<String>,
+    /// How many rows are wanted in all, and how many more.
+    limit: usize,
+    left: usize,
+    truncated: bool,
 }
 
-fn compare(
-    log: &Log,
-    from: Position,
-    to: Position,
-    wanted: &Wanted,
-    keys: &Keys,
-) -> Result<DiffAnswer, ServiceError> {
-    let (earlier, later) = if from <= to { (from, to) } else { (to, from) };
-    let folded = match fold(log, earlier, later, wanted, keys)? {
-        Some(folded) => folded,
-        // A key of today was none then. All values always are.
-        None => fold(log, earlier, later, wanted, &Keys::new())?.ok_or_else(|| {
-            ServiceError::precondition(
-                "the log holds too little of some rows to tell what became of them",
-                "ask for one table with table=, or for detail=stat",
-            )
-        })?,
-    };
-    Ok(show(folded, from, to, wanted.limit))
-}
+impl Difference {
+    fn new(backward: bool, limit: usize) -> Self {
+        let (tables, schema_changes) = (BTreeMap::new(), Vec::new());
+        Self { backward, tables, schema_changes, limit, left: limit, truncated: false }
+    }
 
-/// Folds a range; `None` where the keys do not hold for it.
-fn fold(
-    log: &Log,
-    from: Position,
-    to: Position,
-    wanted: &Wanted,
-    keys: &Keys,
-) -> Result<Option<Folded>, ServiceError> {
-    let mut folded = Folded::default();
-    let mut fold = Fold::default();
-    for item in log.read(from.ordinal, to.ordinal)? {
-        let Item::Change(change) = item? else { continue };
-        match &change {
-            Change::Schema(schema) if schema.is_entry => folded.schema_changes.push(schema.statement.shown()),
-            Change::Truncate { relations, .. } => {
-                folded.effects.extend(fold.take());
-                folded.emptied.extend(relations.iter().filter(|r| wanted.takes(r)).map(|r| name(r)));
-            }
-            Change::Insert { relation, .. }
-            | Change::Update { relation, .. }
-            | Change::Delete { relation, .. } => {
-                if !wanted.takes(relation) {
-                    continue;
-                }
-                if fold.membership(relation) == Membership::Outdated {
-                    folded.effects.extend(fold.take());
-                }
-                if fold.membership(relation) == Membership::New {
-                    fold.add_table(Arc::clone(relation), identity(relation, keys));
-                }
-                if !matches!(fold.push(change), Ok(Pushed::Folded)) {
-                    return Ok(None);
-                }
-                refuse_too_large(&fold)?;
-            }
-            Change::Schema(_) | Change::Rows(_) | Change::Gap(_) | Change::Message(_) => {}
+    /// Counts what a fold came to, and shows as many rows of it as are still wanted.
+    fn add(&mut self, effects: &[TableEffect]) {
+        for effect in effects {
+            let diff = table_diff(&mut self.tables, name(&effect.relation));
+            let [inserted, updated, deleted] = counts(effect, self.backward);
+            diff.inserted += inserted;
+            diff.updated += updated;
+            diff.deleted += deleted;
+            let shown = diff.rows.len();
+            let backward = self.backward;
+            diff.rows
+                .extend(rows(effect).take(self.left).map(|row| if backward { turned(row) } else { row }));
+            let shown = diff.rows.len() - shown;
+            self.left -= shown;
+            self.truncated |= self.limit > 0 && shown as u64 != inserted + updated + deleted;
         }
     }
-    folded.effects.extend(fold.take());
-    Ok(Some(folded))
-}
 
-fn refuse_too_large(fold: &Fold) -> Result<(), ServiceError> {
-    if fold.bytes() <= LARGEST_FOLD {
-        return Ok(());
+    /// A table was emptied by TRUNCATE: what went is not in the log.
+    fn add_emptied(&mut self, relation: &Relation) {
+        table_diff(&mut self.tables, name(relation)).truncated = true;
     }
-    Err(ServiceError::precondition(
-        format!("the difference is larger than {} MB", LARGEST_FOLD >> 20),
-        "ask for one table with table=, or for two positions that are nearer",
-    ))
+
+    /// Adds what another came to: of later changes, or of other rows.
+    fn append(&mut self, other: Self) {
+        for (name, more) in other.tables {
+            let diff = table_diff(&mut self.tables, name);
+            diff.inserted += more.inserted;
+            diff.updated += more.updated;
+            diff.deleted += more.deleted;
+            diff.truncated |= more.truncated;
+            let (all, before) = (more.rows.len(), diff.rows.len());
+            diff.rows.extend(more.rows.into_iter().take(self.left));
+            let shown = diff.rows.len() - before;
+            self.left -= shown;
+            self.truncated |= shown < all;
+        }
+        self.truncated |= other.truncated;
+        self.schema_changes.extend(other.schema_changes);
+    }
+
+    fn answer(self, from: Position, to: Position) -> DiffAnswer {
+        let differs =
+            |table: &TableDiff| table.inserted + table.updated + table.deleted > 0 || table.truncated;
+        DiffAnswer {
+            from: from.into(),
+            to: to.into(),
+            tables: self.tables.into_values().filter(differs).collect(),
+            schema_changes: self.schema_changes,
+            truncated: self.truncated,
+        }
+    }
 }
 
 impl Wanted {
@@ -159,45 +152,6 @@ impl Wanted {
 
 fn name(relation: &Relation) -> String {
     format!("{}.{}", relation.schema, relation.name)
-}
-
-fn identity(relation: &Relation, keys: &Keys) -> RowIdentity {
-    let index_of = |column: &String| relation.columns.iter().position(|known| known.name == *column);
-    let key =
-        keys.get(&name(relation)).map(|columns| columns.iter().map(index_of).collect::<Option<Vec<_>>>());
-    match key.flatten() {
-        Some(columns) if !columns.is_empty() => RowIdentity::Key { columns, others_unique: false },
-        _ => RowIdentity::WholeRow,
-    }
-}
-
-fn show(folded: Folded, from: Position, to: Position, limit: usize) -> DiffAnswer {
-    let backward = to < from;
-    let mut tables: BTreeMap<String, TableDiff> = BTreeMap::new();
-    for table in folded.emptied {
-        table_diff(&mut tables, table).truncated = true;
-    }
-    let mut left = limit;
-    let mut truncated = false;
-    for effect in &folded.effects {
-        let diff = table_diff(&mut tables, name(&effect.relation));
-        let [inserted, updated, deleted] = counts(effect, backward);
-        diff.inserted += inserted;
-        diff.updated += updated;
-        diff.deleted += deleted;
-        let shown = diff.rows.len();
-        diff.rows.extend(rows(effect).take(left).map(|row| if backward { turned(row) } else { row }));
-        left -= diff.rows.len() - shown;
-        truncated |= limit > 0 && (diff.rows.len() - shown) as u64 != inserted + updated + deleted;
-    }
-    let differs = |table: &TableDiff| table.inserted + table.updated + table.deleted > 0 || table.truncated;
-    DiffAnswer {
-        from: from.into(),
-        to: to.into(),
-        tables: tables.into_values().filter(differs).collect(),
-        schema_changes: folded.schema_changes,
-        truncated,
-    }
 }
 
 fn table_diff(tables: &mut BTreeMap<String, TableDiff>, name: String) -> &mut TableDiff {

@@ -1,5 +1,7 @@
 //! What is wrong, or will be.
 
+use std::path::Path;
+
 use ptr_capture::doctor::{Finding, OutputOptions, Severity, check_output, check_primary, fix};
 
 use ptr_postgres::{Dsn, SessionSettings, connect};
@@ -87,11 +89,25 @@ impl Service {
         if inputs.is_empty() { vec![None] } else { inputs }
     }
 
+    /// Bytes left on the data directory's disk.
+    pub(crate) fn free_bytes(&self) -> Option<u64> {
+        let there = self.configuration.data.root().ancestors().find(|folder| folder.exists())?;
+        let space = rustix::fs::statvfs(there).ok()?;
+        Some(space.f_bavail.saturating_mul(space.f_frsize))
+    }
+
     pub(super) fn check_disk(&self) -> Vec<FindingAnswer> {
         let root = self.configuration.data.root();
         let there = root.ancestors().find(|folder| folder.exists());
-        let Some(Ok(space)) = there.map(rustix::fs::statvfs) else { return Vec::new() };
-        let free = space.f_bavail.saturating_mul(space.f_frsize);
+        if let Some(Err(error)) = there.map(try_to_write) {
+            return vec![finding(
+                "data_directory",
+                &format!("{} cannot be written: {error}", root.display()),
+                "The log, the base image and the catalog are kept there; nothing can begin.",
+                "give this user the right to write there, or name another folder with --data-dir",
+            )];
+        }
+        let Some(free) = self.free_bytes() else { return Vec::new() };
         if free >= SCARCE_BYTES {
             return Vec::new();
         }
@@ -104,6 +120,11 @@ impl Service {
         scarce.severity = "warning".into();
         vec![scarce]
     }
+}
+
+/// Makes a folder and removes it: rights alone do not tell, for root or on a file system that is read-only.
+fn try_to_write(folder: &Path) -> std::io::Result<()> {
+    tempfile::Builder::new().prefix(".ptr-doctor-").tempdir_in(folder)?.close()
 }
 
 fn shown(finding: Finding) -> FindingAnswer {

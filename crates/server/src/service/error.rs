@@ -14,6 +14,7 @@ use ptr_replay::{
 use crate::{
     problem::{Code, Problem},
     resource::{decision::StopAnswer, position::PositionAnswer, status::FindingAnswer},
+    serve::TlsFileError,
     service::decisions::commands,
 };
 
@@ -46,6 +47,9 @@ pub enum ServiceError {
         /// What to do.
         hint: String,
     },
+    /// The API's certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsFileError),
     /// The checks before the start found what must be mended first.
     #[error("{}", list(.0))]
     NotReady(Vec<FindingAnswer>),
@@ -174,6 +178,7 @@ impl ServiceError {
             Self::Usage { hint, .. } => Problem::new(Code::Usage, detail).with_hint(hint),
             Self::NotFound { hint, .. } => Problem::new(Code::NotFound, detail).with_hint(hint),
             Self::Precondition { hint, .. } => Problem::new(Code::Precondition, detail).with_hint(hint),
+            Self::Tls(error) => Problem::new(Code::Precondition, detail).with_hint(error.hint()),
             Self::NotReady(findings) => not_ready(findings, detail),
             Self::Expression(_) => Problem::new(Code::Usage, detail),
             Self::Resolve(error) => resolve_problem(error, detail),
@@ -395,6 +400,7 @@ mod tests {
             first: position(0),
             last: position(7),
             nearest: position(7),
+            removed_at: None,
         };
         let problem = ServiceError::from(error).problem();
         assert!(problem.detail.contains("0/700"), "{}", problem.detail);

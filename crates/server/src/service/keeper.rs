@@ -80,8 +80,10 @@ impl Service {
             match self.do_next(captured, watch, seen).await {
                 Ok(true) => {}
                 Ok(false) => {
+                    // A log that grows all the time is looked at again after the pause, not at once.
                     watch.settled = Some(seen);
                     self.note(captured, |keeping| (keeping.doing, keeping.problem) = (None, None));
+                    return;
                 }
                 Err(error) => {
                     tracing::warn!(database = captured.database, "keyframes: {error}");
@@ -104,6 +106,9 @@ impl Service {
         if watch.swept != Some(seen.moves) {
             for gone in keyframes.sweep().await? {
                 tracing::info!(database = captured.database, dropped = gone, "no longer used");
+            }
+            if let Some(beginning) = captured.read(Log::beginning).await? {
+                keyframes.drop_before(beginning.position).await?;
             }
             watch.swept = Some(seen.moves);
         }
@@ -185,9 +190,9 @@ impl Service {
         let mut behind: Vec<Position> = Vec::new();
         for session in sessions {
             // A session that cannot be asked has no position now.
-            let Ok(Some(cursor)) = self.cursor_of(&session).await else { continue };
+            let Ok(Some(standing)) = self.standing(&session).await else { continue };
             let before: Vec<&Keyframe> =
-                images.keyframes.iter().filter(|one| one.position < cursor.position).collect();
+                images.keyframes.iter().filter(|one| one.position < standing).collect();
             behind.extend(before.last().map(|keyframe| keyframe.position));
             // Used last, and something was done since that can be left behind.
             wanted.extend(used.filter(|used| before.iter().any(|one| one.position == *used)));

@@ -33,7 +33,9 @@ impl Service {
 
     /// What there is, and what the keeper does.
     pub(super) async fn keyframe_list(&self, captured: &Captured) -> Result<KeyframeList, ServiceError> {
+        let turn = self.lanes.turn().await;
         let images = self.keyframes_of(captured)?.list().await?;
+        drop(turn);
         let Images { keyframes, spares, .. } = &images;
         let keeping = self.keeping(&captured.database);
         Ok(KeyframeList {

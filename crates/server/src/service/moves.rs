@@ -4,6 +4,7 @@
 use std::{
     collections::HashMap,
     fs::File,
+    os::unix::fs::OpenOptionsExt,
     path::Path,
     sync::{
         Arc, Mutex,
@@ -15,10 +16,11 @@ use std::{
 use ptr_log::{CatalogError, Move, MoveId, MoveOutcome};
 use ptr_model::SessionId;
 use ptr_replay::navigate::Kept;
-use tokio::sync::{OwnedMutexGuard, watch};
+use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
-use super::{Service, ServiceError, blocking, lock};
+use super::{Service, ServiceError, blocking, lock, standing::Standings};
 use crate::resource::{
     LONGEST_PAGE,
     navigation::{MoveAnswer, MoveQuery, MoveState},
@@ -34,24 +36,36 @@ pub enum Direction {
 }
 
 /// The moves of this process.
-#[derive(Default)]
 pub(super) struct Moves {
     running: Mutex<HashMap<String, RunningMove>>,
     /// How many are under way; whoever works in the background waits for none.
     under_way: watch::Sender<usize>,
     /// How many have ended.
     made: AtomicU64,
+    /// How often a session was taken for something other than a move.
+    taken: AtomicU64,
     locks: Mutex<HashMap<SessionId, Arc<tokio::sync::Mutex<Slot>>>>,
+    pub(super) standings: Standings,
+    /// What there is room for of connections that are kept.
+    room: Arc<Semaphore>,
+}
+
+/// The lock under which a session is compared in a database made for it: two comparisons would use the same one.
+pub(super) fn comparison_of(session: SessionId) -> SessionId {
+    SessionId(Uuid::from_u128(session.0.as_u128() ^ 1))
 }
 
 /// How long a connection stays open after a move. PostgreSQL waits five seconds for others to leave before it refuses to
 /// drop, rename or clone a database, so whoever wants that waits and is not refused.
 const KEPT_FOR: Duration = Duration::from_secs(3);
 
+/// Connections that are kept at a time: each is one of those that the output server has for everybody.
+const KEPT: usize = 8;
+
 /// What is kept of a session between moves.
 #[derive(Default)]
 struct Slot {
-    kept: Option<Kept>,
+    kept: Option<(Kept, OwnedSemaphorePermit)>,
     used: Option<Instant>,
     /// Whether a task waits for it to be idle.
     watched: bool,
@@ -70,20 +84,32 @@ struct RunningMove {
 
 /// The right to move a session. Dropping it gives the session free, in this order: who waits in this process must
 /// find the file unlocked, and not take us for another process.
-pub(super) struct SessionLock {
-    /// Locked by `flock`, so it ends with the process.
-    _elsewhere: File,
+pub(crate) struct SessionLock {
+    _elsewhere: FileLock,
     here: OwnedMutexGuard<Slot>,
+    room: Arc<Semaphore>,
+}
+
+/// Locked by `flock`, so it ends with the process.
+struct FileLock(File);
+
+impl Drop for FileLock {
+    /// Closing the file is not enough: a program that is being started has all our files until it runs, and the lock
+    /// with them. Failing leaves it to that.
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
 }
 
 impl SessionLock {
     /// The connection of the move before, if it is still there.
     pub(super) fn take_kept(&mut self) -> Option<Kept> {
-        self.here.kept.take()
+        self.here.kept.take().map(|(kept, _)| kept)
     }
 
-    /// Keeps a connection for the next move, for a moment.
+    /// Keeps a connection for the next move, for a moment, where not many are kept already.
     pub(super) fn keep(&mut self, kept: Option<Kept>) {
+        let kept = kept.and_then(|kept| Some((kept, Arc::clone(&self.room).try_acquire_owned().ok()?)));
         (self.here.kept, self.here.used) = (kept, Some(Instant::now()));
         if self.here.kept.is_some() && !std::mem::replace(&mut self.here.watched, true) {
             let slot = Arc::clone(OwnedMutexGuard::mutex(&self.here));
@@ -104,12 +130,28 @@ async fn forget_when_idle(slot: Arc<tokio::sync::Mutex<Slot>>) {
     }
 }
 
+impl Default for Moves {
+    fn default() -> Self {
+        Self {
+            running: Mutex::default(),
+            under_way: watch::Sender::default(),
+            made: AtomicU64::default(),
+            taken: AtomicU64::default(),
+            locks: Mutex::default(),
+            standings: Standings::default(),
+            room: Arc::new(Semaphore::new(KEPT)),
+        }
+    }
+}
+
 impl Moves {
     /// Waits until no other move of this process is at the session, then takes it for this process. Nothing is kept of
     /// the move before: whoever takes it may do anything with the database.
     pub(super) async fn take(&self, session: SessionId, run: &Path) -> Result<SessionLock, ServiceError> {
         let mut lock = self.take_to_move(session, run).await?;
         lock.keep(None);
+        self.taken.fetch_add(1, Ordering::Relaxed);
+        self.standings.forget(session);
         Ok(lock)
     }
 
@@ -119,16 +161,60 @@ impl Moves {
         session: SessionId,
         run: &Path,
     ) -> Result<SessionLock, ServiceError> {
-        let mutex = Arc::clone(lock(&self.locks).entry(session).or_default());
-        let here = mutex.lock_owned().await;
+        let here = self.slot(session).lock_owned().await;
+        self.locked(session, run, here)
+    }
+
+    /// [`Moves::take_to_move`] where nobody in this process moves the session; `None` where somebody does.
+    pub(super) fn take_if_free(
+        &self,
+        session: SessionId,
+        run: &Path,
+    ) -> Result<Option<SessionLock>, ServiceError> {
+        let here = self.slot(session).try_lock_owned().ok();
+        here.map(|here| self.locked(session, run, here)).transpose()
+    }
+
+    /// How often a session was taken for something other than a move.
+    pub(super) fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    /// Whether a move of a session is under way in this process, or something else has it.
+    pub(super) fn is_moving(&self, session: SessionId) -> bool {
+        self.slot(session).try_lock().is_err()
+    }
+
+    /// Whether the next move of a session is likely to find a connection open: one is kept, or a move is under way.
+    pub(super) fn keeps(&self, session: SessionId) -> bool {
+        self.slot(session).try_lock().map_or(true, |slot| slot.kept.is_some())
+    }
+
+    fn slot(&self, session: SessionId) -> Arc<tokio::sync::Mutex<Slot>> {
+        Arc::clone(lock(&self.locks).entry(session).or_default())
+    }
+
+    /// Takes it for this process.
+    fn locked(
+        &self,
+        session: SessionId,
+        run: &Path,
+        here: OwnedMutexGuard<Slot>,
+    ) -> Result<SessionLock, ServiceError> {
         let path = run.join(format!("session-{session}.lock"));
         ptr_log::create_private_folder(run).map_err(ServiceError::file("create", run))?;
-        let file = File::create(&path).map_err(ServiceError::file("create", &path))?;
+        let file = File::options()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(ServiceError::file("create", &path))?;
         match file.try_lock() {
-            Ok(()) => Ok(SessionLock { _elsewhere: file, here }),
+            Ok(()) => Ok(SessionLock { _elsewhere: FileLock(file), here, room: Arc::clone(&self.room) }),
             Err(std::fs::TryLockError::WouldBlock) => Err(ServiceError::precondition(
                 "another process is moving this session",
-                "wait until it is done; moves list shows it",
+                "wait until it is done; GET /api/moves shows it",
             )),
             Err(std::fs::TryLockError::Error(error)) => Err(ServiceError::file("lock", path)(error)),
         }
@@ -197,16 +283,11 @@ impl Service {
         let missing = || ServiceError::not_found("move", id, "GET /api/moves lists them");
         let wanted = MoveId(id.parse().map_err(|_| missing())?);
         let catalog = self.catalog.clone();
-        let found = blocking(move || {
-            for session in catalog.sessions()? {
-                let moves = catalog.moves(session.id, usize::MAX)?;
-                if let Some(found) = moves.into_iter().find(|moved| moved.id == wanted) {
-                    return Ok(Some(found));
-                }
-            }
-            Ok::<_, CatalogError>(None)
-        });
-        found.await??.as_ref().map(answer).ok_or_else(missing)
+        match blocking(move || catalog.moved(wanted)).await? {
+            Ok(found) => Ok(answer(&found)),
+            Err(CatalogError::NotFound { .. }) => Err(missing()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// `DELETE /api/moves/{id}`: asks it to end; it does at the next position.
@@ -256,6 +337,18 @@ pub(super) fn answer(moved: &Move) -> MoveAnswer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_session_is_given_free_though_a_program_that_is_being_started_has_its_file() {
+        let run = tempfile::tempdir().unwrap();
+        let session = SessionId("01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap());
+        let moves = Moves::default();
+        let held = moves.take(session, run.path()).await.unwrap();
+        let of_the_program = held._elsewhere.0.try_clone().unwrap();
+        drop(held);
+        assert!(moves.take(session, run.path()).await.is_ok());
+        drop(of_the_program);
+    }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn a_move_that_waits_for_another_of_this_process_gets_its_turn() {

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use ptr_log::{Conclusion, Move, MoveOutcome, MoveStep, NewMove, Session};
+use ptr_log::{Conclusion, Move, MoveOutcome, MoveStep, NewMove, Session, crash_point};
 use ptr_model::{Position, PositionExpression};
 use ptr_replay::{
     ReplayError,
@@ -24,6 +24,7 @@ use super::{
     Captured, Direction, Service, ServiceError, blocking,
     decisions::{Ended, refused},
     entries::{Wanted, cursor, page_length},
+    lanes::{OwnedPlace, is_heavy},
     moves::SessionLock,
 };
 use crate::resource::{
@@ -121,6 +122,7 @@ impl Service {
     pub async fn step(self: &Arc<Self>, direction: Direction, request: Step) -> Result<Moved, ServiceError> {
         let session = self.session_named(request.session_id.as_deref()).await?;
         let lock = self.moves.take_to_move(session.id, &self.configuration.data.run()).await?;
+        self.find_after_a_break(&session).await?;
         let (catalog, id) = (self.catalog.clone(), session.id);
         let found = blocking(move || match direction {
             Direction::Undo => catalog.move_to_undo(id),
@@ -139,12 +141,35 @@ impl Service {
             Direction::Undo => moved.from.unwrap_or(self.captured(Some(&session.database))?.log.creation()),
             Direction::Redo => moved.to,
         };
+        let begins = self.captured(Some(&session.database))?.log.creation();
+        if to < begins {
+            return Err(ServiceError::precondition(
+                format!(
+                    "that leads to {to}, and the history begins at {begins} since gc removed what was before"
+                ),
+                "navigate takes it anywhere in the history",
+            ));
+        }
         let mut journey = self.journey_to(session, to, page_length(None)?).await?;
         if request.dry_run {
             return self.plan_only(journey).await;
         }
         journey.step = if direction == Direction::Undo { MoveStep::Undo } else { MoveStep::Redo };
         self.set_out(journey, lock, false).await
+    }
+
+    /// Where the last move did not arrive, the history may not know how far it came; the session's database does.
+    async fn find_after_a_break(&self, session: &Session) -> Result<(), ServiceError> {
+        let (catalog, id) = (self.catalog.clone(), session.id);
+        let last = blocking(move || catalog.moves(id, 1)).await??.pop();
+        if last.is_none_or(|last| last.outcome == Some(MoveOutcome::Done)) {
+            return Ok(());
+        }
+        if let Some(cursor) = self.cursor_of(session).await? {
+            let catalog = self.catalog.clone();
+            blocking(move || catalog.found_at(id, cursor.position)).await??;
+        }
+        Ok(())
     }
 
     async fn journey(
@@ -198,8 +223,7 @@ impl Service {
     }
 
     async fn plan_only(&self, journey: Journey) -> Result<Moved, ServiceError> {
-        let plan = plan_for(&journey.request).await?;
-        let from = self.cursor_of(&journey.session).await?.map(|cursor| cursor.position);
+        let (from, plan) = plan_for(&journey.request, self.moves.keeps(journey.session.id)).await?;
         let outcome = NavigateOutcome {
             from,
             to: journey.request.to,
@@ -229,8 +253,9 @@ impl Service {
         mut lock: SessionLock,
         background: bool,
     ) -> Result<Moved, ServiceError> {
-        let departure = depart(&journey.request, lock.take_kept()).await?;
+        let (departure, place) = self.depart(&journey, &mut lock).await?;
         let moved = self.begin(&journey, &departure).await?;
+        crash_point("move");
         let first = super::moves::answer(&moved);
         let (told, _) = watch::channel(first.clone());
         let cancel = self.shutdown.child_token();
@@ -240,7 +265,7 @@ impl Service {
             let (outcome, kept) = service.travel(&journey, departure, &moved, &told, &cancel).await;
             service.moves.ended(&moved.id.0.to_string());
             lock.keep(kept);
-            drop(lock);
+            drop((lock, place));
             service.sync_moves();
             outcome
         });
@@ -251,6 +276,26 @@ impl Service {
         let navigated = joined
             .map_err(|error| ServiceError::Broken { detail: format!("the move's task ended: {error}") })?;
         Ok(Moved::Arrived(Box::new(navigated?)))
+    }
+
+    /// Plans the move, once there is a place for it. One that turns out to be heavy where no heavy place is free gives its
+    /// connection back before it waits for one, or those who wait would hold all that the server has.
+    async fn depart(
+        &self,
+        journey: &Journey,
+        lock: &mut SessionLock,
+    ) -> Result<(Departure, OwnedPlace), ServiceError> {
+        let light = self.lanes.light().await;
+        let departure = depart(&journey.request, lock.take_kept()).await?;
+        if !is_heavy(departure.plan()) {
+            return Ok((departure, light));
+        }
+        if let Some(heavy) = self.lanes.heavy_if_free() {
+            return Ok((departure, Some(heavy)));
+        }
+        drop((departure, light));
+        let heavy = self.lanes.heavy().await;
+        Ok((depart(&journey.request, None).await?, heavy))
     }
 
     /// Notes that a move begins.
@@ -311,6 +356,7 @@ impl Service {
             },
         };
         if let Ok(outcome) = &outcome {
+            self.moves.standings.arrived(journey.session.id, moved.id, outcome.to);
             self.learn_rates(&journey.session.database, outcome);
             self.note_used(&journey.captured, outcome);
         }
@@ -318,7 +364,9 @@ impl Service {
         let used = outcome.as_ref().map_or(last, |outcome| Some(outcome.strategy));
         let notices = watched.borrow().notices.iter().map(ToString::to_string).collect();
         let arrival = Arrival { reached, used, notices };
+        crash_point("moved");
         let finished = self.finish(journey, moved, &outcome, arrival).await?;
+        crash_point("concluded");
         let shown = super::moves::answer(&finished);
         let id = shown.id.clone();
         told.send_replace(shown.clone());

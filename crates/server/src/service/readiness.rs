@@ -5,7 +5,7 @@
 
 use ptr_log::DEFAULT_SESSION;
 use ptr_postgres::{ConnectError, Dsn, SessionSettings, connect, sqlstate::SqlState};
-use ptr_replay::session::{TargetState, inspect};
+use ptr_replay::session::{TargetState, inspect, reopen};
 
 use super::{APPLICATION_NAME, Announcer, Role, Service, ServiceError, blocking};
 use crate::resource::status::FindingAnswer;
@@ -31,6 +31,9 @@ impl Service {
             findings.extend(self.look_at_input().await);
         }
         if let Ok(output) = self.output() {
+            if self.role.serves() {
+                self.reopen_sessions(output).await?;
+            }
             findings.extend(self.output_before_start(output, announcer).await?);
         }
         findings.extend(self.check_disk());
@@ -42,6 +45,20 @@ impl Service {
             warnings.map(|finding| format!("{}: {}", finding.title, finding.meaning)).collect();
         told.iter().for_each(|text| announcer.warn(text));
         if errors.is_empty() { Ok(told) } else { Err(ServiceError::NotReady(errors)) }
+    }
+
+    /// A crash in the midst of an exchange leaves the old database of a session, to which nobody can connect: not even
+    /// who looks whether everything is as it should be.
+    async fn reopen_sessions(&self, output: &Dsn) -> Result<(), ServiceError> {
+        let catalog = self.catalog.clone();
+        for session in blocking(move || catalog.sessions()).await?? {
+            // Whoever moves it at the moment, in another process, opens it.
+            if let Ok(Some(_lock)) = self.moves.take_if_free(session.id, &self.configuration.data.run()) {
+                // Without an answer from the server, who looks next says why.
+                drop(reopen(output, &session.target_database).await);
+            }
+        }
+        Ok(())
     }
 
     async fn output_before_start(

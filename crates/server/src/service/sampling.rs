@@ -11,7 +11,7 @@ use ptr_model::{Position, SequenceState};
 use ptr_replay::navigate::{NavigateProgress, navigate};
 use tokio::sync::watch;
 
-use super::{Captured, Service, ServiceError, blocking};
+use super::{Captured, Service, ServiceError, blocking, moves::SessionLock};
 
 impl Service {
     /// The position of this moment, exactly: every transaction whose commit returned before is in, none that
@@ -48,41 +48,89 @@ impl Service {
         Ok(states.iter().any(moved))
     }
 
-    /// Sessions that stand at a position already get the sequences that were sampled for it just now.
-    pub(super) async fn renew_sequences(&self, captured: &Arc<Captured>, position: Position) {
+    /// Sessions that stand at a position already get the sequences that were sampled for it just now. One that moves
+    /// is not waited for: where it arrives there by a sample from before, it gets them once it has arrived.
+    pub(super) async fn renew_sequences(self: &Arc<Self>, captured: &Arc<Captured>, position: Position) {
         let catalog = self.catalog.clone();
         let sessions = match blocking(move || catalog.sessions()).await {
             Ok(Ok(sessions)) => sessions,
             _ => return,
         };
         for session in sessions.into_iter().filter(|session| session.database == captured.database) {
-            let name = session.name.clone();
-            if let Err(error) = self.renew_sequences_of(session, captured, position).await {
-                tracing::warn!(session = name, "its sequences are not as at {position}: {error}");
+            // In this order: a move that ends in between is known about.
+            if !self.moves.is_moving(session.id)
+                && let Ok(Some(standing)) = self.known_standing(&session).await
+                && standing.ordinal != position.ordinal
+            {
+                continue;
+            }
+            match self.moves.take_if_free(session.id, &self.configuration.data.run()) {
+                Ok(Some(lock)) => {
+                    let renewed = self.renew_sequences_of(&session, captured, position, lock).await;
+                    warn_unless_renewed(&session, position, renewed);
+                }
+                Ok(None) => self.renew_sequences_later(session, Arc::clone(captured), position),
+                Err(error) => warn_unless_renewed(&session, position, Err(error)),
             }
         }
     }
 
+    /// When the move that is under way has ended.
+    fn renew_sequences_later(
+        self: &Arc<Self>,
+        session: Session,
+        captured: Arc<Captured>,
+        position: Position,
+    ) {
+        let service = Arc::clone(self);
+        self.tasks.spawn(async move {
+            let renew = async {
+                let lock = service.moves.take_to_move(session.id, &service.configuration.data.run()).await?;
+                // It may have been deleted, or opened for writes, while this waited.
+                let (catalog, id) = (service.catalog.clone(), session.id);
+                let sessions = blocking(move || catalog.sessions()).await??;
+                match sessions.iter().find(|session| session.id == id) {
+                    Some(session) => service.renew_sequences_of(session, &captured, position, lock).await,
+                    None => Ok(()),
+                }
+            };
+            if let Some(renewed) = service.shutdown.clone().run_until_cancelled(renew).await {
+                warn_unless_renewed(&session, position, renewed);
+            }
+        });
+    }
+
     async fn renew_sequences_of(
         &self,
-        session: Session,
+        session: &Session,
         captured: &Arc<Captured>,
         position: Position,
+        mut lock: SessionLock,
     ) -> Result<(), ServiceError> {
-        let _lock = self.moves.take(session.id, &self.configuration.data.run()).await?;
         let is_there = |at: Position| at.ordinal == position.ordinal;
-        if session.open || !self.cursor_of(&session).await?.is_some_and(|cursor| is_there(cursor.position)) {
+        let cursor = self.cursor_of(session).await?;
+        if let Some(cursor) = &cursor {
+            self.note_standing(session, cursor.position).await?;
+        }
+        if session.open || !cursor.is_some_and(|cursor| is_there(cursor.position)) {
             return Ok(());
         }
-        let request = self.request_to(&session, captured, position).await?;
+        let request = self.request_to(session, captured, position).await?;
         if request.outdated {
             return Ok(());
         }
+        lock.keep(None);
         let (progress, _) = watch::channel(NavigateProgress::default());
         let cancel = self.shutdown.child_token();
         navigate(&request, &progress, &cancel)
             .await
             .map(drop)
-            .map_err(|error| super::decisions::refused(error, &session))
+            .map_err(|error| super::decisions::refused(error, session))
+    }
+}
+
+fn warn_unless_renewed(session: &Session, position: Position, renewed: Result<(), ServiceError>) {
+    if let Err(error) = renewed {
+        tracing::warn!(session = session.name, "its sequences are not as at {position}: {error}");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures_util::{StreamExt, stream};
 use ptr_capture::sequences::sample_sequences;
 use ptr_log::{CatalogError, DEFAULT_SESSION, NewSession, SequenceSample, Session};
 use ptr_model::{Position, SessionId};
@@ -12,7 +13,10 @@ use ptr_replay::{
     session::{Access, Consent, SessionDatabase, TargetState, inspect},
 };
 
-use super::{APPLICATION_NAME, Announcement, Announcer, Captured, Role, Service, ServiceError, blocking};
+use super::{
+    APPLICATION_NAME, Announcement, Announcer, Captured, Role, Service, ServiceError, blocking,
+    moves::SessionLock,
+};
 use crate::resource::{
     event::Event,
     navigation::{Navigate, Progress},
@@ -21,6 +25,9 @@ use crate::resource::{
 
 /// Jobs with which the base image is restored.
 const JOBS: usize = 2;
+
+/// Databases that are asked at a time where they are for all sessions.
+const AT_ONCE: usize = 8;
 
 impl Service {
     /// `POST /api/sessions`.
@@ -46,9 +53,11 @@ impl Service {
             target_database: target,
         };
         let catalog = self.catalog.clone();
+        let still = self.beginning.read().await;
         let session = blocking(move || catalog.create_session(&new)).await??;
         // Whoever sees the session already waits with a move of it until it has a database.
         let lock = self.moves.take(session.id, &self.configuration.data.run()).await?;
+        drop(still);
         let made = self.make_database(&session, consent, &Announcer::silent()).await;
         drop(lock);
         if let Err(error) = made {
@@ -159,7 +168,7 @@ impl Service {
     }
 
     /// A session's database, as replay needs to know it.
-    pub(super) fn session_database(&self, session: &Session) -> Result<SessionDatabase, ServiceError> {
+    pub(crate) fn session_database(&self, session: &Session) -> Result<SessionDatabase, ServiceError> {
         let manifest = self.manifest_of(session)?;
         Ok(SessionDatabase {
             output: self.output()?.clone(),
@@ -225,6 +234,7 @@ impl Service {
 
     /// What the session's database says about itself; `None` where it is not there, or is of another history.
     pub(crate) async fn cursor_of(&self, session: &Session) -> Result<Option<Cursor>, ServiceError> {
+        let _turn = self.lanes.turn().await;
         match inspect(self.output()?, &session.target_database).await? {
             TargetState::Ours(cursor) => Ok(self.is_present(session, &cursor).then_some(cursor)),
             TargetState::Absent | TargetState::Empty | TargetState::Foreign { .. } => Ok(None),
@@ -247,15 +257,17 @@ impl Service {
     /// # Errors
     /// The catalog cannot be read.
     pub async fn sessions(&self, query: SessionQuery) -> Result<Vec<SessionAnswer>, ServiceError> {
+        let mut answers = self.latest_sessions.get(self.all_sessions()).await?;
+        answers.retain(|answer| query.database.as_ref().is_none_or(|database| *database == answer.database));
+        Ok(answers)
+    }
+
+    /// Their databases are asked several at a time.
+    async fn all_sessions(&self) -> Result<Vec<SessionAnswer>, ServiceError> {
         let catalog = self.catalog.clone();
         let sessions = blocking(move || catalog.sessions()).await??;
-        let mut answers = Vec::new();
-        for session in sessions {
-            if query.database.as_ref().is_none_or(|database| *database == session.database) {
-                answers.push(self.session_answer(&session).await);
-            }
-        }
-        Ok(answers)
+        let ask = |session: Session| async move { self.session_answer(&session).await };
+        Ok(stream::iter(sessions).map(ask).buffered(AT_ONCE).collect().await)
     }
 
     /// `GET /api/sessions/{id}`.
@@ -309,7 +321,7 @@ impl Service {
     }
 
     /// Tells everybody how a session is now.
-    pub(super) async fn told_session(&self, session: &Session) -> Result<SessionAnswer, ServiceError> {
+    pub(crate) async fn told_session(&self, session: &Session) -> Result<SessionAnswer, ServiceError> {
         let session = self.session_named(Some(&session.id.to_string())).await?;
         let answer = self.session_answer(&session).await;
         self.tell(Event::Session { session: answer.clone() });
@@ -366,6 +378,11 @@ impl Service {
             self.navigate(request).await?;
         }
         self.told_session(&session).await
+    }
+
+    /// The right to change a session's database, for who does more than a move does.
+    pub(crate) async fn take_session(&self, session: &Session) -> Result<SessionLock, ServiceError> {
+        self.moves.take(session.id, &self.configuration.data.run()).await
     }
 
     /// Notes that a session's database may hold what no position has.

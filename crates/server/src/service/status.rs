@@ -10,7 +10,7 @@ use super::{
     APPLICATION_NAME, Captured, Service, ServiceError, capturing::listener_elsewhere, lock, positions::now,
 };
 use crate::resource::status::{
-    DatabaseStatus, LogStatus, RecentStatus, ServerStatus, SlotStatus, Status, TableStatus,
+    DatabaseStatus, LogStatus, Readiness, RecentStatus, ServerStatus, SlotStatus, Status, TableStatus,
 };
 
 /// How long a server may take before the status says that it does not answer.
@@ -25,6 +25,14 @@ const TABLES: usize = 100;
 impl Service {
     /// `GET /api/status`.
     pub async fn status(&self) -> Status {
+        let look = async { Ok::<_, std::convert::Infallible>(self.look_around().await) };
+        match self.latest_status.get(look).await {
+            Ok(status) => status,
+            Err(never) => match never {},
+        }
+    }
+
+    async fn look_around(&self) -> Status {
         let input_dsn = self.input().ok().map(|dsn| dsn.with_database(self.configuration.default_database()));
         let (input, primary) = look(input_dsn, self.configuration.input.is_none()).await;
         let output_dsn = self.output().ok().cloned();
@@ -39,22 +47,50 @@ impl Service {
         for database in &self.configuration.databases {
             databases.push(self.database_status(database, primary.as_ref(), output.connected).await);
         }
+        let slots = databases.iter().filter_map(|one| one.slot.as_ref());
+        let kept = slots.filter_map(|slot| self.slot_warning(&slot.name, slot.retained_bytes));
+        let told = kept.chain(databases.iter().filter_map(forged_told)).collect();
         let session = match self.session_named(None).await {
             Ok(session) => Some(self.session_answer(&session).await),
             Err(_) => None,
         };
+        let (url, address) = (self.url(), lock(&self.address).clone());
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             role: self.role.name().to_owned(),
-            address: lock(&self.address).clone(),
+            address,
+            url,
             data_directory: self.configuration.data.root().display().to_string(),
             input,
             output,
             databases,
             earlier: self.earlier().into_iter().map(|(name, _)| name).collect(),
             session,
-            warnings: [lock(&self.warnings).clone(), self.limits_told()].concat(),
+            retention: self.retention_status(),
+            warnings: [lock(&self.warnings).clone(), self.limits_told(), told].concat(),
         }
+    }
+
+    /// `GET /ready`.
+    pub async fn readiness(&self) -> Readiness {
+        let status = self.status().await;
+        let mut problems = Vec::new();
+        for (end, server) in [("input", &status.input), ("output", &status.output)] {
+            // An API alone serves its log without the primary.
+            if !server.connected && (end == "output" || self.role.captures()) {
+                problems.push(format!("the {end} server does not answer"));
+            }
+        }
+        for one in &status.databases {
+            let state = one.listener.state.as_str();
+            if self.role.captures() && !matches!(state, "streaming" | "catching_up") {
+                problems.push(format!("{} is not captured: the listener is {state}", one.database));
+            }
+            if one.log_error.is_some() {
+                problems.push(format!("the log of {} cannot be read", one.database));
+            }
+        }
+        Readiness { ready: problems.is_empty(), problems }
     }
 
     /// Said with every status, as long as set-up could make no event triggers.
@@ -107,6 +143,16 @@ impl Service {
         }
         status
     }
+}
+
+/// Somebody tries to be taken for us, or another set-up of ours writes there.
+fn forged_told(one: &DatabaseStatus) -> Option<String> {
+    let count = one.listener.details["progress"]["ignored_messages"].as_u64().filter(|count| *count > 0)?;
+    Some(format!(
+        "{}: {count} messages with our prefix were not ours and were ignored; any role can send them \
+         (pg_logical_emit_message), and docs/security.md says why they do nothing",
+        one.database
+    ))
 }
 
 async fn log_status(captured: &Captured) -> Result<(Position, LogStatus), ServiceError> {
@@ -173,7 +219,7 @@ async fn look(dsn: Option<Dsn>, embedded: bool) -> (ServerStatus, Option<Connect
 }
 
 /// A question that is refused, for want of a right, is told in the slot's place.
-async fn slot_status(primary: &Connection, name: &str) -> Option<SlotStatus> {
+pub(super) async fn slot_status(primary: &Connection, name: &str) -> Option<SlotStatus> {
     ask_slot(primary, name).await.unwrap_or_else(|error| {
         let error = ServiceError::from(error).to_string();
         Some(SlotStatus { name: name.to_owned(), error: Some(error), ..SlotStatus::default() })
@@ -181,23 +227,30 @@ async fn slot_status(primary: &Connection, name: &str) -> Option<SlotStatus> {
 }
 
 async fn ask_slot(primary: &Connection, name: &str) -> Result<Option<SlotStatus>, tokio_postgres::Error> {
-    // A standby writes no WAL, and refuses to say where it would.
-    let sql = "SELECT active, wal_status,
-                      pg_catalog.pg_wal_lsn_diff(now.lsn, confirmed_flush_lsn)::bigint,
-                      pg_catalog.pg_wal_lsn_diff(now.lsn, restart_lsn)::bigint
-               FROM pg_catalog.pg_replication_slots, LATERAL (SELECT
+    // A standby writes no WAL, and refuses to say where it would. `inactive_since` is there from 17 on.
+    let sql = "SELECT slot.active, slot.wal_status,
+                      pg_catalog.pg_wal_lsn_diff(now.lsn, slot.confirmed_flush_lsn)::bigint,
+                      pg_catalog.pg_wal_lsn_diff(now.lsn, slot.restart_lsn)::bigint,
+                      (1000 * EXTRACT(epoch FROM coalesce(reader.flush_lag, pg_catalog.clock_timestamp()
+                         - (pg_catalog.to_jsonb(slot) ->> 'inactive_since')::timestamptz)))::bigint
+               FROM pg_catalog.pg_replication_slots slot
+               LEFT JOIN pg_catalog.pg_stat_replication reader ON reader.pid = slot.active_pid, LATERAL (SELECT
                       CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
                            ELSE pg_catalog.pg_current_wal_lsn() END AS lsn) now
-               WHERE slot_name = $1";
+               WHERE slot.slot_name = $1";
     let Some(row) = primary.query_opt(sql, &[&name]).await? else { return Ok(None) };
-    let bytes =
-        |index: usize| row.get::<_, Option<i64>>(index).map(|bytes| u64::try_from(bytes).unwrap_or_default());
+    let number = |index: usize| {
+        row.get::<_, Option<i64>>(index).map(|number| u64::try_from(number).unwrap_or_default())
+    };
+    let lag_bytes = number(2);
     Ok(Some(SlotStatus {
         name: name.to_owned(),
         active: row.get(0),
         wal_status: row.get(1),
-        lag_bytes: bytes(2),
-        retained_bytes: bytes(3),
+        lag_bytes,
+        // The last measurement stays for a while; where nothing waits, nothing has waited.
+        lag_ms: if lag_bytes == Some(0) { Some(0) } else { number(4) },
+        retained_bytes: number(3),
         error: None,
     }))
 }

@@ -67,6 +67,9 @@ impl Service {
                 compared = self.compare(&captured, session, &tied, &place, request, job) => compared,
                 () = job.cancel.cancelled() => Err(stopped()),
             };
+            if job.cancel.is_cancelled() {
+                job.end_sessions(&[tied.exported.dsn(), &place.dsn]).await;
+            }
             let (scratch, database) = (place.is_scratch(), place.dsn.database().to_owned());
             place.leave().await?;
             tied.exported.close().await;
@@ -98,7 +101,8 @@ impl Service {
         request: &Verify,
         job: &Job,
     ) -> Result<Result<Compared, String>, ServiceError> {
-        let options = self.verify_options(&[tied.exported.dsn(), &place.dsn], request).await?;
+        let options =
+            self.verify_options(&[tied.exported.dsn(), &place.dsn], request, &job.application_name).await?;
         let replica = Exported::open(&place.dsn).await?;
         let outcome = job.told(verify(&tied.exported, &replica, &options, &job.compared)).await;
         let report = match outcome {
@@ -161,11 +165,13 @@ impl Service {
         &self,
         servers: &[&Dsn],
         request: &Verify,
+        application_name: &str,
     ) -> Result<VerifyOptions, ServiceError> {
         Ok(VerifyOptions {
             installation: self.installation_for("pg_dump", servers).await?,
             publication: self.configuration.publication.clone(),
             jobs: request.jobs.unwrap_or(JOBS),
+            application_name: application_name.to_owned(),
         })
     }
 

@@ -74,6 +74,11 @@ impl Api {
         to_bytes(response.into_body(), usize::MAX).await.unwrap().len()
     }
 
+    /// The answer with its body still to be fetched.
+    pub async fn respond(&self, request: Request<Body>) -> axum::response::Response {
+        self.router.clone().oneshot(request).await.unwrap()
+    }
+
     pub async fn request(&self, request: Request<Body>) -> (StatusCode, Value) {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let status = response.status();
@@ -107,16 +112,7 @@ pub fn configuration(folder: &Path, variables: &[(&str, &str)]) -> Configuration
 
 /// Writes the log of `testdb`: transaction 100 inserts a row, 101 changes it, 102 deletes it and inserts two.
 pub fn write_log(directory: &Path) {
-    let identity = LogIdentity {
-        system_identifier: 7,
-        timeline: 1,
-        database: "testdb".into(),
-        database_oid: Oid(5),
-        creation: Lsn(0x100),
-        created_at: Timestamp::from_postgres(0),
-        log_id: Uuid::from_u128(7),
-    };
-    ptr_log::create(directory, &identity).unwrap();
+    ptr_log::create(directory, &identity()).unwrap();
     let mut writer = Writer::open(directory, WriterOptions::default()).unwrap();
     let relation = Arc::new(items());
     let insert = |id, amount| Change::Insert { relation: Arc::clone(&relation), new: item(id, amount) };
@@ -135,19 +131,24 @@ pub fn write_log(directory: &Path) {
         vec![delete("1", "5"), insert("2", "6"), insert("3", "7")],
     ];
     for (number, changes) in (0_u32..).zip(transactions) {
-        let commit_lsn = Lsn(0x200 + u64::from(number) * 0x100);
-        let header = TransactionHeader {
-            xid: Xid(100 + number),
-            commit_lsn,
-            end_lsn: Lsn(0),
-            commit_time: Timestamp::from_postgres(i64::from(number) * 1_000_000),
-            origin: None,
-        };
+        let header = header(number);
         writer.begin(&header).unwrap();
         changes.iter().for_each(|change| writer.append(change).unwrap());
-        writer.commit(Lsn(commit_lsn.0 + 0x10)).unwrap();
+        writer.commit(Lsn(header.commit_lsn.0 + 0x10)).unwrap();
     }
     writer.close().unwrap();
+}
+
+fn identity() -> LogIdentity {
+    LogIdentity {
+        system_identifier: 7,
+        timeline: 1,
+        database: "testdb".into(),
+        database_oid: Oid(5),
+        creation: Lsn(0x100),
+        created_at: Timestamp::from_postgres(0),
+        log_id: Uuid::from_u128(7),
+    }
 }
 
 fn items() -> Relation {
@@ -170,4 +171,33 @@ fn items() -> Relation {
 fn item(id: &str, amount: &str) -> Tuple {
     let text = |text: &str| Datum::Text(bytes::Bytes::copy_from_slice(text.as_bytes()));
     Tuple(vec![text(id), text(amount)])
+}
+
+/// Transactions are a second apart.
+fn header(number: u32) -> TransactionHeader {
+    TransactionHeader {
+        xid: Xid(100 + number),
+        commit_lsn: Lsn(0x200 + u64::from(number) * 0x100),
+        end_lsn: Lsn(0),
+        commit_time: Timestamp::from_postgres(i64::from(number) * 1_000_000),
+        origin: None,
+    }
+}
+
+/// Writes a log of `testdb` with so many transactions of so many inserts each; each row's `amount` is its entry's index.
+pub fn write_many(directory: &Path, transactions: u32, inserts: u32) {
+    ptr_log::create(directory, &identity()).unwrap();
+    let mut writer = Writer::open(directory, WriterOptions::default()).unwrap();
+    let relation = Arc::new(items());
+    for number in 0..transactions {
+        let header = header(number);
+        writer.begin(&header).unwrap();
+        for row in 0..inserts {
+            let index = (number * inserts + row).to_string();
+            let new = item(&row.to_string(), &index);
+            writer.append(&Change::Insert { relation: Arc::clone(&relation), new }).unwrap();
+        }
+        writer.commit(Lsn(header.commit_lsn.0 + 0x10)).unwrap();
+    }
+    writer.close().unwrap();
 }

@@ -44,8 +44,26 @@ impl World {
         fill: impl AsyncFnOnce(&TestServer),
     ) -> Self {
         let programs = primary.installation().bin_dir.display().to_string();
+        Self::beside(primary, replica, &[], fill, programs).await
+    }
+
+    /// With an output server of these settings.
+    pub async fn tuned(version: ServerVersion, settings: &[(&str, &str)], schema: &str) -> Self {
+        let programs = version.installation().bin_dir.display().to_string();
+        let fill = async |primary: &TestServer| drop(primary.psql(DATABASE, schema).await);
+        Self::beside(version, version, settings, fill, programs).await
+    }
+
+    async fn beside(
+        primary: ServerVersion,
+        replica: ServerVersion,
+        settings: &[(&str, &str)],
+        fill: impl AsyncFnOnce(&TestServer),
+        programs: String,
+    ) -> Self {
         let primary = TestServer::start(primary, TestServerOptions::default()).await;
         let options = TestServerOptions { role: ClusterRole::Replica, ..TestServerOptions::default() };
+        let options = settings.iter().fold(options, |options, (name, value)| options.with(name, value));
         let replica = TestServer::start(replica, options).await;
         primary.database(DATABASE).await;
         fill(&primary).await;

@@ -9,13 +9,15 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// `$1` is the folder. The pid file goes away when the server has; a server that was killed leaves it.
+/// `$1` is the folder. The pid file goes away when the server has; a server that was killed leaves it, and its pid may be
+/// another process's by now: that is one whose call does not name the folder, and it is left alone.
 const SCRIPT: &str = r#"
 while read -r _; do :; done
 file=$1/cluster/data/postmaster.pid
-read -r pid 2>/dev/null <"$file" && kill -QUIT "$pid" 2>/dev/null
+is_ours() { [ ! -r /proc/self/cmdline ] || grep -aqF -- "$1/cluster/data" "/proc/$pid/cmdline" 2>/dev/null; }
+read -r pid 2>/dev/null <"$file" && is_ours "$1" && kill -QUIT "$pid" 2>/dev/null
 rounds=0
-while [ -e "$file" ] && kill -0 "$pid" 2>/dev/null && [ $rounds -lt 500 ]; do
+while [ -e "$file" ] && is_ours "$1" && kill -0 "$pid" 2>/dev/null && [ $rounds -lt 500 ]; do
     sleep 0.01
     rounds=$((rounds + 1))
 done

@@ -16,6 +16,8 @@ pub(super) struct Script {
     /// The statements of each tag that was asked for, in order.
     by_tag: HashMap<String, Vec<usize>>,
     next: usize,
+    /// `next` when the last whole transaction had ended.
+    settled: usize,
 }
 
 #[derive(Debug)]
@@ -42,7 +44,14 @@ impl Script {
         };
         let mut statements: Vec<Part> = statements.into_iter().map(part).collect();
         mark_undone(&mut statements);
-        Ok(Self { text: Arc::clone(text), backslashes, statements, by_tag: HashMap::new(), next: 0 })
+        Ok(Self {
+            text: Arc::clone(text),
+            backslashes,
+            statements,
+            by_tag: HashMap::new(),
+            next: 0,
+            settled: 0,
+        })
     }
 
     pub(super) fn is_of(&self, text: &Arc<str>, backslashes: Backslashes) -> bool {
@@ -61,16 +70,44 @@ impl Script {
         self.next = index + 1;
     }
 
-    /// The first statement of that tag that names an object that the event touched, else the first: a statement
-    /// may touch objects that it does not name, and one in between may have had nothing to do (`IF NOT EXISTS`).
-    pub(super) fn choose(&mut self, tag: &str, touched: &[&str], repeats: bool) -> Result<usize, String> {
+    pub(super) fn settle(&mut self) {
+        self.settled = self.next;
+    }
+
+    pub(super) fn go_back(&mut self) {
+        self.next = self.settled;
+    }
+
+    /// The statement of that tag where there is one alone in the whole string, for it is not known how far the events
+    /// before this one came.
+    pub(super) fn only(&mut self, tag: &str) -> Result<usize, String> {
+        let number = self.statements.len();
+        match *self.of_tag(tag) {
+            [only] => Ok(only),
+            [] => Err(format!("none of the {number} statements sent together is a {tag}")),
+            ref several => Err(format!(
+                "capture began again in the midst of {number} statements that were sent together in several \
+                 transactions, and {} of them do {tag}",
+                several.len()
+            )),
+        }
+    }
+
+    fn of_tag(&mut self, tag: &str) -> &[usize] {
         let statements = &self.statements;
         if !self.by_tag.contains_key(tag) {
             let has_tag =
                 |index: &usize| !statements[*index].undone && statements[*index].outline.has_tag(tag);
             self.by_tag.insert(tag.to_owned(), (0..statements.len()).filter(has_tag).collect());
         }
-        let all = &self.by_tag[tag];
+        &self.by_tag[tag]
+    }
+
+    /// The first statement of that tag that names an object that the event touched, else the first: a statement
+    /// may touch objects that it does not name, and one in between may have had nothing to do (`IF NOT EXISTS`).
+    pub(super) fn choose(&mut self, tag: &str, touched: &[&str], repeats: bool) -> Result<usize, String> {
+        self.of_tag(tag);
+        let (statements, all) = (&self.statements, &self.by_tag[tag]);
         let later = &all[all.partition_point(|index| *index < self.next)..];
         let starts_over = later.is_empty() && (repeats || statements.len() == 1);
         let candidates = if starts_over { all.as_slice() } else { later };

@@ -150,3 +150,55 @@ fn a_string_that_goes_over_several_transactions_goes_on_where_it_was() {
     }
     assert!(reason(derivation.statement(&event("ALTER TABLE", query))).contains("left"));
 }
+
+/// Two transactions of one string, each with a comment.
+const TWO_TRANSACTIONS: &str = "begin; create table t (); comment on table t is 'one'; commit; \
+                                begin; comment on table t is 'two'; create index i on t (a); commit";
+
+fn continuing(mut event: SchemaEvent) -> SchemaEvent {
+    event.continues = true;
+    event
+}
+
+#[test]
+fn a_string_goes_on_where_its_last_whole_transaction_ended() {
+    let mut derivation = Derivation::default();
+    let comment = || continuing(event("COMMENT", TWO_TRANSACTIONS));
+    assert_eq!(text(derivation.statement(&event("CREATE TABLE", TWO_TRANSACTIONS))), "create table t ()");
+    assert_eq!(
+        text(derivation.statement(&event("COMMENT", TWO_TRANSACTIONS))),
+        "comment on table t is 'one'"
+    );
+    derivation.begin();
+    for _ in 0..2 {
+        assert_eq!(text(derivation.statement(&comment())), "comment on table t is 'two'");
+        // The connection ends here; the transaction comes again.
+        derivation.abort();
+    }
+}
+
+#[test]
+fn what_comes_before_the_first_transaction_that_is_remembered_makes_nothing_uncertain_that_is_alone() {
+    let mut derivation = Derivation::default();
+    let why = reason(derivation.statement(&continuing(event("COMMENT", TWO_TRANSACTIONS))));
+    assert!(why.contains("2 of them do COMMENT"), "{why}");
+    let index = continuing(event("CREATE INDEX", TWO_TRANSACTIONS));
+    assert_eq!(text(derivation.statement(&index)), "create index i on t (a)");
+    derivation.abort();
+    let why = reason(derivation.statement(&continuing(event("COMMENT", TWO_TRANSACTIONS))));
+    assert!(why.contains("in the midst"), "{why}");
+}
+
+#[test]
+fn a_string_whose_earlier_events_a_language_ran_is_remembered() {
+    let query =
+        "begin; do 'create table t()'; commit; alter table t add a int; commit; alter table t add b int";
+    let block =
+        within(event("CREATE TABLE", query), "SQL statement \"create table t()\"\nPL/pgSQL function x");
+    let mut derivation = Derivation::default();
+    assert_eq!(text(derivation.statement(&block)), "create table t()");
+    for expected in ["alter table t add a int", "alter table t add b int"] {
+        derivation.begin();
+        assert_eq!(text(derivation.statement(&continuing(event("ALTER TABLE", query)))), expected);
+    }
+}

@@ -37,6 +37,14 @@ const ROLES: &str = "SELECT r.rolname::text, r.rolsuper, r.rolinherit, r.rolcrea
 
 const TABLESPACES: &str = "SELECT spcname::text FROM pg_catalog.pg_tablespace WHERE oid >= 16384 ORDER BY 1";
 
+const ROLES_USED: &str = "SELECT DISTINCT r.rolname::text FROM pg_catalog.pg_shdepend d
+    JOIN pg_catalog.pg_roles r ON r.oid = d.refobjid AND d.refclassid = 'pg_catalog.pg_authid'::regclass
+    WHERE d.dbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+      AND r.rolname !~ '^pg_'";
+
+const TABLESPACES_USED: &str = "SELECT DISTINCT t.spcname::text FROM pg_catalog.pg_class c
+    JOIN pg_catalog.pg_tablespace t ON t.oid = c.reltablespace WHERE t.oid >= 16384 ORDER BY 1";
+
 pub(super) async fn database(
     connection: &Connection,
 ) -> Result<(DatabaseDescription, Vec<RoleDefinition>, Vec<String>), SourceError> {
@@ -61,6 +69,17 @@ pub(super) async fn database(
     };
     let tablespaces = connection.query(TABLESPACES, &[]).await.doing(doing)?;
     Ok((description, roles(connection).await?, tablespaces.iter().map(|row| row.get(0)).collect()))
+}
+
+/// Roles and tablespaces that the database's objects depend on.
+pub(super) async fn used(connection: &Connection) -> Result<(Vec<RoleDefinition>, Vec<String>), SourceError> {
+    let doing = || "looking which roles and tablespaces are used".to_owned();
+    let names = connection.query(ROLES_USED, &[]).await.doing(doing)?;
+    let names: Vec<String> = names.iter().map(|row| row.get(0)).collect();
+    let mut used = roles(connection).await?;
+    used.retain(|role| names.contains(&role.name));
+    let tablespaces = connection.query(TABLESPACES_USED, &[]).await.doing(doing)?;
+    Ok((used, tablespaces.iter().map(|row| row.get(0)).collect()))
 }
 
 async fn privileges(connection: &Connection) -> Result<Vec<DatabasePrivilege>, SourceError> {

@@ -29,7 +29,7 @@ pub(super) async fn run(
     progress: &dyn Progress,
 ) -> Result<(), SourceError> {
     let program = options.programs.client_program("pg_dump", facts.version.major)?;
-    let mut command = std::process::Command::new(&program);
+    let mut command = ptr_postgres::programs::private_command(&program);
     // The password goes by the environment, which other users cannot read as they can the arguments.
     options.dsn.apply_to(&mut command);
     command

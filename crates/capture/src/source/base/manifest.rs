@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ptr_model::{Lsn, RoleDefinition, SequenceState, Timestamp};
+use ptr_model::{Lsn, Position, RoleDefinition, SequenceState, Timestamp};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -18,6 +18,9 @@ pub struct Manifest {
     pub log_id: Uuid,
     /// Where: the slot's consistent point.
     pub lsn: Lsn,
+    /// The position that the image is at, where the oldest part of the history was removed since; else it is at `lsn`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<Position>,
     /// The snapshot that it was read in.
     pub snapshot: String,
     /// The primary's cluster.
@@ -155,6 +158,7 @@ impl Manifest {
             version: 1,
             log_id: record.log_id,
             lsn: beginning.lsn,
+            position: None,
             snapshot: beginning.snapshot.clone(),
             system_identifier: facts.system_identifier,
             timeline: facts.timeline,
@@ -176,7 +180,7 @@ impl Manifest {
 }
 
 impl Relation {
-    fn of(table: &Table) -> Self {
+    pub(super) fn of(table: &Table) -> Self {
         Self { schema: table.name.schema.clone(), name: table.name.name.clone(), bytes: table.bytes }
     }
 }

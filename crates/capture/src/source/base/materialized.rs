@@ -15,7 +15,7 @@ use super::{
     manifest::MaterializedView,
 };
 
-const FOLDER: &str = "materialized";
+pub(super) const FOLDER: &str = "materialized";
 
 /// Bytes written at a time.
 const BUFFER: usize = 1 << 20;
@@ -46,7 +46,7 @@ pub(super) async fn copy(
 ) -> Result<Vec<MaterializedView>, SourceError> {
     if !views.is_empty() {
         let path = folder.join(FOLDER);
-        std::fs::create_dir_all(&path).map_err(SourceError::file(&path))?;
+        ptr_log::create_private_folder(&path).map_err(SourceError::file(&path))?;
     }
     for view in &views {
         copy_one(connection, view, &folder.join(&view.file)).await?;
@@ -60,7 +60,14 @@ async fn copy_one(connection: &Connection, view: &MaterializedView, path: &Path)
     let rows = connection.copy_out(&statement).await.doing(|| statement.clone())?;
     pin_mut!(rows);
     // The server sends row by row, and each write of a file is handed to another thread.
-    let file = File::create(path).await.map_err(SourceError::file(path))?;
+    let file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .await
+        .map_err(SourceError::file(path))?;
     let mut file = BufWriter::with_capacity(BUFFER, file);
     while let Some(chunk) = rows.next().await {
         let chunk = chunk.doing(|| statement.clone())?;

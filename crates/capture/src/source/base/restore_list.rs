@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use super::super::{ServerFacts, SourceError, SourceOptions, SourceRecord, event_trigger_names};
+use super::super::{ServerFacts, SourceError, SourceOptions, event_trigger_names};
 use crate::source::record::replace;
 
 /// The file's name.
@@ -14,7 +14,7 @@ pub(super) const FILE: &str = "restore.list";
 pub(super) async fn write(
     options: &SourceOptions,
     facts: &ServerFacts,
-    record: &SourceRecord,
+    publication: &str,
     folder: &Path,
 ) -> Result<(), SourceError> {
     let program = options.programs.client_program("pg_restore", facts.version.major)?;
@@ -33,7 +33,7 @@ pub(super) async fn write(
         });
     }
     let path = folder.join(FILE);
-    let list = filter(&output.stdout, &record.publication);
+    let list = filter(&output.stdout, publication);
     replace(&path, &list).map_err(SourceError::file(path))
 }
 

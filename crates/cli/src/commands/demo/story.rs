@@ -114,7 +114,7 @@ impl Stage<'_> {
 
     async fn say_what_to_do(&self) -> Result<(), Failure> {
         let status: Status = self.client.ask(&Call::get("/api/status")).await?;
-        let page = status.address.map(|address| format!("http://{address}")).unwrap_or_default();
+        let page = status.url.unwrap_or_default();
         self.say(&format!(
             "
 The shop goes on selling. Look at what happened, in the page or from another terminal in this folder:

@@ -27,9 +27,9 @@ const LAST_LINES: usize = 20;
 
 /// Starts it, or finds that it is there already; says in both cases what is up.
 pub async fn start(context: &Context, configuration: &Configuration) -> Result<(), Failure> {
-    if let Some((service, client)) = running(configuration).await? {
+    if let Some((service, client)) = running(&context.output, configuration).await? {
         context.output.prose(format_args!("already up, pid {}", service.pid));
-        return summary(context, Client::Http(client), service.pid).await;
+        return summary(context, Client::Service(client), service.pid).await;
     }
     port::check(&configuration.address)?;
     let log = configuration.data.run().join("up.log");
@@ -42,10 +42,10 @@ pub async fn start(context: &Context, configuration: &Configuration) -> Result<(
             follower.tell(context);
             return Err(died(context, status, &log));
         }
-        if let Some((service, client)) = running(configuration).await?
+        if let Some((service, client)) = running(&context.output, configuration).await?
             && service.pid == child.id()
         {
-            let client = Client::Http(client);
+            let client = Client::Service(client);
             tokio::select! {
                 ready = until_ready(&client, Role::Up) => ready?,
                 status = died_meanwhile(&mut child) => return Err(died(context, status, &log)),

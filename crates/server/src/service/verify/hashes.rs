@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use super::{ATTEMPTS, Compared, Job, Place, answer, stopped};
 use crate::{
     resource::verification::{Verified, Verify},
-    service::{Captured, Service, ServiceError},
+    service::{APPLICATION_NAME, Captured, Service, ServiceError},
 };
 
 impl Service {
@@ -27,8 +27,9 @@ impl Service {
             let tied = self.tied_snapshot(captured).await?;
             // After the position, so that it is never behind.
             let (_, states) = self.marker_and_sequences(captured).await?;
-            let options =
-                self.verify_options(&[tied.exported.dsn(), self.output()?], &Verify::default()).await?;
+            let options = self
+                .verify_options(&[tied.exported.dsn(), self.output()?], &Verify::default(), APPLICATION_NAME)
+                .await?;
             let (progress, _) = watch::channel(VerifyProgress::default());
             let outcome = hash(&tied.exported, &options, &progress).await;
             let (after, _) = self.marker_and_sequences(captured).await?;
@@ -86,6 +87,9 @@ impl Service {
             compared = self.compare_kept(session, &kept, position, &place, request, job) => compared,
             () = job.cancel.cancelled() => Err(stopped()),
         };
+        if job.cancel.is_cancelled() {
+            job.end_sessions(&[&place.dsn]).await;
+        }
         let (scratch, database) = (place.is_scratch(), place.dsn.database().to_owned());
         place.leave().await?;
         let (compared, notes) = compared?;
@@ -110,7 +114,7 @@ impl Service {
         request: &Verify,
         job: &Job,
     ) -> Result<(Compared, Vec<String>), ServiceError> {
-        let options = self.verify_options(&[&place.dsn], request).await?;
+        let options = self.verify_options(&[&place.dsn], request, &job.application_name).await?;
         let options = match self.programs()?.client_program("pg_dump", kept.pg_dump) {
             Ok(program) if options.installation.version.major < kept.pg_dump => {
                 let folder = program.parent().map(std::path::Path::to_owned).unwrap_or_default();

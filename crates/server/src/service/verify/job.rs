@@ -7,7 +7,8 @@ use std::{
 };
 
 use ptr_log::Session;
-use ptr_replay::verify::VerifyProgress;
+use ptr_postgres::Dsn;
+use ptr_replay::verify::{VerifyProgress, end_sessions};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -18,7 +19,7 @@ use crate::{
         navigation::Progress,
         verification::{VerificationAnswer, VerificationState, Verified, Verify},
     },
-    service::{Service, ServiceError, lock, now},
+    service::{APPLICATION_NAME, Service, ServiceError, lock, now},
 };
 
 /// Ended verifications that can still be asked for.
@@ -64,6 +65,8 @@ pub(in crate::service) struct Job {
     /// How far the comparison is.
     pub(super) compared: watch::Sender<VerifyProgress>,
     pub(super) cancel: CancellationToken,
+    /// Of its sessions.
+    pub(super) application_name: String,
 }
 
 impl Job {
@@ -73,6 +76,15 @@ impl Job {
 
     pub(super) fn tell(&self, progress: Progress) {
         self.answer.send_modify(|answer| answer.progress = Some(progress));
+    }
+
+    /// Ends what the comparison still has running on these servers.
+    pub(super) async fn end_sessions(&self, servers: &[&Dsn]) {
+        for dsn in servers {
+            if let Err(error) = end_sessions(dsn, &self.application_name).await {
+                tracing::warn!(%error, %dsn, "sessions of a verification that was stopped may go on");
+            }
+        }
     }
 
     /// Runs a comparison, telling how far it is.
@@ -102,9 +114,10 @@ impl Service {
         if request.jobs.is_some_and(|jobs| !(1..=MOST_JOBS).contains(&jobs)) {
             return Err(ServiceError::usage(format!("jobs is 1 to {MOST_JOBS}"), "leave it out for 2"));
         }
+        let id = self.id_of(&request)?;
         let session = self.session_named(request.session_id.as_deref()).await?;
         let first = VerificationAnswer {
-            id: Uuid::now_v7().to_string(),
+            id: id.to_string(),
             session_id: session.id.to_string(),
             state: VerificationState::Running,
             progress: None,
@@ -115,7 +128,9 @@ impl Service {
         let (answer, watched) = watch::channel(first.clone());
         let cancel = self.shutdown.child_token();
         self.verifications.add(Known { answer: watched, cancel: cancel.clone() });
-        let job = Job { answer, compared: watch::channel(VerifyProgress::default()).0, cancel };
+        let application_name = format!("{APPLICATION_NAME} {id}");
+        let compared = watch::channel(VerifyProgress::default()).0;
+        let job = Job { answer, compared, cancel, application_name };
         let background = request.background;
         let service = Arc::clone(self);
         // Its own task: it goes on when whoever asked goes away, and DELETE ends it.
@@ -128,6 +143,17 @@ impl Service {
             detail: format!("the verification's task ended: {error}"),
         })?;
         Ok(Verification::Done(Box::new(outcome?)))
+    }
+
+    fn id_of(&self, request: &Verify) -> Result<Uuid, ServiceError> {
+        let Some(text) = &request.id else { return Ok(Uuid::now_v7()) };
+        let unfit =
+            |what: &str| ServiceError::usage(format!("id {text:?} {what}"), "leave it out for one of ours");
+        let id: Uuid = text.parse().map_err(|_| unfit("is no UUID"))?;
+        match self.verification(&id.to_string()) {
+            Ok(_) => Err(unfit("is that of another verification")),
+            Err(_) => Ok(id),
+        }
     }
 
     async fn run_verification(

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use ptr_log::Session;
-use ptr_model::{Position, SessionId};
+use ptr_model::Position;
 use ptr_postgres::Dsn;
 use ptr_replay::{
     CursorState, SessionDatabase,
@@ -15,12 +15,14 @@ use ptr_replay::{
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use super::Job;
 use crate::{
     resource::navigation::Progress,
-    service::{Captured, Service, ServiceError, moves::SessionLock},
+    service::{
+        Captured, Service, ServiceError,
+        moves::{SessionLock, comparison_of},
+    },
 };
 
 /// A database at the position, as long as this is there.
@@ -69,9 +71,7 @@ impl Service {
             return Ok(Place { dsn, scratch: None, _lock: lock });
         }
         drop(lock);
-        // Two comparisons of a session would use the same scratch database: a lock of their own.
-        let lock = SessionId(Uuid::from_u128(session.id.0.as_u128() ^ 1));
-        let lock = self.moves.take(lock, &self.configuration.data.run()).await?;
+        let lock = self.moves.take(comparison_of(session.id), &self.configuration.data.run()).await?;
         let mut request = self.request_to(session, captured, position).await?;
         request.session.name = verification_name(&session.target_database);
         request.locally_written = false;

@@ -1,0 +1,300 @@
+//! Folds a range of the log to its net difference, in bounded memory, on two threads.
+//!
+//! Each thread reads and folds a half of the range. What a half comes to is a run of folds, because a TRUNCATE and a table
+//! of another shape end one: the last fold of the earlier half and the first of the later one are folded together.
+//!
+//! A difference that needs too much memory is folded in several passes over the range, each of a share of the rows.
+
+use std::{
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use ptr_log::{Item, Log};
+use ptr_model::{Change, Position, Relation};
+use ptr_replay::fold::{Fold, Membership, Pushed, RowIdentity, Share, TableEffect};
+
+use super::{Difference, Wanted, name};
+use crate::{
+    resource::diff::DiffAnswer,
+    service::{ServiceError, search::Keys},
+};
+
+/// The memory that folds may take before the rows are divided.
+const LARGE_FOLD: usize = 48 << 20;
+
+/// The memory that they may take where there are few rows or no more shares.
+const LARGEST_FOLD: usize = 512 << 20;
+
+/// So many rows are too few to be divided: each is large.
+const FEW_ROWS: usize = 64;
+
+/// Into how many shares the rows are divided at most.
+const MOST_SHARES: u64 = 64;
+
+/// Entries that are worth a second thread.
+const MANY_ENTRIES: u64 = 20_000;
+
+/// Why a pass over the range came to nothing.
+enum Halt {
+    /// The fold needs more memory than it may take: so many transactions were too many, of so many.
+    TooLarge {
+        folded: u64,
+        of: u64,
+    },
+    /// The keys do not hold for the range.
+    OtherKeys,
+    Failed(ServiceError),
+}
+
+impl<E: Into<ServiceError>> From<E> for Halt {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// What lies between two positions.
+pub(super) fn net_difference(
+    log: &Log,
+    from: Position,
+    to: Position,
+    wanted: &Wanted,
+    keys: &Keys,
+) -> Result<DiffAnswer, ServiceError> {
+    let no_keys = Keys::new();
+    let (mut keys, mut shares) = (keys, 1);
+    loop {
+        let range = from.min(to)..from.max(to);
+        let all = Pass {
+            log,
+            backward: to < from,
+            wanted,
+            keys,
+            share: Share::default(),
+            last: shares >= MOST_SHARES,
+        };
+        match all.in_shares(shares, &range) {
+            Ok(difference) => return Ok(difference.answer(from, to)),
+            Err(Halt::TooLarge { folded, of }) if shares < MOST_SHARES => {
+                shares = more_shares(shares, folded, of);
+            }
+            Err(Halt::TooLarge { .. }) => return Err(too_large()),
+            // A key of today was none then. All values always are.
+            Err(Halt::OtherKeys) if !keys.is_empty() => keys = &no_keys,
+            Err(Halt::OtherKeys) => return Err(too_little()),
+            Err(Halt::Failed(error)) => return Err(error),
+        }
+    }
+}
+
+/// Into how many shares to divide the rows where a share was too large after `folded` of `all` transactions: as if the
+/// others were of new rows too, for a pass that is broken off is for nothing. At least twice as many.
+fn more_shares(shares: u64, folded: u64, all: u64) -> u64 {
+    let expected = shares.saturating_mul(all).div_ceil(folded.max(1));
+    expected.max(shares * 2).min(MOST_SHARES)
+}
+
+fn too_large() -> ServiceError {
+    ServiceError::precondition(
+        format!("the difference is larger than {} GB", (MOST_SHARES * LARGE_FOLD as u64) >> 30),
+        "ask for one table with table=, or for two positions that are nearer",
+    )
+}
+
+fn too_little() -> ServiceError {
+    ServiceError::precondition(
+        "the log holds too little of some rows to tell what became of them",
+        "ask for one table with table=, or for detail=stat",
+    )
+}
+
+/// One pass over a range, for one share of its rows.
+#[derive(Clone, Copy)]
+struct Pass<'a> {
+    log: &'a Log,
+    backward: bool,
+    wanted: &'a Wanted,
+    keys: &'a Keys,
+    share: Share,
+    /// Whether there are no smaller shares.
+    last: bool,
+}
+
+impl Pass<'_> {
+    fn in_shares(self, shares: u64, range: &Range<Position>) -> Result<Difference, Halt> {
+        let mut whole = Difference::new(self.backward, self.wanted.limit);
+        for share in Share::all(shares) {
+            // Each pass meets them all.
+            whole.schema_changes.clear();
+            whole.append(Self { share, ..self }.run(range)?);
+        }
+        Ok(whole)
+    }
+
+    fn run(self, range: &Range<Position>) -> Result<Difference, Halt> {
+        let (from, to) = (range.start.ordinal, range.end.ordinal);
+        let halted = AtomicBool::new(false);
+        let Some(middle) = self.middle(range)? else {
+            let mut only = Stretch::new(self, LARGE_FOLD, false);
+            only.read(from..to, &halted)?;
+            return Ok(only.end());
+        };
+        let half = |range: Range<u64>, is_later: bool| {
+            let mut stretch = Stretch::new(self, LARGE_FOLD / 2, is_later);
+            let outcome = stretch.read(range, &halted);
+            // What the other does is for nothing then.
+            halted.fetch_or(outcome.is_err(), Ordering::Relaxed);
+            outcome.map(|()| stretch)
+        };
+        let (earlier, later) = std::thread::scope(|scope| {
+            let later = scope.spawn(|| half(middle..to, true));
+            (half(from..middle, false), later.join().expect("folding does not panic"))
+        });
+        earlier?.followed_by(later?)
+    }
+
+    /// The transaction with which the second half of the entries begins.
+    fn middle(self, range: &Range<Position>) -> Result<Option<u64>, ServiceError> {
+        let (first, end) = (range.start.entry_index, range.end.entry_index);
+        if end.saturating_sub(first) < MANY_ENTRIES {
+            return Ok(None);
+        }
+        let found = self.log.transaction_of_entry(first + (end - first) / 2)?;
+        let within = range.start.ordinal + 1..range.end.ordinal;
+        Ok(found.map(|transaction| transaction.ordinal).filter(|ordinal| within.contains(ordinal)))
+    }
+}
+
+/// A stretch of the range, as far as it was read.
+struct Stretch<'a> {
+    pass: Pass<'a>,
+    /// The memory that its fold may take.
+    most: usize,
+    fold: Fold,
+    /// What the folds before came to.
+    done: Difference,
+    /// What its first fold came to, which goes together with what came before. Of an earlier half it is done.
+    first: First,
+    /// Transactions that were begun.
+    begun: u64,
+}
+
+/// What became of the first fold of a stretch.
+enum First {
+    /// Nothing comes before it: it is done like the others.
+    Done,
+    /// It goes on.
+    Open,
+    /// It has ended.
+    Ended(Vec<TableEffect>),
+}
+
+impl<'a> Stretch<'a> {
+    fn new(pass: Pass<'a>, most: usize, is_later: bool) -> Self {
+        Self {
+            pass,
+            most,
+            fold: Fold::of(pass.share),
+            done: Difference::new(pass.backward, pass.wanted.limit),
+            first: if is_later { First::Open } else { First::Done },
+            begun: 0,
+        }
+    }
+
+    fn read(&mut self, range: Range<u64>, halted: &AtomicBool) -> Result<(), Halt> {
+        let of = range.end - range.start;
+        for item in self.pass.log.read(range.start, range.end)? {
+            match item? {
+                Item::Change(change) => self.add(change)?,
+                Item::Begin(_) if halted.load(Ordering::Relaxed) => return Ok(()),
+                Item::Begin(_) => self.begun += 1,
+                Item::Commit => {}
+            }
+            if self.is_too_large() {
+                return Err(Halt::TooLarge { folded: self.begun, of });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the rows that it holds are to be divided.
+    fn is_too_large(&self) -> bool {
+        let is_indivisible = self.pass.last || self.fold.rows() <= FEW_ROWS;
+        self.fold.bytes() > if is_indivisible { LARGEST_FOLD } else { self.most }
+    }
+
+    fn add(&mut self, change: Change) -> Result<(), Halt> {
+        match &change {
+            Change::Schema(schema) if schema.is_entry => {
+                self.done.schema_changes.push(schema.statement.shown());
+            }
+            Change::Truncate { relations, .. } => {
+                self.end_fold();
+                for emptied in relations.iter().filter(|relation| self.pass.wanted.takes(relation)) {
+                    self.done.add_emptied(emptied);
+                }
+            }
+            Change::Insert { relation, .. }
+            | Change::Update { relation, .. }
+            | Change::Delete { relation, .. } => {
+                if !self.pass.wanted.takes(relation) {
+                    return Ok(());
+                }
+                if self.fold.membership(relation) == Membership::Outdated {
+                    self.end_fold();
+                }
+                if self.fold.membership(relation) == Membership::New {
+                    self.fold.add_table(Arc::clone(relation), identity(relation, self.pass.keys));
+                }
+                if !matches!(self.fold.push(change), Ok(Pushed::Folded)) {
+                    return Err(Halt::OtherKeys);
+                }
+            }
+            Change::Schema(_) | Change::Rows(_) | Change::Gap(_) | Change::Message(_) => {}
+        }
+        Ok(())
+    }
+
+    fn end_fold(&mut self) {
+        let effects = self.fold.take();
+        match self.first {
+            First::Open => self.first = First::Ended(effects),
+            First::Done | First::Ended(_) => self.done.add(&effects),
+        }
+    }
+
+    /// What it comes to together with the stretch after it.
+    fn followed_by(mut self, mut later: Self) -> Result<Difference, Halt> {
+        let joined = match std::mem::replace(&mut later.first, First::Done) {
+            First::Ended(effects) => effects,
+            First::Open | First::Done => later.fold.take(),
+        };
+        for change in joined.into_iter().flat_map(TableEffect::into_changes) {
+            self.add(change)?;
+        }
+        let mut whole = self.end();
+        whole.append(later.end());
+        Ok(whole)
+    }
+
+    fn end(mut self) -> Difference {
+        self.end_fold();
+        self.done
+    }
+}
+
+fn identity(relation: &Relation, keys: &Keys) -> RowIdentity {
+    let index_of = |column: &String| relation.columns.iter().position(|known| known.name == *column);
+    let key =
+        keys.get(&name(relation)).map(|columns| columns.iter().map(index_of).collect::<Option<Vec<_>>>());
+    match key.flatten() {
+        Some(columns) if !columns.is_empty() => RowIdentity::Key { columns, others_unique: false },
+        _ => RowIdentity::WholeRow,
+    }
+}
+
+#[cfg(test)]
+mod tests;

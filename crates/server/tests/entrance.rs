@@ -1,0 +1,225 @@
+//! The API at its sockets: TLS, clients that say nothing, more connections than there is room for.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail anywhere")]
+
+mod support;
+
+use std::{fs, os::unix::fs::PermissionsExt, process::Command, sync::Arc, time::Duration};
+
+use ptr_server::{Announcer, Role, Running, Service};
+use ptr_testkit::{Certificates, wait_until};
+use support::configuration;
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::JoinHandle,
+};
+
+/// A service without servers that answers at its sockets.
+struct Served {
+    running: Running,
+    service: Arc<Service>,
+    serving: JoinHandle<()>,
+    _folder: TempDir,
+}
+
+async fn served(variables: &[(&str, &str)]) -> Served {
+    let folder = tempfile::tempdir().unwrap();
+    let configuration = configuration(folder.path(), variables);
+    let service = Service::open(configuration.clone(), Role::Offline, &Announcer::silent()).await.unwrap();
+    let serving = tokio::spawn({
+        let service = Arc::clone(&service);
+        async move { ptr_server::serve(service).await.unwrap() }
+    });
+    let found = || Running::find(&configuration.data).unwrap();
+    wait_until("the service is published", Duration::from_secs(20), async || found().is_some()).await;
+    Served { running: found().unwrap(), service, serving, _folder: folder }
+}
+
+impl Served {
+    fn port(&self) -> &str {
+        self.running.address.rsplit_once(':').unwrap().1
+    }
+
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(&self.running.address).await.unwrap()
+    }
+
+    async fn end(self) {
+        self.service.shutdown_token().cancel();
+        self.serving.await.unwrap();
+        self.service.close().await.unwrap();
+    }
+}
+
+/// What `curl` prints and says, a client that is not ours.
+async fn curl(arguments: &[&str]) -> (bool, String) {
+    let mut command = Command::new("curl");
+    command.args(["-sS", "--max-time", "30", "--noproxy", "*"]).args(arguments);
+    let output = tokio::task::spawn_blocking(move || command.output().expect("curl starts")).await.unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+}
+
+fn tls(files: &Certificates) -> [(&'static str, &str); 2] {
+    [
+        ("SERVER_TLS_CERT", files.certificate.to_str().unwrap()),
+        ("SERVER_TLS_KEY", files.key.to_str().unwrap()),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_certificate_the_api_speaks_tls_and_says_so_to_who_does_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = Certificates::make(folder.path(), &["localhost"]);
+    let served = served(&tls(&files)).await;
+    let url = format!("https://localhost:{}/health", served.port());
+    let authority = files.authority.to_str().unwrap();
+    let (done, said) = curl(&["--cacert", authority, &url]).await;
+    assert!(done && said.contains(r#""status":"ok""#), "{said}");
+    // Nobody who does not trust the authority is answered.
+    let (done, said) = curl(&[&url]).await;
+    assert!(!done && said.contains("certificate"), "{said}");
+    let (done, said) = curl(&["-i", &url.replace("https", "http")]).await;
+    assert!(
+        done && said.starts_with("HTTP/1.1 400") && said.contains("ask the same with https://"),
+        "{said}"
+    );
+    // Neither one nor the other.
+    let mut other = served.connect().await;
+    other.write_all(b"\x16 is no handshake, though it begins as one").await.unwrap();
+    let mut answer = Vec::new();
+    let _ = other.read_to_end(&mut answer).await;
+    assert!(!String::from_utf8_lossy(&answer).contains("HTTP"), "{answer:?}");
+    // The user's own socket needs none.
+    let (_, status) = curl(&[
+        "--unix-socket",
+        served.running.socket.as_ref().unwrap().to_str().unwrap(),
+        "http://own/api/status",
+    ])
+    .await;
+    assert!(status.contains(&format!("\"url\":\"https://{}\"", served.running.address)), "{status}");
+    served.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_was_renewed_is_used_and_half_a_pair_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = Certificates::make(folder.path(), &["localhost"]);
+    let served = served(&tls(&files)).await;
+    let url = format!("https://localhost:{}/health", served.port());
+    let before = folder.path().join("before.pem");
+    fs::copy(&files.authority, &before).unwrap();
+    // The certificate of another pair, whose key has not come yet.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let renewed = Certificates::make(elsewhere.path(), &["localhost"]);
+    fs::copy(&renewed.certificate, &files.certificate).unwrap();
+    assert!(curl(&["--cacert", before.to_str().unwrap(), &url]).await.0, "the pair from before stays in use");
+    fs::copy(&renewed.key, &files.key).unwrap();
+    let (done, said) = curl(&["--cacert", renewed.authority.to_str().unwrap(), &url]).await;
+    assert!(done, "{said}");
+    assert!(!curl(&["--cacert", before.to_str().unwrap(), &url]).await.0);
+    served.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificate_files_that_cannot_be_used_are_named_with_what_to_do() {
+    let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let files = Certificates::make(folder.path(), &["localhost"]);
+    let other = Certificates::make(elsewhere.path(), &["localhost"]);
+    let empty = folder.path().join("empty.pem");
+    fs::write(&empty, "nothing\n").unwrap();
+    let open = folder.path().join("open.key");
+    fs::copy(&files.key, &open).unwrap();
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o644)).unwrap();
+    let cases = [
+        (
+            folder.path().join("nowhere.pem"),
+            files.key.clone(),
+            "nowhere.pem cannot be read",
+            "SERVER_TLS_CERT",
+        ),
+        (
+            files.certificate.clone(),
+            folder.path().join("nowhere.key"),
+            "nowhere.key cannot be read",
+            "SERVER_TLS_KEY",
+        ),
+        (folder.path().to_owned(), files.key.clone(), "cannot be read: Is a directory", "SERVER_TLS_CERT"),
+        (empty.clone(), files.key.clone(), "empty.pem holds no certificate", "SERVER_TLS_CERT"),
+        (files.certificate.clone(), empty, "empty.pem holds no private key", "SERVER_TLS_KEY"),
+        // Each in the other's place.
+        (files.key.clone(), files.certificate.clone(), "holds no certificate", "SERVER_TLS_CERT"),
+        (files.certificate.clone(), other.key.clone(), "is not that of the certificate", "files of one pair"),
+        (files.certificate.clone(), open.clone(), "everybody on this machine can read", "chmod o= "),
+    ];
+    for (certificate, key, what, hint) in cases {
+        let variables =
+            [("SERVER_TLS_CERT", certificate.to_str().unwrap()), ("SERVER_TLS_KEY", key.to_str().unwrap())];
+        let refused = support::Api::refused(configuration(folder.path(), &variables), Role::Ipc).await;
+        let said = (refused.detail, refused.hint.unwrap());
+        assert!(said.0.contains(what) && said.1.contains(hint), "{said:?} is not {what:?}, {hint:?}");
+    }
+    // As the last one said.
+    let mended = Command::new("sh").args(["-c", &format!("chmod o= {}", open.display())]).status().unwrap();
+    assert!(mended.success());
+    let variables = [
+        ("SERVER_TLS_CERT", files.certificate.to_str().unwrap()),
+        ("SERVER_TLS_KEY", open.to_str().unwrap()),
+    ];
+    served(&variables).await.end().await;
+}
+
+/// Hundreds of connections that say nothing, or a byte now and then, are there to take the room.
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_say_nothing_do_not_keep_others_out() {
+    let served = served(&[]).await;
+    // What is being answered stays.
+    let mut stream = served.connect().await;
+    stream.write_all(b"GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    let mut head = [0; 15];
+    stream.read_exact(&mut head).await.unwrap();
+    assert_eq!(&head, b"HTTP/1.1 200 OK");
+    // More than there is room for.
+    let mut silent = Vec::new();
+    for number in 0..1500 {
+        let mut client = served.connect().await;
+        if number % 2 == 0 {
+            client.write_all(b"GET /health HTTP/1.1\r\nHost: loc").await.unwrap();
+        }
+        silent.push(client);
+        if number % 100 == 99 {
+            // Less than it takes until those that are silent are given up.
+            let url = format!("http://localhost:{}/health", served.port());
+            let (done, said) = curl(&["--max-time", "15", &url]).await;
+            assert!(done && said.contains("ok"), "beside {number}: {said}");
+        }
+    }
+    // Those that came first had to go.
+    let mut nothing = Vec::new();
+    let _ = silent[0].read_to_end(&mut nothing).await;
+    assert_eq!(nothing, b"");
+    // The stream goes on.
+    served.service.shutdown_token().cancel();
+    let mut rest = String::new();
+    stream.read_to_string(&mut rest).await.unwrap();
+    assert!(rest.contains("text/event-stream"), "{rest}");
+    served.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_whose_headers_do_not_come_is_given_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = Certificates::make(folder.path(), &["localhost"]);
+    let (plain, secure) = (served(&[]).await, served(&tls(&files)).await);
+    let mut clients = [plain.connect().await, plain.connect().await, secure.connect().await];
+    clients[1].write_all(b"GET /health HTTP/1.1\r\n").await.unwrap();
+    for client in &mut clients {
+        let mut answer = Vec::new();
+        let ended = tokio::time::timeout(Duration::from_secs(120), client.read_to_end(&mut answer)).await;
+        assert!(ended.is_ok(), "it is kept for ever");
+    }
+    plain.end().await;
+    secure.end().await;
+}

@@ -15,6 +15,7 @@ use crate::{
     LogError,
     disk::{create_private_directory, sync_parent},
     format::SegmentHeader,
+    index::Index,
 };
 
 /// The longest name of a database; PostgreSQL's own limit is 63 bytes unless it was built otherwise.
@@ -125,6 +126,8 @@ pub fn create(directory: &Path, identity: &LogIdentity) -> Result<(), LogError> 
             "is there already: a log is never overwritten; open it, or choose another folder".to_owned();
         return Err(LogError::Unsuitable { path, problem });
     }
+    // Before the identity, with which the log is there: readers ask the index from then on, a writer may come later.
+    Index::open(&layout.index(), identity)?.commit_as_is()?;
     let json = serde_json::to_vec_pretty(identity).expect("an identity has string keys only");
     write_new(&path, &json).map_err(LogError::write(&path, json.len()))?;
     sync_parent(directory).map_err(LogError::file("make durable", directory))

@@ -75,6 +75,19 @@ pub enum LogError {
 }
 
 impl LogError {
+    /// Whether trying again later, with nothing changed by the user, may succeed: files can be short of room or of
+    /// descriptors for a while, and an index busy.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::File { source, .. } => {
+                !matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied)
+            }
+            Self::DiskFull { .. } | Self::Index { .. } | Self::Locked { .. } => true,
+            Self::Unsuitable { .. } | Self::Damaged(_) | Self::Poisoned { .. } | Self::Refused(_) => false,
+        }
+    }
+
     /// A failed file operation, the full disk told apart.
     pub(crate) fn file(operation: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();

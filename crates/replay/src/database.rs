@@ -3,7 +3,11 @@
 //! Everything that replay says to a server goes through a [`Connection`] opened here, so that every session
 //! has the canonical settings and every failure says what was being done and with which SQLSTATE it ended.
 
+use std::error::Error;
+
 use ptr_postgres::{ConnectError, Connection, Dsn, ServerError, SessionSettings};
+
+use crate::stop::passes;
 
 /// The `application_name` of our sessions, by which they are told from clients.
 pub(crate) const APPLICATION_NAME: &str = "postgres-test-replay";
@@ -32,6 +36,28 @@ impl DatabaseError {
     #[must_use]
     pub fn sqlstate(&self) -> Option<&str> {
         self.source.code().map(tokio_postgres::error::SqlState::code)
+    }
+
+    /// Whether trying again later, with nothing changed by the user, may succeed.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        self.sqlstate().map_or_else(|| is_lost(&self.source), passes)
+    }
+}
+
+/// Whether it was the connection that failed, and not what was asked over it.
+fn is_lost(error: &tokio_postgres::Error) -> bool {
+    error.is_closed() || error.source().is_some_and(|source| source.is::<std::io::Error>())
+}
+
+/// Whether a server may be reached later that could not be reached now.
+pub(crate) fn may_answer_later(error: &ConnectError) -> bool {
+    match error {
+        ConnectError::Protocol { source, .. } => is_lost(source),
+        ConnectError::NoHost { attempts } => attempts.iter().any(may_answer_later),
+        other => {
+            other.is_transient() || other.server_error().is_some_and(|error| passes(error.sqlstate.code()))
+        }
     }
 }
 

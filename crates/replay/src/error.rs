@@ -6,10 +6,10 @@ use ptr_postgres::{ConnectError, QualifiedName};
 
 use crate::{
     cursor::CursorError,
-    database::DatabaseError,
+    database::{DatabaseError, may_answer_later},
     fold::{FoldError, NotReversible},
     sql::SqlError,
-    stop::Stop,
+    stop::{Stop, passes},
 };
 
 /// Why a replica could not be taken to a position. Wherever this is returned, the session's database is at
@@ -152,6 +152,18 @@ impl ReplayError {
             },
             Self::Database(error) => error.sqlstate(),
             Self::Connect(_) | Self::Log(_) | Self::Cursor(_) | Self::Cancelled { .. } => None,
+        }
+    }
+
+    /// Whether trying again later, with nothing changed by the user, may succeed.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Connect(error) => may_answer_later(error),
+            Self::Database(error) => error.is_transient(),
+            Self::Log(error) => error.is_transient(),
+            Self::Cancelled { .. } => true,
+            Self::Stopped(_) | Self::Mismatch(_) | Self::Cursor(_) => self.sqlstate().is_some_and(passes),
         }
     }
 }

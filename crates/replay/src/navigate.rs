@@ -110,6 +110,18 @@ pub enum NavigateError {
     NoWay(#[from] NoWay),
 }
 
+impl NavigateError {
+    /// Whether trying again later, with nothing changed by the user, may succeed.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Replay(error) => error.is_transient(),
+            Self::Session(error) => error.is_transient(),
+            Self::NoWay(_) => false,
+        }
+    }
+}
+
 /// Where a session is: its cursor, or `None` where it has no database of this log.
 ///
 /// # Errors

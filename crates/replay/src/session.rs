@@ -125,6 +125,22 @@ pub enum SessionError {
     Database(#[from] DatabaseError),
 }
 
+impl SessionError {
+    /// Whether trying again later, with nothing changed by the user, may succeed.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::InUse { .. } | Self::NoSpare { .. } => true,
+            Self::Connect(error) => database::may_answer_later(error),
+            Self::Database(error) | Self::Cursor(CursorError::Database(error)) => error.is_transient(),
+            Self::Foreign { .. }
+            | Self::Source { .. }
+            | Self::NoTemplate { .. }
+            | Self::Cursor(CursorError::Damaged { .. }) => false,
+        }
+    }
+}
+
 impl SessionDatabase {
     /// Where the database is reached.
     #[must_use]

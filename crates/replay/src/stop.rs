@@ -124,7 +124,8 @@ impl Stop {
 }
 
 /// Whether an error of that SQLSTATE may go by itself.
-pub(crate) fn passes(state: &str) -> bool {
+#[must_use]
+pub fn passes(state: &str) -> bool {
     state != UNDEFINED_FILE && PASSING.iter().any(|class| state.starts_with(class))
 }
 

@@ -77,6 +77,7 @@ pub(crate) use running::{born, process_lives, write_private};
 pub(crate) use snapshots::TiedSnapshot;
 
 use embedded::{Embedded, Ends, Start};
+use follow::Followers;
 use keeper::Keeping;
 use lanes::Lanes;
 use latest::Latest;
@@ -115,6 +116,7 @@ pub struct Service {
     latest_status: Latest<Status>,
     latest_sessions: Latest<Vec<SessionAnswer>>,
     known_rates: KnownRates,
+    followers: Followers,
     /// What the keepers of the captured databases do.
     keeping: Mutex<HashMap<String, Keeping>>,
     verifications: Verifications,
@@ -180,6 +182,7 @@ impl Service {
             latest_status: Latest::default(),
             latest_sessions: Latest::default(),
             known_rates: KnownRates::default(),
+            followers: Followers::default(),
             keeping: Mutex::default(),
             verifications: Verifications::default(),
             events: broadcast::Sender::new(EVENT_BACKLOG),
@@ -224,6 +227,7 @@ impl Service {
             self.ensure_default_session(announcer).await?;
             self.renew_sessions(announcer).await?;
             self.start_watching();
+            self.start_following();
             self.start_keeping();
             self.start_retaining();
         }

@@ -24,6 +24,19 @@ impl World {
         DatabaseState::capture(&self.replica.dsn(REPLICA)).await
     }
 
+    /// The warnings of the status that hold this.
+    async fn told(&self, part: &str) -> Vec<String> {
+        let status = self.api.get("/api/status").await;
+        let warnings = status["warnings"].as_array().unwrap().iter().map(|text| text.as_str().unwrap());
+        warnings.filter(|text| text.contains(part)).map(str::to_owned).collect()
+    }
+
+    /// Whether the status says that the default session is behind and tried again; it follows all the same.
+    async fn is_held_up(&self) -> bool {
+        assert_eq!(self.session().await["follow"], true);
+        !self.told("\"default\" is not kept at head for now").await.is_empty()
+    }
+
     async fn rows(&self) -> String {
         let sql = "SELECT string_agg(id::text, ',' ORDER BY id) FROM t";
         self.replica.psql(REPLICA, sql).await.trim().to_owned()
@@ -107,13 +120,47 @@ async fn a_follower_that_stops_keeps_its_stop_visible() {
     })
     .await;
     assert_eq!(world.rows().await, "1,2");
+    assert_eq!(world.told("\"default\" no longer follows head").await.len(), 1);
     world.api.post("/api/decisions", "{}").await;
     world.sql("INSERT INTO t VALUES (3)").await;
     world.checkpoint("three").await;
     world.go("three").await;
     assert_eq!(world.rows().await, "1,2,3");
     assert_eq!(world.session().await["stop"], Value::Null);
+    assert!(world.told("follows head").await.is_empty());
     world.api.service.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_is_tried_again_after_what_goes_by_itself_and_says_so_meanwhile() {
+    let mut world = World::start(ServerVersion::Debian15, TABLE).await;
+    let soon = Duration::from_secs(60);
+    world.api.post("/api/navigate", r#"{"follow": true}"#).await;
+
+    // The server is not there, then it starts.
+    world.replica.stop().await;
+    world.sql("INSERT INTO t VALUES (2)").await;
+    wait_until("it says that the follower is held up", soon, async || world.is_held_up().await).await;
+    world.replica.start_again().await;
+    wait_until("the follower goes on", soon, async || world.rows().await == "1,2").await;
+    wait_until("nothing is the matter", soon, async || !world.is_held_up().await).await;
+
+    // Somebody holds a table, and somebody else cancels the statement that waits for it.
+    let holder = world.replica.client(REPLICA).await;
+    let lock = "SET default_transaction_read_only = off; BEGIN; LOCK TABLE t";
+    holder.batch_execute(lock).await.unwrap();
+    world.sql("INSERT INTO t VALUES (3)").await;
+    wait_until("it says that the follower is held up", soon, async || {
+        let cancel = "SELECT pg_cancel_backend(pid) FROM pg_locks WHERE NOT granted";
+        world.replica.psql("postgres", cancel).await;
+        world.is_held_up().await
+    })
+    .await;
+    holder.batch_execute("COMMIT").await.unwrap();
+    wait_until("the follower goes on", soon, async || world.rows().await == "1,2,3").await;
+    wait_until("nothing is the matter", soon, async || !world.is_held_up().await).await;
+    assert_eq!(world.session().await["stop"], Value::Null);
+    world.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

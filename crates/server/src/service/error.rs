@@ -8,7 +8,7 @@ use ptr_model::{ExpressionError, Position};
 use ptr_postgres::{ClusterError, ConnectError, ProgramsError, ServerError};
 use ptr_replay::{
     BaseError, NavigateError, ReplayError, SessionError, cursor::CursorError, resync::ContentsError,
-    snapshot::SnapshotError, verify::VerifyError,
+    snapshot::SnapshotError, stop::passes, verify::VerifyError,
 };
 
 use crate::{
@@ -47,6 +47,9 @@ pub enum ServiceError {
         /// What to do.
         hint: String,
     },
+    /// A session is moved by one process at a time.
+    #[error("another process is moving this session")]
+    MovedElsewhere,
     /// The API's certificate.
     #[error(transparent)]
     Tls(#[from] TlsFileError),
@@ -170,6 +173,22 @@ impl ServiceError {
         move |source| Self::File { operation, path, source }
     }
 
+    /// Whether trying to move a session again later, with nothing changed by the user, may succeed.
+    pub(super) fn is_transient(&self) -> bool {
+        match self {
+            Self::MovedElsewhere => true,
+            Self::Navigate(error) => error.is_transient(),
+            Self::Session(error) => error.is_transient(),
+            Self::Stopped { answer, .. } => answer.sqlstate.as_deref().is_some_and(passes),
+            Self::Log(error) => error.is_transient(),
+            Self::Catalog(error) => {
+                matches!(error, CatalogError::Database { .. } | CatalogError::File { .. })
+            }
+            Self::File { source, .. } => source.kind() != io::ErrorKind::PermissionDenied,
+            _ => false,
+        }
+    }
+
     /// As users meet it.
     #[must_use]
     pub fn problem(&self) -> Problem {
@@ -178,6 +197,8 @@ impl ServiceError {
             Self::Usage { hint, .. } => Problem::new(Code::Usage, detail).with_hint(hint),
             Self::NotFound { hint, .. } => Problem::new(Code::NotFound, detail).with_hint(hint),
             Self::Precondition { hint, .. } => Problem::new(Code::Precondition, detail).with_hint(hint),
+            Self::MovedElsewhere => Problem::new(Code::Precondition, detail)
+                .with_hint("wait until it is done; GET /api/moves shows it"),
             Self::Tls(error) => Problem::new(Code::Precondition, detail).with_hint(error.hint()),
             Self::NotReady(findings) => not_ready(findings, detail),
             Self::Expression(_) => Problem::new(Code::Usage, detail),

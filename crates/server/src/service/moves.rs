@@ -212,10 +212,7 @@ impl Moves {
             .map_err(ServiceError::file("create", &path))?;
         match file.try_lock() {
             Ok(()) => Ok(SessionLock { _elsewhere: FileLock(file), here, room: Arc::clone(&self.room) }),
-            Err(std::fs::TryLockError::WouldBlock) => Err(ServiceError::precondition(
-                "another process is moving this session",
-                "wait until it is done; GET /api/moves shows it",
-            )),
+            Err(std::fs::TryLockError::WouldBlock) => Err(ServiceError::MovedElsewhere),
             Err(std::fs::TryLockError::Error(error)) => Err(ServiceError::file("lock", path)(error)),
         }
     }

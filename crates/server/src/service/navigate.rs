@@ -356,6 +356,7 @@ impl Service {
             },
         };
         if let Ok(outcome) = &outcome {
+            self.followers.forget(journey.session.id);
             self.moves.standings.arrived(journey.session.id, moved.id, outcome.to);
             self.learn_rates(&journey.session.database, outcome);
             self.note_used(&journey.captured, outcome);

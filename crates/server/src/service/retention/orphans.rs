@@ -106,7 +106,7 @@ impl Service {
 
     fn lock_if_free(&self, lock: SessionId) -> Result<Option<SessionLock>, ServiceError> {
         match self.moves.take_if_free(lock, &self.configuration.data.run()) {
-            Err(ServiceError::Precondition { .. }) => Ok(None),
+            Err(ServiceError::MovedElsewhere) => Ok(None),
             other => other,
         }
     }

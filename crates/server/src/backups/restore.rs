@@ -7,9 +7,12 @@ use ptr_model::{OUR_SCHEMA, Position};
 use ptr_postgres::{Connection, Dsn, SessionSettings, connect, quote_identifier};
 use ptr_replay::session::refuse_source;
 
-use uuid::Uuid;
-
-use super::{create::server_version, program, store};
+use super::{
+    create::server_version,
+    program,
+    scratch::{Purpose, replaced_by, take_name},
+    store,
+};
 use crate::{
     resource::backup::{BackupState, RestoreBackup, Restored},
     service::{APPLICATION_NAME, Service, ServiceError},
@@ -46,7 +49,7 @@ impl Service {
             Some(session) => Some(self.take_session(session).await?),
             None => None,
         };
-        let fresh = scratch_name("restore");
+        let fresh = take_name(&maintenance, Purpose::Restore).await?;
         self.restore_into_new(&maintenance, &record, &fresh).await?;
         if let Some(session) = &session {
             let near = self.near(&record, session).await?;
@@ -171,12 +174,6 @@ impl Service {
     }
 }
 
-/// A name of ours for a database that is there for a while; no two are alike.
-pub(super) fn scratch_name(purpose: &str) -> String {
-    let unique = Uuid::new_v4().simple().to_string();
-    format!("{OUR_SCHEMA}_{purpose}_{}", &unique[..12])
-}
-
 /// The major version of the dumped server, which wrote the dump's contents.
 fn dumped_major(record: &store::Record) -> u32 {
     let version = &record.answer.server_version;
@@ -210,7 +207,7 @@ async fn exists(maintenance: &Connection, database: &str) -> Result<bool, tokio_
 /// Gives `fresh` the name `database`; what had it before is dropped. Both or neither.
 async fn take_place(maintenance: &Connection, fresh: &str, database: &str) -> Result<(), ServiceError> {
     let (fresh_name, name) = (quote_identifier(fresh), quote_identifier(database));
-    let old = quote_identifier(&format!("{fresh}_old"));
+    let old = quote_identifier(&replaced_by(fresh));
     if exists(maintenance, database).await? {
         let ended =
             "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE datname = $1";

@@ -4,7 +4,10 @@ use std::time::Instant;
 
 use ptr_postgres::{SessionSettings, connect, quote_identifier};
 
-use super::{contents, restore::scratch_name};
+use super::{
+    contents,
+    scratch::{Purpose, take_name},
+};
 use crate::{
     resource::backup::BackupVerified,
     service::{APPLICATION_NAME, Service, ServiceError},
@@ -19,7 +22,7 @@ impl Service {
         let started = Instant::now();
         let record = self.complete_backup(id)?;
         let maintenance = self.output_maintenance().await?;
-        let scratch = scratch_name("verify");
+        let scratch = take_name(&maintenance, Purpose::Verify).await?;
         let found = match self.restore_into_new(&maintenance, &record, &scratch).await {
             Ok(()) => {
                 let dsn = self.output()?.with_database(&scratch);

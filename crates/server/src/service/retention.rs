@@ -4,13 +4,15 @@
 //! history of a database only begins later ([`present`], [`beginning`]). An earlier history
 //! goes whole (log, base image, its keyframes on the output server, the catalog's part of it), and only where a policy
 //! asks for it, no session replays it, and no checkpoint that somebody made is in it. A database goes only where it
-//! says itself that it holds a history of ours, and no session of ours has it. What belongs to another data directory
+//! says itself that it holds a history of ours, and no session of ours has it, or where it was made for a backup to be
+//! restored and nobody has its lock ([`scratch`]). What belongs to another data directory
 //! cannot be told from what was left by one that is gone, so it stays until somebody asks for it.
 
 mod beginning;
 mod by_itself;
 mod orphans;
 mod present;
+mod scratch;
 
 use std::{
     collections::HashSet,
@@ -28,6 +30,7 @@ use super::{
     Captured, Running, Service, ServiceError, blocking, moves::comparison_of, now, running::unfinished_by,
 };
 use crate::{
+    backups::is_scratch,
     configuration::{age, bytes},
     resource::retention::{Collect, Collected, Thing},
 };
@@ -102,11 +105,16 @@ impl Service {
         let catalog = self.catalog.clone();
         let sessions = blocking(move || catalog.sessions()).await??;
         if let Some(databases) = &mut databases {
+            databases.retain(|found| !is_scratch(&found.name));
             databases.retain(|found| sessions.iter().all(|session| session.target_database != found.name));
         }
+        let answers = databases.is_some();
         self.collect_histories(&policy, &sessions, databases.as_mut(), &mut done).await?;
         self.collect_beginnings(&policy, &mut done).await?;
         self.collect_databases(request.foreign, &sessions, databases.unwrap_or_default(), &mut done).await?;
+        if answers {
+            self.collect_scratch(&mut done).await?;
+        }
         self.collect_files(&sessions, &mut done).await?;
         done.bytes = done.removed.iter().map(|thing| thing.bytes).sum();
         Ok(done)

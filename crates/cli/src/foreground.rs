@@ -30,7 +30,18 @@ use crate::{
 
 /// How long a service whose process lives may be silent: a machine that is short of memory or of time, a service that is
 /// about to end.
-const PATIENCE: Duration = Duration::from_secs(60);
+struct Patience {
+    /// Before that is worth a word.
+    quiet: Duration,
+    /// Before it is given up.
+    all: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { quiet: HEALTH_TIMEOUT, all: Duration::from_secs(60) }
+    }
+}
 
 /// The service whose process lives on the data directory, whether it answers or not.
 pub fn found(configuration: &Configuration) -> Result<Option<Running>, Failure> {
@@ -45,19 +56,27 @@ pub async fn running(
     output: &Output,
     configuration: &Configuration,
 ) -> Result<Option<(Running, SocketClient)>, Failure> {
+    running_within(&Patience::default(), output, configuration).await
+}
+
+async fn running_within(
+    patience: &Patience,
+    output: &Output,
+    configuration: &Configuration,
+) -> Result<Option<(Running, SocketClient)>, Failure> {
     const INTERVAL: Duration = Duration::from_millis(100);
     let Some(running) = found(configuration)? else { return Ok(None) };
     let Some(client) = SocketClient::of(&running) else { return Err(of_another_version(&running)) };
     let since = Instant::now();
     let mut is_told = false;
-    while !client.is_alive().await {
+    while !client.is_alive(patience.quiet).await {
         if found(configuration)?.is_none_or(|now| now.pid != running.pid) {
             return Ok(None);
         }
-        if since.elapsed() > PATIENCE {
+        if since.elapsed() > patience.all {
             return Err(silent(&running, since.elapsed()));
         }
-        if !is_told && since.elapsed() >= HEALTH_TIMEOUT {
+        if !is_told && since.elapsed() >= patience.quiet {
             let waited = since.elapsed().as_secs();
             output.prose(format_args!(
                 "the service, pid {}, has not answered for {waited} s; waiting",
@@ -305,6 +324,52 @@ async fn tell(mut announcements: mpsc::UnboundedReceiver<Announcement>, teller: 
             Announcement::Step(text) => teller.line(&text),
             Announcement::Warning(text) => teller.line(&format!("warning: {text}")),
             Announcement::Progress(step) => teller.progress.step(&step),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, path::Path};
+
+    use ptr_server::configuration::Sources;
+    use tokio::net::UnixListener;
+
+    use super::*;
+    use crate::output::Format;
+
+    fn configuration(folder: &Path) -> Configuration {
+        let environment = BTreeMap::from([("USER".to_owned(), "nobody".to_owned())]);
+        let sources = Sources { environment, current_folder: folder.to_owned(), ..Sources::default() };
+        Configuration::resolve(&sources).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_service_that_lives_and_stays_silent_is_given_up_with_what_to_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let configuration = configuration(folder.path());
+        // This process is the service. It takes connections, and answers none.
+        let socket = folder.path().join("silent.sock");
+        let _listener = UnixListener::bind(&socket).unwrap();
+        let service = Running {
+            address: "127.0.0.1:1".into(),
+            socket: Some(socket),
+            pid: std::process::id(),
+            born: None,
+            role: "up".into(),
+            version: String::new(),
+        };
+        std::fs::create_dir_all(configuration.data.run()).unwrap();
+        std::fs::write(configuration.data.service_file(), serde_json::to_vec(&service).unwrap()).unwrap();
+        let output = Output::new(Format::Text, true);
+        let patience = Patience { quiet: Duration::from_millis(20), all: Duration::from_millis(200) };
+        let waited = running_within(&patience, &output, &configuration);
+        let waited = tokio::time::timeout(Duration::from_secs(30), waited).await.expect("it gives up");
+        let Err(failure) = waited else { panic!("nobody answers there") };
+        let told = format!("{failure:?}");
+        let what = format!("the service, pid {}, lives and has not answered for ", service.pid);
+        for part in ["Unreachable", &what, "`postgres-test-replay down` ends it"] {
+            assert!(told.contains(part), "{told}");
         }
     }
 }

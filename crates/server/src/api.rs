@@ -39,6 +39,9 @@ use tower_http::compression::CompressionLayer;
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+#[cfg(test)]
+pub(crate) use body::Body;
+pub(crate) use body::BodyTime;
 pub use guard::Guard;
 
 use crate::{

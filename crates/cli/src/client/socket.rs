@@ -60,9 +60,9 @@ impl SocketClient {
         answer
     }
 
-    /// Whether it answers `/health` soon.
-    pub async fn is_alive(&self) -> bool {
-        let answer = tokio::time::timeout(HEALTH_TIMEOUT, self.send(&Call::get("/health"))).await;
+    /// Whether it answers `/health` within that time.
+    pub async fn is_alive(&self, limit: Duration) -> bool {
+        let answer = tokio::time::timeout(limit, self.send(&Call::get("/health"))).await;
         matches!(answer, Ok(Ok((200, _))))
     }
 }

@@ -7,7 +7,7 @@ use ptr_server::{Running, resource::status::Status};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 use crate::{
-    client::{Call, Client, SocketClient},
+    client::{Call, Client, HEALTH_TIMEOUT, SocketClient},
     context::Context,
     embedded,
     failure::{Failure, Kind},
@@ -50,7 +50,7 @@ impl Down {
 /// Ends a service by its API, or by a signal where it does not answer.
 async fn end(context: &Context, service: &Running) -> Result<bool, Failure> {
     match SocketClient::of(service) {
-        Some(client) if client.is_alive().await => {
+        Some(client) if client.is_alive(HEALTH_TIMEOUT).await => {
             // It may end before it has answered; whether it ends is what counts.
             let call = Call::post("/api/shutdown", &serde_json::Map::new());
             let asked = Client::Service(client).ask::<serde_json::Value>(&call).await;

@@ -14,20 +14,28 @@ use crate::problem::{Code, Problem};
 /// The largest body that is read.
 const LARGEST_BODY: usize = 1 << 20;
 
-/// How long a client may take to send its body.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a client may take to send its body, all in all: an extension of the request where it is less than usual.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BodyTime(pub(crate) Duration);
+
+impl Default for BodyTime {
+    fn default() -> Self {
+        Self(Duration::from_secs(30))
+    }
+}
 
 /// A body read as JSON. No body at all reads as `{}`, so that requests without a required field need none.
-pub(super) struct Body<T>(pub(super) T);
+pub(crate) struct Body<T>(pub(crate) T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        let BodyTime(limit) = request.extensions().get().copied().unwrap_or_default();
         let reading = to_bytes(request.into_body(), LARGEST_BODY);
-        let bytes = tokio::time::timeout(PATIENCE, reading)
+        let bytes = tokio::time::timeout(limit, reading)
             .await
-            .map_err(|_| too_slow())?
+            .map_err(|_| too_slow(limit))?
             .map_err(|_| too_large())?;
         read(&bytes).map(Self)
     }
@@ -65,8 +73,8 @@ fn too_large() -> Problem {
         .with_hint("send one JSON object of at most 1 MiB")
 }
 
-fn too_slow() -> Problem {
-    Problem::new(Code::Usage, "the body did not arrive within 30 s")
+fn too_slow(limit: Duration) -> Problem {
+    Problem::new(Code::Usage, format!("the body did not arrive within {} s", limit.as_secs()))
         .with_status(StatusCode::REQUEST_TIMEOUT)
         .with_hint("send the whole body at once")
 }

@@ -5,6 +5,7 @@
 
 mod connections;
 mod conversation;
+mod expiry;
 mod tls;
 
 use std::{io, sync::Arc, time::Duration};
@@ -14,6 +15,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use tls::TlsFileError;
+pub(crate) use tls::expires_by;
 
 use crate::{
     api::{router, router_of_owner},

@@ -4,11 +4,20 @@
 
 mod support;
 
-use std::{fs, os::unix::fs::PermissionsExt, process::Command, sync::Arc, time::Duration};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    process::Command,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use ptr_model::Timestamp;
 
 use ptr_server::{Announcer, Role, Running, Service};
 use ptr_testkit::{Certificates, wait_until};
-use support::configuration;
+use serde_json::json;
+use support::{Api, configuration};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -101,6 +110,38 @@ async fn with_a_certificate_the_api_speaks_tls_and_says_so_to_who_does_not() {
     .await;
     assert!(status.contains(&format!("\"url\":\"https://{}\"", served.running.address)), "{status}");
     served.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_has_ended_or_soon_will_is_told_with_the_day_and_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = Certificates::make(folder.path(), &["localhost"]);
+    let api = Api::open(configuration(folder.path(), &tls(&files)), Role::Offline).await;
+    let certificate = async || {
+        let doctor = api.get("/api/doctor").await;
+        let findings = doctor["findings"].as_array().unwrap();
+        findings.iter().find(|finding| finding["code"] == "certificate").cloned()
+    };
+    let day = Duration::from_secs(24 * 60 * 60);
+    let now = SystemTime::now();
+    for (end, verb) in
+        [(now + 15 * day, None), (now + 13 * day, Some("expires")), (now - day, Some("expired"))]
+    {
+        Certificates::make_until(folder.path(), &["localhost"], end);
+        let found = certificate().await;
+        let Some(verb) = verb else {
+            assert_eq!(found, None);
+            continue;
+        };
+        let found = found.unwrap();
+        let end = end.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_micros();
+        let end = Timestamp(end.try_into().unwrap()).to_string();
+        let title = format!("the certificate {} {verb} on {}", files.certificate.display(), &end[..10]);
+        assert_eq!((&found["title"], &found["severity"]), (&json!(title), &json!("warning")));
+        let fix = found["fix"].as_str().unwrap();
+        assert!(fix.starts_with("renew it") && fix.contains(files.key.to_str().unwrap()), "{fix}");
+    }
+    api.service.close().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

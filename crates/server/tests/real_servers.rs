@@ -4,11 +4,14 @@
 
 mod support;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use axum::http::{Method, StatusCode};
-use ptr_server::{Role, resource::backup::RestoreBackup};
-use ptr_testkit::{ServerVersion, wait_until};
+use ptr_server::{Announcement, Role, configuration::TlsFiles, resource::backup::RestoreBackup};
+use ptr_testkit::{Certificates, ServerVersion, wait_until};
 use serde_json::{Value, json};
 use support::{Api, DATABASE, REPLICA, World, configuration};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -227,7 +230,17 @@ async fn what_a_killed_restore_left_goes_and_what_is_being_restored_stays() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_api_without_capture_works_beside_a_listener_of_another_service() {
     let world = World::start(ServerVersion::Debian15, TABLE).await;
-    let beside = Api::open(world.api.service.configuration().clone(), Role::Ipc).await;
+    let mut configuration = world.api.service.configuration().clone();
+    let ends = SystemTime::now() + Duration::from_secs(60 * 60);
+    let Certificates { certificate, key, .. } =
+        Certificates::make_until(world.folder.path(), &["localhost"], ends);
+    configuration.tls = Some(TlsFiles { certificate, key });
+    let (beside, announced) = Api::open_aloud(configuration, Role::Ipc).await;
+    let is_told =
+        |text: &str| text.contains("server.pem expires on ") && text.contains("Put a renewed pair at");
+    assert!(announced.iter().any(|one| matches!(one, Announcement::Warning(text) if is_told(text))));
+    let status = beside.get("/api/status").await;
+    assert!(status["warnings"].as_array().unwrap().iter().any(|one| is_told(one.as_str().unwrap())));
     let listener = beside.get("/api/status").await["databases"][0]["listener"].clone();
     assert_eq!((&listener["state"], &listener["pid"]), (&json!("streaming"), &json!(std::process::id())));
     world.primary.psql(DATABASE, "UPDATE t SET v = 'c'").await;

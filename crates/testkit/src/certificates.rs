@@ -4,6 +4,7 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    time::{Duration, SystemTime},
 };
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
@@ -25,6 +26,14 @@ impl Certificates {
     /// # Panics
     /// When they cannot be written.
     pub fn make(folder: &Path, names: &[&str]) -> Self {
+        Self::make_until(folder, names, SystemTime::now() + Duration::from_secs(365 * 24 * 60 * 60))
+    }
+
+    /// The same; the server's certificate ends then.
+    ///
+    /// # Panics
+    /// When they cannot be written.
+    pub fn make_until(folder: &Path, names: &[&str], end: SystemTime) -> Self {
         let authority_key = KeyPair::generate().expect("a key");
         let mut authority = CertificateParams::new(Vec::new()).expect("no names");
         // Else it would have the server's name, which then would look like one that signed itself.
@@ -34,8 +43,9 @@ impl Certificates {
         let issuer = Issuer::new(authority, authority_key);
         let key = KeyPair::generate().expect("a key");
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let server =
-            CertificateParams::new(names).expect("names").signed_by(&key, &issuer).expect("a certificate");
+        let mut server = CertificateParams::new(names).expect("names");
+        server.not_after = end.into();
+        let server = server.signed_by(&key, &issuer).expect("a certificate");
         Self {
             authority: write(folder, "authority.pem", &authority_certificate.pem()),
             certificate: write(folder, "server.pem", &server.pem()),

@@ -17,6 +17,9 @@ use rustls::{
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
+use ptr_model::Timestamp;
+
+use super::expiry::not_after;
 use crate::configuration::TlsFiles;
 
 /// Why certificate and key cannot be used.
@@ -189,6 +192,14 @@ fn items<T>(
 fn unreadable(path: &Path, setting: &'static str) -> impl FnOnce(io::Error) -> TlsFileError {
     let path = path.to_owned();
     move |source| TlsFileError::Unreadable { setting, path, source }
+}
+
+/// Whether one of the certificates ends by then, which one does first, and when. Files that cannot be read are told
+/// elsewhere.
+pub(crate) fn expires_by(files: &TlsFiles, time: Timestamp) -> Option<Timestamp> {
+    let bytes = fs::read(&files.certificate).ok()?;
+    let ends = CertificateDer::pem_slice_iter(&bytes).flatten().filter_map(|one| not_after(&one));
+    ends.min().filter(|end| *end <= time)
 }
 
 /// What a client turned out to speak.

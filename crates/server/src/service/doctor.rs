@@ -1,16 +1,23 @@
 //! What is wrong, or will be.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use ptr_capture::doctor::{Finding, OutputOptions, Severity, check_output, check_primary, fix};
 
+use ptr_model::Timestamp;
 use ptr_postgres::{Dsn, SessionSettings, connect};
 
-use super::{APPLICATION_NAME, Service, ServiceError};
-use crate::resource::status::{Doctor, FindingAnswer};
+use super::{APPLICATION_NAME, Service, ServiceError, now};
+use crate::{
+    resource::status::{Doctor, FindingAnswer},
+    serve::expires_by,
+};
 
 /// Space below which a full disk is near.
 const SCARCE_BYTES: u64 = 1 << 30;
+
+/// How long before its end a certificate is told of.
+const SOON: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
 impl Service {
     /// `GET /api/doctor`.
@@ -22,6 +29,7 @@ impl Service {
         findings.extend(self.look_at_output().await);
         findings.extend(self.slipped_findings());
         findings.extend(self.check_disk());
+        findings.extend(self.check_certificate());
         findings.sort_by_key(|finding| std::cmp::Reverse(rank(&finding.severity)));
         findings.dedup();
         Ok(Doctor { healthy: findings.iter().all(|finding| finding.severity != "error"), findings })
@@ -89,6 +97,37 @@ impl Service {
         if inputs.is_empty() { vec![None] } else { inputs }
     }
 
+    /// A certificate of the API that clients refuse, or will before long.
+    pub(super) fn check_certificate(&self) -> Option<FindingAnswer> {
+        let files = self.configuration.tls.as_ref()?;
+        let now = now();
+        let soon = Timestamp(now.0.saturating_add(SOON.as_micros().try_into().unwrap_or(i64::MAX)));
+        let end = expires_by(files, soon)?;
+        let day = end.to_string().chars().take("2026-05-01".len()).collect::<String>();
+        let (verb, since) = if end <= now { ("expired", "refuse") } else { ("expires", "will refuse") };
+        let mut found = finding(
+            "certificate",
+            &format!("the certificate {} {verb} on {day}", files.certificate.display()),
+            &format!(
+                "Whoever asks the API over https {since} it then. Put a renewed pair at SERVER_TLS_CERT and SERVER_TLS_KEY; \
+                 the running service takes it without a restart."
+            ),
+            &format!(
+                "renew it, and put certificate and key at {} and {}",
+                files.certificate.display(),
+                files.key.display()
+            ),
+        );
+        found.severity = "warning".into();
+        Some(found)
+    }
+
+    /// The same for the status.
+    pub(super) fn certificate_told(&self) -> Option<String> {
+        let served = self.role.serves().then(|| self.check_certificate()).flatten();
+        served.map(|finding| told(&finding))
+    }
+
     /// Bytes left on the data directory's disk.
     pub(crate) fn free_bytes(&self) -> Option<u64> {
         let there = self.configuration.data.root().ancestors().find(|folder| folder.exists())?;
@@ -125,6 +164,11 @@ impl Service {
 /// Makes a folder and removes it: rights alone do not tell, for root or on a file system that is read-only.
 fn try_to_write(folder: &Path) -> std::io::Result<()> {
     tempfile::Builder::new().prefix(".ptr-doctor-").tempdir_in(folder)?.close()
+}
+
+/// In one line.
+pub(super) fn told(finding: &FindingAnswer) -> String {
+    format!("{}: {}", finding.title, finding.meaning)
 }
 
 fn shown(finding: Finding) -> FindingAnswer {

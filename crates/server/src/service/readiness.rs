@@ -7,7 +7,7 @@ use ptr_log::DEFAULT_SESSION;
 use ptr_postgres::{ConnectError, Dsn, SessionSettings, connect, sqlstate::SqlState};
 use ptr_replay::session::{TargetState, inspect, reopen};
 
-use super::{APPLICATION_NAME, Announcer, Role, Service, ServiceError, blocking};
+use super::{APPLICATION_NAME, Announcer, Role, Service, ServiceError, blocking, doctor::told};
 use crate::resource::status::FindingAnswer;
 
 /// The finding that consent answers.
@@ -37,12 +37,12 @@ impl Service {
             findings.extend(self.output_before_start(output, announcer).await?);
         }
         findings.extend(self.check_disk());
+        findings.extend(self.role.serves().then(|| self.check_certificate()).flatten());
         findings.dedup();
         let (errors, others): (Vec<_>, Vec<_>) =
             findings.into_iter().partition(|finding| finding.severity == "error");
         let warnings = others.iter().filter(|finding| finding.severity == "warning");
-        let told: Vec<String> =
-            warnings.map(|finding| format!("{}: {}", finding.title, finding.meaning)).collect();
+        let told: Vec<String> = warnings.map(told).collect();
         told.iter().for_each(|text| announcer.warn(text));
         if errors.is_empty() { Ok(told) } else { Err(ServiceError::NotReady(errors)) }
     }

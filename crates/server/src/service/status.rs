@@ -49,7 +49,8 @@ impl Service {
         }
         let slots = databases.iter().filter_map(|one| one.slot.as_ref());
         let kept = slots.filter_map(|slot| self.slot_warning(&slot.name, slot.retained_bytes));
-        let told: Vec<String> = kept.chain(databases.iter().filter_map(forged_told)).collect();
+        let told = kept.chain(databases.iter().filter_map(forged_told));
+        let told: Vec<String> = told.chain(self.certificate_told()).collect();
         let told = [self.followers_told().await, told].concat();
         let session = match self.session_named(None).await {
             Ok(session) => Some(self.session_answer(&session).await),

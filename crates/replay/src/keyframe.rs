@@ -89,7 +89,9 @@ impl Images {
 #[derive(Debug, thiserror::Error)]
 pub enum KeyframeError {
     /// None is at or before the position.
-    #[error("no keyframe is at or before {at}: install the base image first")]
+    #[error(
+        "no keyframe is at or before {at}; navigate --rebuild restores the first one from the base image"
+    )]
     NoBase {
         /// The position.
         at: Position,

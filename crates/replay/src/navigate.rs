@@ -351,7 +351,11 @@ impl<'a> Travel<'a> {
                     let reason =
                         format!("from the keyframe that was nearer, replay stopped at {}", stop.position);
                     let facts = facts::from_creation(self.request, &self.images).await?;
-                    chosen = Plan { reason, ..plan(None, self.request.to, &facts)? };
+                    // Where that keyframe was dropped, the stop is all that there is to say.
+                    let Ok(way) = plan(None, self.request.to, &facts) else {
+                        return Err(ReplayError::Stopped(stop).into());
+                    };
+                    chosen = Plan { reason, ..way };
                     self.begin_again();
                     continue;
                 }

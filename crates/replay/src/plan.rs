@@ -201,7 +201,7 @@ pub struct PlanFacts {
 
 /// No way leads there.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("no keyframe is at or before {to}: install the base image first")]
+#[error("no keyframe from which {to} can be reached is on the output server")]
 pub struct NoWay {
     /// The destination.
     pub to: Position,

@@ -103,7 +103,9 @@ pub enum SessionError {
         who: String,
     },
     /// The template is not there.
-    #[error("the template database {template} does not exist; install the base image first")]
+    #[error(
+        "the template database {template} does not exist; navigate again, which restores it from the base image where nothing else is there"
+    )]
     NoTemplate {
         /// Its name.
         template: String,

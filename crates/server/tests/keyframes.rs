@@ -291,3 +291,45 @@ async fn estimates_are_compared_with_what_moves_take() {
     println!("{within} of {all} estimates were within a factor of 3");
     world.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_every_keyframe_was_dropped_by_hand_the_base_image_is_restored() {
+    let world = World::start(ServerVersion::Debian15, TABLE).await;
+    world
+        .primary
+        .psql(DATABASE, "INSERT INTO t VALUES (2, 'b'); TRUNCATE t; INSERT INTO t VALUES (3, 'c')")
+        .await;
+    world.checkpoint("third").await;
+    world.go("third").await;
+    // The keeper may be making another one meanwhile.
+    let drop_all = async || {
+        let server = world.replica.client("postgres").await;
+        for name in world.databases().await.iter().filter(|name| name.starts_with("ptr_")) {
+            for sql in [
+                format!("ALTER DATABASE \"{name}\" IS_TEMPLATE false"),
+                format!("DROP DATABASE IF EXISTS \"{name}\" WITH (FORCE)"),
+            ] {
+                let _ = server.batch_execute(&sql).await;
+            }
+        }
+        world.databases().await == [REPLICA]
+    };
+    wait_until("there are none", PATIENCE, &drop_all).await;
+    let rebuild =
+        |dry_run: bool| json!({"position": "third", "rebuild": true, "dry_run": dry_run}).to_string();
+    let planned = world.api.post("/api/navigate", &rebuild(true)).await;
+    assert_eq!((&planned["strategy"], &planned["from"]["transaction"]), (&json!("keyframe"), &json!(3)));
+    assert!(planned["reason"].as_str().unwrap().contains("the base image is restored"), "{planned:#}");
+    world.tamper("DELETE FROM t").await;
+    let moved = world.api.post("/api/navigate", &rebuild(false)).await;
+    assert_eq!((&moved["strategy"], world.rows().await.as_str()), (&json!("keyframe"), "1|3|c"));
+
+    // So for a way back that needs one, and for a comparison elsewhere.
+    wait_until("there are none", PATIENCE, &drop_all).await;
+    world.go("CREATION").await;
+    assert_eq!(world.rows().await, "1|1|a");
+    wait_until("there are none", PATIENCE, &drop_all).await;
+    let verified = world.api.post("/api/verify", "").await;
+    assert_eq!(verified["equal"], true, "{verified:#}");
+    world.close().await;
+}

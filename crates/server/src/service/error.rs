@@ -220,7 +220,8 @@ impl ServiceError {
             Self::Navigate(NavigateError::Session(error)) | Self::Session(error) => {
                 session_problem(error, detail)
             }
-            Self::Navigate(NavigateError::NoWay(_)) => Problem::new(Code::Precondition, detail),
+            Self::Navigate(NavigateError::NoWay(_)) => Problem::new(Code::Precondition, detail)
+                .with_hint("postgres-test-replay keyframe list shows those there are; navigate makes the first one again"),
             Self::Listen(_) => Problem::new(Code::Precondition, detail)
                 .with_hint("run postgres-test-replay doctor, which looks for what stands in the way"),
             Self::Base(error) => base_problem(error, detail),

@@ -15,13 +15,13 @@ use ptr_replay::{
         Departure, Kept, NavigateError, NavigateOutcome, NavigateProgress, NavigateRequest, depart, follow,
         plan_for, travel,
     },
-    plan::{Alternative, Strategy},
+    plan::{Alternative, Estimate, Plan, Strategy},
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Captured, Direction, Service, ServiceError, blocking,
+    Announcer, Captured, Direction, Service, ServiceError, blocking,
     decisions::{Ended, refused},
     entries::{Wanted, cursor, page_length},
     lanes::{OwnedPlace, is_heavy},
@@ -223,7 +223,14 @@ impl Service {
     }
 
     async fn plan_only(&self, journey: Journey) -> Result<Moved, ServiceError> {
-        let (from, plan) = plan_for(&journey.request, self.moves.keeps(journey.session.id)).await?;
+        let planned = plan_for(&journey.request, self.moves.keeps(journey.session.id)).await;
+        let (from, plan) = match planned {
+            Err(NavigateError::NoWay(_)) => {
+                let cursor = self.cursor_of(&journey.session).await?;
+                (cursor.map(|cursor| cursor.position), by_base_image())
+            }
+            planned => planned?,
+        };
         let outcome = NavigateOutcome {
             from,
             to: journey.request.to,
@@ -279,14 +286,23 @@ impl Service {
     }
 
     /// Plans the move, once there is a place for it. One that turns out to be heavy where no heavy place is free gives its
-    /// connection back before it waits for one, or those who wait would hold all that the server has.
+    /// connection back before it waits for one, or those who wait would hold all that the server has. Where every keyframe
+    /// was dropped on the output server and one is needed, the base image is restored there first.
     async fn depart(
         &self,
         journey: &Journey,
         lock: &mut SessionLock,
     ) -> Result<(Departure, OwnedPlace), ServiceError> {
         let light = self.lanes.light().await;
-        let departure = depart(&journey.request, lock.take_kept()).await?;
+        let departure = match depart(&journey.request, lock.take_kept()).await {
+            Err(NavigateError::NoWay(_)) => {
+                drop(light);
+                let heavy = self.lanes.heavy().await;
+                self.install_base(&journey.session.database, &Announcer::silent()).await?;
+                return Ok((depart(&journey.request, None).await?, heavy));
+            }
+            departed => departed?,
+        };
         if !is_heavy(departure.plan()) {
             return Ok((departure, light));
         }
@@ -495,6 +511,17 @@ impl Service {
             blocking(move || catalog.set_condition(id, |condition| *condition = after)).await??;
         }
         outcome.map(drop).map_err(|error| refused(error, session))
+    }
+}
+
+/// The way where every keyframe was dropped; what it takes is not known before the base image is restored.
+fn by_base_image() -> Plan {
+    Plan {
+        strategy: Strategy::Keyframe,
+        steps: Vec::new(),
+        reason: "no keyframe is left on the output server: the base image is restored there first".to_owned(),
+        estimate: Estimate::default(),
+        alternatives: Vec::new(),
     }
 }
 

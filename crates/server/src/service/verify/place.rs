@@ -10,7 +10,7 @@ use ptr_model::Position;
 use ptr_postgres::Dsn;
 use ptr_replay::{
     CursorState, SessionDatabase,
-    navigate::{NavigateProgress, navigate},
+    navigate::{NavigateError, NavigateProgress, navigate},
     session::verification_name,
 };
 use tokio::sync::watch;
@@ -20,7 +20,7 @@ use super::Job;
 use crate::{
     resource::navigation::Progress,
     service::{
-        Captured, Service, ServiceError,
+        Announcer, Captured, Service, ServiceError,
         moves::{SessionLock, comparison_of},
     },
 };
@@ -78,8 +78,18 @@ impl Service {
         let scratch = request.session.clone();
         scratch.delete().await?;
         let (progress, watched) = watch::channel(NavigateProgress::default());
+        let make = async {
+            match navigate(&request, &progress, &job.cancel).await {
+                // Somebody dropped them all.
+                Err(NavigateError::NoWay(_)) => {
+                    self.install_base(&session.database, &Announcer::silent()).await?;
+                    Ok(navigate(&request, &progress, &job.cancel).await?)
+                }
+                made => Ok::<_, ServiceError>(made?),
+            }
+        };
         let made = tokio::select! {
-            made = navigate(&request, &progress, &job.cancel) => made,
+            made = make => made,
             () = told(job, watched) => unreachable!("it is told until the database is made"),
         };
         let place = Place { dsn: scratch.dsn(), scratch: Some(scratch), _lock: lock };
@@ -87,7 +97,7 @@ impl Service {
             Ok(_) => Ok(place),
             Err(error) => {
                 place.leave().await?;
-                Err(error.into())
+                Err(error)
             }
         }
     }

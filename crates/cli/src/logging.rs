@@ -30,6 +30,8 @@ pub fn start(verbose: u8, quiet: bool) {
     let started = tracing_subscriber::registry().with(lines.with_filter(filter)).try_init();
     debug_assert!(started.is_ok());
     if unusable {
-        tracing::warn!("RUST_LOG is not understood and not used; give a level, or targets: info,ptr_capture=debug");
+        tracing::warn!(
+            "RUST_LOG is not understood and not used; give a level, or targets: info,ptr_capture=debug"
+        );
     }
 }

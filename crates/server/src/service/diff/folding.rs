@@ -23,7 +23,8 @@ use crate::{
     service::{ServiceError, search::Keys},
 };
 
-/// The memory that folds may take before the rows are divided.
+/// The memory that a fold may take before the rows are divided. Two halves of a range are two folds: most of the rows that
+/// change in one often change in the other, and half of this for each would divide them, and read the range twice.
 const LARGE_FOLD: usize = 48 << 20;
 
 /// The memory that they may take where there are few rows or no more shares.
@@ -143,7 +144,7 @@ impl Pass<'_> {
             return Ok(only.end());
         };
         let half = |range: Range<u64>, is_later: bool| {
-            let mut stretch = Stretch::new(self, LARGE_FOLD / 2, is_later);
+            let mut stretch = Stretch::new(self, LARGE_FOLD, is_later);
             let outcome = stretch.read(range, &halted);
             // What the other does is for nothing then.
             halted.fetch_or(outcome.is_err(), Ordering::Relaxed);

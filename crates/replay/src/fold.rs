@@ -13,6 +13,7 @@ mod share;
 
 use std::{collections::HashMap, sync::Arc};
 
+use foldhash::fast::RandomState;
 use ptr_model::{Change, Datum, Oid, OldTuple, Relation, Tuple};
 use ptr_postgres::QualifiedName;
 
@@ -180,7 +181,7 @@ pub fn table_name(relation: &Relation) -> QualifiedName {
 #[derive(Debug, Default)]
 pub struct Fold {
     tables: Vec<Table>,
-    by_oid: HashMap<Oid, usize>,
+    by_oid: HashMap<Oid, usize, RandomState>,
     bytes: usize,
     rows: usize,
     share: Share,

@@ -179,9 +179,7 @@ fn begin(cursor: &mut RecordCursor, indexed: &IndexedOutline) -> Result<Transact
     let seen = cursor.advance()?;
     let found = if seen == Glance::Begin { Some(cursor.decode()?) } else { None };
     match found {
-        Some(Record::Begin(header))
-            if header.commit_lsn == indexed.commit_lsn && header.xid == indexed.xid =>
-        {
+        Some(Record::Begin(header)) if header.commit_lsn == indexed.commit_lsn => {
             Ok(TransactionHeader { end_lsn: indexed.end_lsn, ..header })
         }
         _ => Err(cursor.contradiction("the transaction that the index knows is not there")),

@@ -123,7 +123,7 @@ impl Bench {
     }
 
     fn checkpoint(&mut self, name: &str) {
-        self.api.post("/api/checkpoints", &json!({"name": name}));
+        self.api.checkpoint(name);
     }
 
     fn navigate(&mut self, place: &str) -> Value {

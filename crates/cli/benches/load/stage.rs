@@ -115,7 +115,7 @@ impl Stage {
     }
 
     pub fn checkpoint(&mut self, name: &str) {
-        self.api.post("/api/checkpoints", &json!({"name": name}));
+        self.api.checkpoint(name);
     }
 
     /// Takes the active session to a checkpoint, and tells how.

@@ -17,6 +17,10 @@ pub struct Api {
 
 /// A connection that is silent for longer may have been closed.
 const FRESH: Duration = Duration::from_secs(10);
+
+/// What a server may take for a transaction of ten million rows.
+const LONGEST_DECODING: Duration = Duration::from_secs(1_200);
+
 /// An answer, whatever it says.
 pub struct Answer {
     pub status: u16,
@@ -43,6 +47,22 @@ impl Api {
     #[allow(dead_code, reason = "each bench uses its own part")]
     pub fn get(&mut self, path: &str) -> Value {
         self.call("GET", path, "")
+    }
+
+    /// Makes a checkpoint of now, asked for again while the server still decodes a large transaction.
+    #[allow(dead_code, reason = "each bench uses its own part")]
+    pub fn checkpoint(&mut self, name: &str) {
+        let body = serde_json::json!({ "name": name }).to_string();
+        let deadline = Instant::now() + LONGEST_DECODING;
+        loop {
+            let answer = self.ask("POST", "/api/checkpoints", &body);
+            let said = String::from_utf8_lossy(&answer.body);
+            match answer.status {
+                200..300 => return,
+                409 if said.contains("did not come to this moment") && Instant::now() < deadline => {}
+                status => panic!("checkpoint {name}: {status} {said}"),
+            }
+        }
     }
 
     fn call(&mut self, method: &str, path: &str, body: &str) -> Value {

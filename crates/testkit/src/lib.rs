@@ -4,13 +4,15 @@
 //! killed. [`DatabaseState`] says whether two databases are equal, by `pg_dump` and SQL alone.
 //! [`wait_until`] waits for conditions, so that no test sleeps. [`Proxy`] cuts the way to a server at a chosen message,
 //! [`Pooler`] puts a PgBouncer in it,
-//! [`Certificates`] makes those of a TLS server, [`Chance`] is chance that can be repeated, [`fuzz()`] mutates a kept corpus with it.
+//! [`Certificates`] makes those of a TLS server, [`Chance`] is chance that can be repeated, [`fuzz()`] mutates a kept corpus with it,
+//! [`HandwrittenLog`] is a log without a server.
 //!
 //! What fails here fails the test: functions panic with what is wrong and what to do next.
 
 mod certificates;
 mod chance;
 mod fuzz;
+mod handwritten;
 mod oracle;
 mod pooler;
 mod program;
@@ -22,6 +24,7 @@ mod wait;
 pub use certificates::Certificates;
 pub use chance::Chance;
 pub use fuzz::{corpus, fuzz};
+pub use handwritten::{HandwrittenLog, HandwrittenTable};
 pub use oracle::{DatabaseState, OUR_SCHEMA, SequenceState, TableState, assert_equal_states};
 pub use pooler::Pooler;
 pub use proxy::Proxy;

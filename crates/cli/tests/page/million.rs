@@ -1,12 +1,13 @@
 //! A history of a million transactions: the list scrolls over it, the timeline shows it, neither holds it.
 
-use std::{path::Path, sync::Arc, time::Instant};
-
-use ptr_log::{LogIdentity, Writer, WriterOptions};
-use ptr_model::{
-    Change, Column, Datum, Lsn, Oid, Relation, ReplicaIdentity, Timestamp, TransactionHeader, Tuple, Xid,
+use std::{
+    path::Path,
+    time::{Duration, Instant},
 };
-use ptr_testkit::{ClusterRole, ServerVersion, TestServer, TestServerOptions};
+
+use ptr_testkit::{
+    ClusterRole, HandwrittenLog, HandwrittenTable, ServerVersion, TestServer, TestServerOptions,
+};
 
 use crate::{
     browser::{Browser, chromium},
@@ -71,49 +72,15 @@ fn empty(chromium: &std::path::PathBuf) -> Memory {
 }
 
 fn write(directory: &Path) {
-    let identity = LogIdentity {
-        system_identifier: 7,
-        timeline: 1,
-        database: "testdb".into(),
-        database_oid: Oid(5),
-        creation: Lsn(0x100),
-        created_at: Timestamp::from_postgres(0),
-        log_id: "01890a5d-ac96-774b-bcce-b302099a8057".parse().expect("a UUID"),
-    };
-    ptr_log::create(directory, &identity).expect("a log");
-    let mut writer = Writer::open(directory, WriterOptions::default()).expect("a writer");
-    let column = Column {
-        name: "id".into(),
-        in_identity: true,
-        type_oid: Oid(23),
-        type_modifier: -1,
-        type_name: "integer".into(),
-    };
-    let relation = Arc::new(Relation {
-        oid: Oid(1),
-        schema: "public".into(),
-        name: "items".into(),
-        replica_identity: ReplicaIdentity::Full,
-        columns: vec![column],
-    });
+    let mut log = HandwrittenLog::begin(directory, Duration::from_millis(10));
+    let items = HandwrittenTable::new("items", &[("id", true, 23, "integer")]);
     for number in 0..TRANSACTIONS {
-        let commit_lsn = Lsn(0x200 + u64::from(number) * 0x100);
-        let header = TransactionHeader {
-            xid: Xid(100 + number),
-            commit_lsn,
-            end_lsn: Lsn(0),
-            commit_time: Timestamp::from_postgres(i64::from(number) * 10_000),
-            origin: None,
-        };
-        writer.begin(&header).expect("a transaction");
-        let row = Tuple(vec![Datum::Text(number.to_string().into_bytes().into())]);
-        writer.append(&Change::Insert { relation: Arc::clone(&relation), new: row }).expect("a change");
-        writer.commit(Lsn(commit_lsn.0 + 0x10)).expect("a commit");
+        log.transaction([items.insert(&[&number.to_string()])]);
         if number % 10_000 == 0 {
-            writer.flush().expect("a flush");
+            log.flush();
         }
     }
-    writer.close().expect("a sealed log");
+    log.close();
 }
 
 /// Numbers of the transactions in sight.

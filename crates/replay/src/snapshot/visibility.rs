@@ -109,9 +109,10 @@ fn page(log: &Log, since: u64, until: u64) -> Result<Vec<TransactionSummary>, Lo
 
 #[cfg(test)]
 mod tests {
-    use ptr_log::{LogIdentity, Writer, WriterOptions};
-    use ptr_model::{Change, Lsn, Message, Oid, Timestamp, TransactionHeader};
-    use uuid::Uuid;
+    use std::time::Duration;
+
+    use ptr_model::{Change, Message};
+    use ptr_testkit::HandwrittenLog;
 
     use super::*;
 
@@ -119,33 +120,13 @@ mod tests {
     fn log_of(xids: &[u32]) -> (tempfile::TempDir, Log) {
         let folder = tempfile::tempdir().unwrap();
         let directory = folder.path().join("log");
-        let identity = LogIdentity {
-            system_identifier: 1,
-            timeline: 1,
-            database: "a".into(),
-            database_oid: Oid(1),
-            creation: Lsn(0x100),
-            created_at: Timestamp(0),
-            log_id: Uuid::nil(),
-        };
-        ptr_log::create(&directory, &identity).unwrap();
-        let mut writer = Writer::open(&directory, WriterOptions::default()).unwrap();
-        for (number, xid) in (1_u64..).zip(xids) {
-            let commit_lsn = Lsn(0x100 + number * 0x100);
-            let header = TransactionHeader {
-                xid: Xid(*xid),
-                commit_lsn,
-                end_lsn: Lsn(0),
-                commit_time: Timestamp(0),
-                origin: None,
-            };
-            writer.begin(&header).unwrap();
+        let mut log = HandwrittenLog::begin(&directory, Duration::ZERO);
+        for xid in xids {
             let content = bytes::Bytes::from_static(b"x");
             let message = Message { prefix: "of the user".into(), content, transactional: true };
-            writer.append(&Change::Message(message)).unwrap();
-            writer.commit(Lsn(commit_lsn.0 + 0x10)).unwrap();
+            log.transaction_of(*xid, [Change::Message(message)]);
         }
-        writer.close().unwrap();
+        log.close();
         let log = Log::open(&directory).unwrap();
         (folder, log)
     }

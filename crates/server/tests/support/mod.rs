@@ -7,25 +7,20 @@ mod world;
 
 pub use world::{DATABASE, REPLICA, World};
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use axum::{
     Router,
     body::{Body, to_bytes},
     http::{Method, Request, StatusCode},
 };
-use ptr_log::{LogIdentity, Writer, WriterOptions};
-use ptr_model::{
-    Change, Column, Datum, Lsn, Oid, OldTuple, Relation, ReplicaIdentity, Timestamp, TransactionHeader,
-    Tuple, Xid,
-};
 use ptr_server::{
     Announcement, Announcer, Configuration, Problem, Role, Service, configuration::Sources, router,
 };
+use ptr_testkit::{HandwrittenLog, HandwrittenTable};
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tower::ServiceExt;
-use uuid::Uuid;
 
 /// A client of the router, without a network.
 pub struct Api {
@@ -112,92 +107,25 @@ pub fn configuration(folder: &Path, variables: &[(&str, &str)]) -> Configuration
 
 /// Writes the log of `testdb`: transaction 100 inserts a row, 101 changes it, 102 deletes it and inserts two.
 pub fn write_log(directory: &Path) {
-    ptr_log::create(directory, &identity()).unwrap();
-    let mut writer = Writer::open(directory, WriterOptions::default()).unwrap();
-    let relation = Arc::new(items());
-    let insert = |id, amount| Change::Insert { relation: Arc::clone(&relation), new: item(id, amount) };
-    let update = |id, from, to| Change::Update {
-        relation: Arc::clone(&relation),
-        old: OldTuple::Full(item(id, from)),
-        new: item(id, to),
-    };
-    let delete = |id, amount| Change::Delete {
-        relation: Arc::clone(&relation),
-        old: OldTuple::Full(item(id, amount)),
-    };
-    let transactions = [
-        vec![insert("1", "9007199254740993")],
-        vec![update("1", "9007199254740993", "5")],
-        vec![delete("1", "5"), insert("2", "6"), insert("3", "7")],
-    ];
-    for (number, changes) in (0_u32..).zip(transactions) {
-        let header = header(number);
-        writer.begin(&header).unwrap();
-        changes.iter().for_each(|change| writer.append(change).unwrap());
-        writer.commit(Lsn(header.commit_lsn.0 + 0x10)).unwrap();
-    }
-    writer.close().unwrap();
-}
-
-fn identity() -> LogIdentity {
-    LogIdentity {
-        system_identifier: 7,
-        timeline: 1,
-        database: "testdb".into(),
-        database_oid: Oid(5),
-        creation: Lsn(0x100),
-        created_at: Timestamp::from_postgres(0),
-        log_id: Uuid::from_u128(7),
-    }
-}
-
-fn items() -> Relation {
-    let column = |name: &str, in_identity, type_oid, type_name: &str| Column {
-        name: name.into(),
-        in_identity,
-        type_oid: Oid(type_oid),
-        type_modifier: -1,
-        type_name: type_name.into(),
-    };
-    Relation {
-        oid: Oid(1),
-        schema: "public".into(),
-        name: "items".into(),
-        replica_identity: ReplicaIdentity::Full,
-        columns: vec![column("id", true, 23, "integer"), column("amount", true, 20, "bigint")],
-    }
-}
-
-fn item(id: &str, amount: &str) -> Tuple {
-    let text = |text: &str| Datum::Text(bytes::Bytes::copy_from_slice(text.as_bytes()));
-    Tuple(vec![text(id), text(amount)])
-}
-
-/// Transactions are a second apart.
-fn header(number: u32) -> TransactionHeader {
-    TransactionHeader {
-        xid: Xid(100 + number),
-        commit_lsn: Lsn(0x200 + u64::from(number) * 0x100),
-        end_lsn: Lsn(0),
-        commit_time: Timestamp::from_postgres(i64::from(number) * 1_000_000),
-        origin: None,
-    }
+    let mut log = HandwrittenLog::begin(directory, Duration::from_secs(1));
+    let items = items();
+    log.transaction([items.insert(&["1", "9007199254740993"])]);
+    log.transaction([items.update(&["1", "9007199254740993"], &["1", "5"])]);
+    log.transaction([items.delete(&["1", "5"]), items.insert(&["2", "6"]), items.insert(&["3", "7"])]);
+    log.close();
 }
 
 /// Writes a log of `testdb` with so many transactions of so many inserts each; each row's `amount` is its entry's index.
 pub fn write_many(directory: &Path, transactions: u32, inserts: u32) {
-    ptr_log::create(directory, &identity()).unwrap();
-    let mut writer = Writer::open(directory, WriterOptions::default()).unwrap();
-    let relation = Arc::new(items());
+    let mut log = HandwrittenLog::begin(directory, Duration::from_secs(1));
+    let items = items();
     for number in 0..transactions {
-        let header = header(number);
-        writer.begin(&header).unwrap();
-        for row in 0..inserts {
-            let index = (number * inserts + row).to_string();
-            let new = item(&row.to_string(), &index);
-            writer.append(&Change::Insert { relation: Arc::clone(&relation), new }).unwrap();
-        }
-        writer.commit(Lsn(header.commit_lsn.0 + 0x10)).unwrap();
+        let index = |row: u32| (number * inserts + row).to_string();
+        log.transaction((0..inserts).map(|row| items.insert(&[&row.to_string(), &index(row)])));
     }
-    writer.close().unwrap();
+    log.close();
+}
+
+fn items() -> HandwrittenTable {
+    HandwrittenTable::new("items", &[("id", true, 23, "integer"), ("amount", true, 20, "bigint")])
 }

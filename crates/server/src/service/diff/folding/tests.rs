@@ -1,14 +1,11 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
+    time::Duration,
 };
 
-use bytes::Bytes;
-use ptr_log::{LogIdentity, Writer, WriterOptions};
-use ptr_model::{
-    Column, Datum, Lsn, Oid, OldTuple, ReplicaIdentity, Timestamp, TransactionHeader, TruncateOptions, Tuple,
-    Xid,
-};
+use ptr_model::TruncateOptions;
+use ptr_testkit::{HandwrittenLog, HandwrittenTable};
 
 use super::*;
 
@@ -20,42 +17,12 @@ const KEYS: u64 = 3_000;
 const CHANGES: u64 = MANY_ENTRIES + 10_000;
 const TOGETHER: u64 = 10;
 
-fn table() -> Relation {
-    let column = |name: &str, in_identity| Column {
-        name: name.into(),
-        in_identity,
-        type_oid: Oid(20),
-        type_modifier: -1,
-        type_name: "bigint".into(),
-    };
-    Relation {
-        oid: Oid(1),
-        schema: "public".into(),
-        name: "t".into(),
-        replica_identity: ReplicaIdentity::Full,
-        columns: vec![column("id", true), column("v", false)],
-    }
-}
-
 /// Writes a log of random changes, keys among them. The table is emptied by each change of `truncates`. Returns what
 /// the table held at first and after each of them, before and after; and at the end.
 fn write(directory: &Path, truncates: &[u64]) -> Vec<(Rows, Rows)> {
-    let identity = LogIdentity {
-        system_identifier: 7,
-        timeline: 1,
-        database: "testdb".into(),
-        database_oid: Oid(5),
-        creation: Lsn(0x100),
-        created_at: Timestamp::from_postgres(0),
-        log_id: uuid::Uuid::from_u128(7),
-    };
-    ptr_log::create(directory, &identity).unwrap();
-    let mut writer = Writer::open(directory, WriterOptions::default()).unwrap();
-    let relation = Arc::new(table());
-    let tuple = |(id, v): (u64, u64)| {
-        let text = |number: u64| Datum::Text(Bytes::from(number.to_string()));
-        Tuple(vec![text(id), text(v)])
-    };
+    let mut log = HandwrittenLog::begin(directory, Duration::ZERO);
+    let table = HandwrittenTable::new("t", &[("id", true, 20, "bigint"), ("v", false, 20, "bigint")]);
+    let mut together = Vec::new();
     let mut state = 0x9E37_79B9_7F4A_7C15_u64;
     let mut random = move |below: u64| {
         state ^= state << 13;
@@ -66,45 +33,34 @@ fn write(directory: &Path, truncates: &[u64]) -> Vec<(Rows, Rows)> {
     let mut rows: Rows = Rows::new();
     let (mut before, mut stretches) = (Rows::new(), Vec::new());
     for number in 0..CHANGES {
-        let header = TransactionHeader {
-            xid: Xid(u32::try_from(number).unwrap()),
-            commit_lsn: Lsn(0x200 + number * 0x100),
-            end_lsn: Lsn(0),
-            commit_time: Timestamp::from_postgres(0),
-            origin: None,
-        };
-        if number % TOGETHER == 0 {
-            writer.begin(&header).unwrap();
-        }
         let (id, other, v) = (random(KEYS), random(KEYS), random(4));
-        let relation = Arc::clone(&relation);
-        let change = match rows.get(&id).copied() {
+        let [id_text, v_text] = [id, v].map(|number| number.to_string());
+        together.push(match rows.get(&id).copied() {
             _ if truncates.contains(&number) => {
                 stretches.push((std::mem::take(&mut before), std::mem::take(&mut rows)));
                 let options = TruncateOptions { cascade: false, restart_identity: false };
-                Change::Truncate { relations: vec![relation], options }
+                Change::Truncate { relations: vec![table.relation()], options }
             }
             None => {
                 rows.insert(id, v);
-                Change::Insert { relation, new: tuple((id, v)) }
+                table.insert(&[&id_text, &v_text])
             }
             Some(was) if random(4) == 0 => {
                 rows.remove(&id);
-                Change::Delete { relation, old: OldTuple::Full(tuple((id, was))) }
+                table.delete(&[&id_text, &was.to_string()])
             }
             Some(was) => {
                 let to = if rows.contains_key(&other) { id } else { other };
                 rows.remove(&id);
                 rows.insert(to, v);
-                Change::Update { relation, old: OldTuple::Full(tuple((id, was))), new: tuple((to, v)) }
+                table.update(&[&id_text, &was.to_string()], &[&to.to_string(), &v_text])
             }
-        };
-        writer.append(&change).unwrap();
+        });
         if number % TOGETHER == TOGETHER - 1 {
-            writer.commit(Lsn(header.commit_lsn.0 + 0x10)).unwrap();
+            log.transaction(together.drain(..));
         }
     }
-    writer.close().unwrap();
+    log.close();
     stretches.push((before, rows));
     stretches
 }

@@ -32,6 +32,14 @@ const STEPS: [&str; 6] = [
     "DROP TABLE scratch; CREATE VIEW named AS SELECT name FROM customer; ALTER SEQUENCE customer_id_seq INCREMENT 3",
 ];
 
+/// And what only 18 has.
+const STEPS_OF_18: [&str; 2] = [
+    "CREATE TABLE computed (id int PRIMARY KEY, n int, twice int GENERATED ALWAYS AS (n * 2) VIRTUAL, thrice int GENERATED ALWAYS AS (n * 3) STORED);
+     ALTER TABLE customer ADD CONSTRAINT named NOT NULL since NOT VALID; INSERT INTO computed (id, n) VALUES (1, 2)",
+    "CREATE TABLE booked (rooms int4range, during int4range, PRIMARY KEY (rooms, during WITHOUT OVERLAPS));
+     UPDATE computed SET n = 3; ALTER TABLE parts ADD CHECK (id >= 0) NOT ENFORCED",
+];
+
 async fn rows(pair: &Pair, number: usize) {
     let sql = format!(
         "INSERT INTO customer (name) SELECT repeat(md5(i::text), 40) FROM generate_series(1, 60) i;
@@ -47,12 +55,17 @@ const VARIABLES: [(&str, &str); 2] = [("PTR_SEGMENT_BYTES", "6000"), ("KEYFRAME_
 
 /// Captures in small segments: a part of the history can go.
 async fn captured() -> (Pair, Vec<Kept>) {
-    let pair = Pair::capturing_where(ServerVersion::Debian15, &VARIABLES, async |primary| {
+    captured_from(ServerVersion::Debian15).await
+}
+
+async fn captured_from(version: ServerVersion) -> (Pair, Vec<Kept>) {
+    let pair = Pair::capturing_where(version, &VARIABLES, async |primary| {
         primary.psql(DATABASE, SCHEMA).await;
     })
     .await;
     let mut kept = vec![pair.keep_creation().await];
-    for (number, step) in STEPS.iter().enumerate() {
+    let more: &[&str] = if version == ServerVersion::Pypi18 { &STEPS_OF_18 } else { &[] };
+    for (number, step) in STEPS.iter().chain(more).enumerate() {
         rows(&pair, number).await;
         pair.primary.psql(DATABASE, step).await;
         rows(&pair, number).await;
@@ -167,6 +180,39 @@ async fn what_is_left_of_a_history_is_reached_and_what_somebody_named_is_kept() 
     assert_eq!(pair.differences(&newest).await, [""; 0]);
     // The database that the last move put in another's place may still be on its way out.
     wait_until("nothing is left over", || gc(&pair, &[])["removed"].as_array().unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_left_of_a_history_of_18_is_reached() {
+    let (mut pair, kept) = captured_from(ServerVersion::Pypi18).await;
+    pair.product.run(&["navigate", "head"]);
+    delete(&pair, &["step0", "step1", "step2", "step3"]);
+    let done = gc(&pair, &["--older-than", "0m"]);
+    assert_eq!(of_beginning(&done, "removed").len(), 1, "{done:#}");
+    let begins = transaction_of(&pair, "CREATION");
+    assert!(begins > 0 && begins <= transaction_of(&pair, "step4"));
+    let left: Vec<Kept> = kept.into_iter().skip(5).collect();
+    pair.assert_all_come_back(&left, &mut Chance::seeded()).await;
+    // Over a restart, from the base image and from the beginning on.
+    pair.kill();
+    pair.start_again();
+    for kept in &left {
+        pair.product.run(&["navigate", &kept.position, "--rebuild"]);
+        let differences = pair.differences(kept).await;
+        assert!(differences.is_empty(), "{}: {differences:#?}", kept.position);
+    }
+    // Once more, to where the columns and constraints of 18 are part of the image.
+    delete(&pair, &["step4", "step5", "step6"]);
+    rows(&pair, 9).await;
+    let newest = pair.keep("newest").await;
+    pair.product.run(&["navigate", "newest"]);
+    delete(&pair, &["step7"]);
+    let done = gc(&pair, &["--older-than", "0m"]);
+    assert_eq!(of_beginning(&done, "removed").len(), 1, "{done:#}");
+    assert!(transaction_of(&pair, "CREATION") > begins);
+    pair.product.run(&["navigate", "CREATION"]);
+    assert_eq!(pair.differences(&newest).await, [""; 0]);
+    pair.product.run(&["verify"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

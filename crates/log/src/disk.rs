@@ -1,4 +1,4 @@
-//! The few things that segments ask of a disk, so that a test can stand in for one that fails.
+//! The few things that segments and the log's beginning ask of a disk, so that a test can stand in for one that fails.
 
 use std::{
     fmt, fs, io,
@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-/// A place that keeps files. The index, the catalog and `log.json` are not kept through it.
+/// A place that keeps files. The index, the catalog and `log.json` are not.
 pub trait Disk: fmt::Debug + Send + Sync {
     /// Makes an empty file for its owner alone; one that is there already is emptied.
     ///
@@ -32,6 +32,12 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// # Errors
     /// As the operating system says.
     fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Returns when the removals of a directory's files are durable. Until then any of them may be undone by a crash.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    fn sync_names(&self, directory: &Path) -> io::Result<()>;
 
     /// The names of all files of a directory, in any order.
     ///
@@ -114,6 +120,10 @@ impl Disk for SystemDisk {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         fs::remove_file(path)
+    }
+
+    fn sync_names(&self, directory: &Path) -> io::Result<()> {
+        fs::File::open(directory)?.sync_all()
     }
 
     fn list(&self, directory: &Path) -> io::Result<Vec<String>> {

@@ -53,10 +53,10 @@ pub(crate) fn recover(
     disk: &Arc<dyn Disk>,
 ) -> Result<Recovered, LogError> {
     loop {
-        let beginning = layout.read_beginning()?;
+        let beginning = layout.read_beginning(disk)?;
         match attempt(layout, identity, disk, beginning.as_ref()) {
             // Its oldest part was removed meanwhile: what was missing is not missed.
-            Err(_) if layout.read_beginning()? != beginning => {}
+            Err(_) if layout.read_beginning(disk)? != beginning => {}
             outcome => return outcome,
         }
     }
@@ -331,7 +331,7 @@ pub(crate) fn index_row(index: &mut Index, segment: u64, transaction: ScannedTra
 /// Forgets the index and learns it again.
 pub(crate) fn rebuild(layout: &Layout, identity: &LogIdentity, disk: &Arc<dyn Disk>) -> Result<(), LogError> {
     let directory = layout.segments();
-    let beginning = layout.read_beginning()?;
+    let beginning = layout.read_beginning(disk)?;
     let segments = from_beginning(layout, disk, beginning.as_ref())?;
     let mut index = Index::open(&layout.index(), identity)?;
     let known = index.head();

@@ -10,8 +10,9 @@ use std::{collections::BTreeMap, fs, path::Path};
 use ptr_log::{Axis, Direction, EntryQuery, Log, LogError, ResolveError, Writer, WriterOptions};
 use ptr_model::{Anchor, OperationCounts, Position, Timestamp, Transaction};
 use support::{
-    START, TestLog, append, append_all, collect, ddl, faulty_disk::FaultyDisk, files, identity, insert,
-    message, relation, transaction,
+    START, TestLog, append, append_all, collect, ddl,
+    faulty_disk::{FaultyDisk, Random},
+    files, identity, insert, message, relation, transaction,
 };
 
 const NOW: Timestamp = Timestamp(START + 9_000_000_000);
@@ -307,10 +308,71 @@ fn a_crash_leaves_the_old_beginning_or_the_new_one() {
     assert!(matches!(Log::open(trimmed.path()), Err(LogError::Damaged(_))));
 }
 
+/// What was not synced is lost, torn or has holes, and removals come to the disk in any order; of the index, which is on
+/// another disk here, the crash leaves the old one, the new one or none.
 #[test]
-fn a_disk_that_fails_at_any_removal_loses_nothing_of_what_is_left() {
+fn a_power_failure_at_any_write_leaves_the_old_beginning_or_the_new_one() {
     let history = history(400);
-    let mut tried = 0;
+    let (mut old, mut new) = (0, 0);
+    for crash_at in 1.. {
+        let mut is_over = false;
+        for chance in 0..3 {
+            let context = format!("power fails at write {crash_at}, chance {chance}");
+            let mut random = Random(chance ^ (crash_at << 8));
+            let (test, disk) = (TestLog::create(), FaultyDisk::new());
+            let options = || WriterOptions { segment_bytes: 2_500, disk: disk.shared() };
+            let mut writer = Writer::open(&test.path(), options()).unwrap();
+            for some in history.chunks(50) {
+                append_all(&mut writer, some);
+                writer.flush().unwrap();
+            }
+            writer.close().unwrap();
+            let index = fs::read(test.path().join("index.sqlite")).unwrap();
+            let position = boundary(&Log::open_on(&test.path(), disk.shared()).unwrap(), 150);
+
+            disk.crash_at(disk.operations() + crash_at);
+            let begun = Log::open_on(&test.path(), disk.shared()).unwrap().begin_at(position, NOW);
+            is_over |= begun.is_ok();
+            disk.restart(&mut random);
+            let left = (chance + crash_at) % 3;
+            for file in files(&test.path()) {
+                if left > 0 && file.to_string_lossy().contains("index.sqlite") {
+                    fs::remove_file(file).unwrap();
+                }
+            }
+            if left == 1 {
+                fs::write(test.path().join("index.sqlite"), &index).unwrap();
+            }
+
+            let opened = Log::open_on(&test.path(), disk.shared());
+            let log = opened.unwrap_or_else(|error| panic!("{context}: {error}"));
+            let first = log.creation().ordinal;
+            assert!(
+                first == position.ordinal || first == 0 && begun.is_err(),
+                "{context}: it begins at {first}"
+            );
+            assert_is(&log, &history, first, &context);
+            *(if first == 0 { &mut old } else { &mut new }) += 1;
+            // It is written on, and what was broken off is done.
+            Writer::open(&test.path(), options()).unwrap().close().unwrap();
+            log.begin_at(position, NOW).unwrap();
+            disk.cut_power();
+            let log = Log::open_on(&test.path(), disk.shared()).unwrap();
+            assert_eq!(log.creation(), position, "{context}, then done");
+            assert!(log.check().unwrap().is_sound(), "{context}, then done");
+        }
+        if is_over {
+            break;
+        }
+    }
+    println!("the old beginning was left {old} times, the new one {new} times");
+    assert!(old > 5 && new > 5, "{old} {new}");
+}
+
+#[test]
+fn a_disk_that_fails_at_any_write_or_removal_loses_nothing_of_what_is_left() {
+    let history = history(400);
+    let (mut tried, mut at_new) = (0, 0);
     for failing in 1.. {
         let (test, disk) = (TestLog::create(), FaultyDisk::new());
         let mut writer =
@@ -328,12 +390,15 @@ fn a_disk_that_fails_at_any_removal_loses_nothing_of_what_is_left() {
             break;
         }
         tried += 1;
-        assert_is(&log, &history, position.ordinal, &format!("removal {failing} failed"));
+        let first = log.creation().ordinal;
+        assert!([0, position.ordinal].contains(&first), "write {failing} failed: it begins at {first}");
+        at_new += usize::from(first > 0);
+        assert_is(&log, &history, first, &format!("write {failing} failed"));
         log.begin_at(position, NOW).unwrap();
         let log = Log::open_on(&test.path(), disk.shared()).unwrap();
-        assert_is(&log, &history, position.ordinal, &format!("removal {failing} failed, then not"));
+        assert_is(&log, &history, position.ordinal, &format!("write {failing} failed, then not"));
     }
-    assert!(tried > 0);
+    assert!(at_new > 0 && at_new < tried, "{at_new} of {tried}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use ptr_log::CRASH_POINTS;
 use super::{
     DATABASE,
     support::Chance,
+    trimming,
     world::{Shape, World},
 };
 
@@ -31,11 +32,13 @@ pub enum Fault {
     SecondWriter,
     /// No file of the product can be written for a while: segments, index, catalog, state, its own log.
     NoRoom,
+    /// All of the product is killed while the beginning of the history is removed.
+    KillTrim,
     /// The process ends at a named point.
     Point(&'static str),
 }
 
-const FAULTS: [Fault; 14] = [
+const FAULTS: [Fault; 15] = [
     Fault::KillCapture,
     Fault::KillAnswers,
     Fault::KillPrimary,
@@ -50,6 +53,7 @@ const FAULTS: [Fault; 14] = [
     Fault::TerminateStream,
     Fault::SecondWriter,
     Fault::NoRoom,
+    Fault::KillTrim,
 ];
 
 impl Fault {
@@ -126,6 +130,9 @@ pub async fn round(world: &mut World, fault: Fault, chance: &mut Chance) -> bool
     if let Fault::Point(point) = fault {
         return at_point(world, point, chance).await;
     }
+    if fault == Fault::KillTrim {
+        return trimming::round(world, chance).await;
+    }
     let activity = chance.pick(&ACTIVITIES).begin(world, chance, world.rounds);
     // Not a wait for something: the moment is what is tried.
     tokio::time::sleep(Duration::from_millis(chance.below(250) as u64)).await;
@@ -188,7 +195,7 @@ async fn inject(world: &mut World, fault: Fault, chance: &mut Chance) {
             world.limit_files(None);
             assert!(!world.has_ended(), "it ended for want of room:\n{}", world.printed());
         }
-        Fault::Point(_) => unreachable!("it is a round of its own"),
+        Fault::KillTrim | Fault::Point(_) => unreachable!("it is a round of its own"),
     }
 }
 

@@ -13,6 +13,7 @@ mod load;
 mod oracle;
 #[path = "../support/mod.rs"]
 mod support;
+mod trimming;
 mod world;
 
 use std::{
@@ -78,8 +79,9 @@ async fn episode(seed: u64, rounds: usize, tally: &mut Tally) {
     let shape = fault::shape_for(&mut chance);
     println!("episode: PTR_TEST_SEED={seed}, replica {replica:?}, {shape:?}");
     let mut world = World::begin(replica, shape, &mut chance).await;
-    for round in 0..rounds {
-        let fault = Fault::pick(&mut chance);
+    for round in 0..=rounds {
+        // In the end, with much to let go.
+        let fault = if round == rounds { Fault::KillTrim } else { Fault::pick(&mut chance) };
         let since = Instant::now();
         println!("  {round}: {}", fault.name());
         let happened = fault::round(&mut world, fault, &mut chance).await;

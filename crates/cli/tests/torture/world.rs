@@ -46,7 +46,7 @@ pub struct Place {
 }
 
 impl Place {
-    fn of(position: &Value) -> Self {
+    pub fn of(position: &Value) -> Self {
         let number = |key: &str| position[key].as_u64().unwrap_or_else(|| panic!("{key} in {position}"));
         let lsn = position["lsn"].as_str().expect("an LSN").to_owned();
         Self { lsn, entry_index: number("entry_index"), transaction: number("transaction") }
@@ -77,7 +77,9 @@ pub struct World {
     /// What was answered when each checkpoint was made.
     pub checkpoints: BTreeMap<String, Place>,
     /// The last checkpoint up to which log and oracle were compared.
-    compared: (String, u64),
+    pub compared: (String, u64),
+    /// Where the history begins since a part of it was let go.
+    pub beginning: Option<Place>,
     /// How often everything was checked.
     pub rounds: usize,
 }
@@ -96,7 +98,8 @@ impl World {
         let to_replica = Proxy::to(replica.cluster().port()).await;
         let input = to_primary.lead(&primary.dsn(DATABASE)).to_uri_with_password();
         let output = to_replica.lead(&replica.dsn(REPLICA)).to_uri_with_password();
-        let programs = version.installation().bin_dir;
+        // Of the newer of the two, which is the replica's.
+        let programs = replica.cluster().installation().bin_dir.clone();
         let product = Product::new(Some(&input), Some(&output))
             .with("PG_BIN", path(&programs))
             .with("PTR_SEGMENT_BYTES", SEGMENT_BYTES);
@@ -114,6 +117,7 @@ impl World {
             oracle: Oracle::default(),
             checkpoints: BTreeMap::new(),
             compared: (String::from("CREATION"), 0),
+            beginning: None,
             rounds: 0,
         };
         // Nobody writes before, so that the oracle begins where the log begins.
@@ -268,7 +272,11 @@ impl World {
         self.session_is_exact().await;
         let goal = match chance.below(4) {
             0 => "head".to_owned(),
-            1 => format!("entry:{}", chance.below(usize::try_from(place.entry_index + 1).expect("small"))),
+            1 => {
+                let first = self.beginning.as_ref().map_or(0, |beginning| beginning.entry_index);
+                let entries = usize::try_from(place.entry_index + 1 - first).expect("small");
+                format!("entry:{}", first + chance.below(entries) as u64)
+            }
             2 => "@-5".to_owned(),
             _ => self.some_checkpoint(chance),
         };
@@ -415,7 +423,8 @@ impl World {
         self.check(chance).await;
         let name = format!("round {}", self.rounds);
         let end = lsn(&self.checkpoints[&name].lsn);
-        self.log_is_exact_between("CREATION", 0, &name, end);
+        let begins = self.beginning.as_ref().map_or(0, |beginning| lsn(&beginning.lsn));
+        self.log_is_exact_between("CREATION", begins, &name, end);
         self.product.run(&["navigate", "head"]);
         let primary = DatabaseState::capture(&self.primary.dsn(DATABASE)).await;
         assert_equal_states(&primary, &DatabaseState::capture(&self.replica.dsn(REPLICA)).await);

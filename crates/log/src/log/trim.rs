@@ -12,7 +12,7 @@ use super::Log;
 use crate::{
     Beginning, LogError,
     beginning::start,
-    disk::{Disk, sync_parent},
+    disk::Disk,
     identity::{Layout, LogIdentity},
     index::{CHUNK, Index, IndexRow},
     lock::{self, Purpose},
@@ -52,6 +52,17 @@ impl Log {
         Ok(found)
     }
 
+    /// When the segment that begins with a transaction was begun, by this machine's clock: everything before it was
+    /// received by then.
+    ///
+    /// # Errors
+    /// Where there is none, or it cannot be read.
+    pub fn segment_begun(&self, first_ordinal: u64) -> Result<Timestamp, LogError> {
+        let directory = self.inner.layout.segments();
+        let segment = SegmentFile::open(&self.inner.disk, &directory, first_ordinal, &self.inner.identity)?;
+        Ok(segment.header().created)
+    }
+
     /// The first ordinals of the segments that count.
     pub(super) fn segment_ordinals(&self) -> Result<Vec<u64>, LogError> {
         let first = self.inner.index.with(|index| index.start())?.ordinal;
@@ -69,7 +80,7 @@ impl Log {
         let (layout, identity, disk) = (&self.inner.layout, &self.inner.identity, &self.inner.disk);
         // Nobody recovers the log meanwhile. Somebody may be writing it: a writer only adds.
         let _lock = lock::acquire(layout, Purpose::Recovering)?;
-        let known = layout.read_beginning()?;
+        let known = layout.read_beginning(disk)?;
         let beginning = match known {
             Some(known) if known.position == position => known,
             _ => self.new_beginning(position, start(identity, known.as_ref()), now)?,
@@ -78,7 +89,7 @@ impl Log {
         edge(layout, identity, disk, &beginning, self.head()?.ordinal)?;
         crash_point("trim");
         if known != Some(beginning) {
-            layout.write_beginning(&beginning)?;
+            layout.write_beginning(disk, &beginning)?;
         }
         crash_point("trim-begun");
         self.forget_in_steps(&beginning)?;
@@ -221,8 +232,7 @@ pub(crate) fn remove_before(disk: &Arc<dyn Disk>, layout: &Layout, first: u64) -
         disk.remove(&path).map_err(LogError::file("remove", &path))?;
     }
     if bytes > 0 {
-        let any = directory.join("any");
-        sync_parent(&any).map_err(LogError::file("make durable", &directory))?;
+        disk.sync_names(&directory).map_err(LogError::file("make durable", &directory))?;
     }
     Ok(bytes)
 }

@@ -32,6 +32,8 @@ struct Content {
 #[derive(Debug, Default)]
 struct State {
     files: BTreeMap<PathBuf, Arc<Mutex<Content>>>,
+    /// Files whose removal a crash may undo.
+    removed: BTreeMap<PathBuf, Arc<Mutex<Content>>>,
     operations: u64,
     /// Reads so far, and which of them fails; it alone, or it and all that follow.
     reads: u64,
@@ -110,6 +112,12 @@ impl FaultyDisk {
     pub fn restart(&self, random: &mut Random) {
         let mut state = self.0.lock().unwrap();
         (state.crashed, state.fail_at, state.error) = (false, None, None);
+        // In any order: each by itself may have come to the disk or not.
+        for (path, content) in std::mem::take(&mut state.removed) {
+            if random.below(2) == 0 {
+                state.files.entry(path).or_insert(content);
+            }
+        }
         for content in state.files.values() {
             content.lock().unwrap().crash(random);
         }
@@ -117,7 +125,10 @@ impl FaultyDisk {
 
     /// The machine starts again, and nothing is left of what was not synced.
     pub fn cut_power(&self) {
-        let state = self.0.lock().unwrap();
+        let mut state = self.0.lock().unwrap();
+        for (path, content) in std::mem::take(&mut state.removed) {
+            state.files.entry(path).or_insert(content);
+        }
         for content in state.files.values() {
             let mut content = content.lock().unwrap();
             content.pending.clear();
@@ -235,6 +246,8 @@ impl Disk for FaultyDisk {
         if !crashes || state.operations.is_multiple_of(2) {
             let content = state.files.remove(from).ok_or(io::ErrorKind::NotFound)?;
             state.files.insert(to.to_owned(), content);
+            // It made the names of its directory durable.
+            state.removed.retain(|path, _| path.parent() != to.parent());
         }
         if crashes { Err(off()) } else { Ok(()) }
     }
@@ -243,7 +256,17 @@ impl Disk for FaultyDisk {
         if self.operate()? {
             return Err(off());
         }
-        self.0.lock().unwrap().files.remove(path);
+        let mut state = self.0.lock().unwrap();
+        let content = state.files.remove(path).ok_or(io::ErrorKind::NotFound)?;
+        state.removed.insert(path.to_owned(), content);
+        Ok(())
+    }
+
+    fn sync_names(&self, directory: &Path) -> io::Result<()> {
+        if self.operate()? {
+            return Err(off());
+        }
+        self.0.lock().unwrap().removed.retain(|path, _| path.parent() != Some(directory));
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axum::http::{Method, StatusCode};
 use ptr_server::{Announcement, Code, Configuration, Role};
-use ptr_testkit::{ClusterRole, ServerVersion, TestServer, TestServerOptions, wait_until};
+use ptr_testkit::{ClusterRole, Proxy, ServerVersion, TestServer, TestServerOptions, wait_until};
 use serde_json::{Value, json};
 use support::{Api, configuration};
 use tempfile::TempDir;
@@ -26,9 +26,13 @@ struct World {
 
 impl World {
     async fn new() -> Self {
-        let primary = TestServer::start(ServerVersion::Debian15, TestServerOptions::default()).await;
+        Self::of(ServerVersion::Debian15).await
+    }
+
+    async fn of(version: ServerVersion) -> Self {
+        let primary = TestServer::start(version, TestServerOptions::default()).await;
         let options = TestServerOptions { role: ClusterRole::Replica, ..TestServerOptions::default() };
-        let replica = TestServer::start(ServerVersion::Debian15, options).await;
+        let replica = TestServer::start(version, options).await;
         primary.database(DATABASE).await;
         primary
             .psql(DATABASE, "CREATE TABLE t (id serial PRIMARY KEY, v text); INSERT INTO t (v) VALUES ('a')")
@@ -283,6 +287,76 @@ async fn a_primary_on_another_timeline_is_refused_and_another_history_begins_on_
     world.primary.psql(DATABASE, "INSERT INTO t (v) VALUES ('c')").await;
     assert_refused_with(&world, "timeline").await;
     assert_way_back(&world, &old).await;
+}
+
+/// As after a failover: what answers at the primary's address is its standby, promoted.
+async fn promoted_standby_is_refused(version: ServerVersion, has_slot: bool) {
+    let mut world = World::of(version).await;
+    let way = Proxy::to(world.primary.cluster().port()).await;
+    let input = way.lead(&world.primary.dsn(DATABASE)).to_uri_with_password();
+    let output = world.replica.dsn(REPLICA).to_uri_with_password();
+    let programs = version.installation().bin_dir.display().to_string();
+    let variables = [("INPUT_DSN", &*input), ("OUTPUT_DSN", &*output), ("PG_BIN", &*programs)];
+    world.configuration = configuration(world._folder.path(), &variables);
+    let (api, _) = world.up().await;
+    world.primary.psql(DATABASE, "INSERT INTO t (v) VALUES ('b')").await;
+    let old = api.post("/api/checkpoints", r#"{"name": "old"}"#).await;
+
+    // While it runs.
+    let standby = world.primary.promoted_standby().await;
+    let identifier = "SELECT system_identifier FROM pg_control_system()";
+    assert_eq!(standby.psql("postgres", identifier).await, world.primary.psql("postgres", identifier).await);
+    if has_slot {
+        let sql = "SELECT pg_create_logical_replication_slot('postgres_test_replay', 'pgoutput')";
+        standby.psql(DATABASE, sql).await;
+    }
+    // What it numbers next depends on when it was copied.
+    standby.psql(DATABASE, "INSERT INTO t (id, v) VALUES (3, 'c'); SELECT setval('t_id_seq', 3)").await;
+    way.lead_to(standby.cluster().port());
+    way.cut();
+    wait_until("the stream has ended", Duration::from_secs(60), async || {
+        api.get("/api/status").await["databases"][0]["listener"]["state"] != "streaming"
+    })
+    .await;
+    way.heal();
+    let mut said = Value::Null;
+    wait_until("capture ends", Duration::from_secs(60), async || {
+        said = api.get("/api/status").await;
+        said["databases"][0]["listener"]["state"] == "failed"
+    })
+    .await;
+    for part in ["timeline", "teardown, then up"] {
+        assert!(said["databases"][0]["listener"].to_string().contains(part), "{part}: {said:#}");
+    }
+    // Nothing is taken for now that is not in the log.
+    for (path, body) in [("/api/checkpoints", r#"{"name": "now"}"#), ("/api/verify", "{}")] {
+        let (status, answer) = api.send(Method::POST, path, body).await;
+        assert!(!status.is_success(), "{path}: {answer:#}");
+        println!("{path}: {answer:#}");
+    }
+    assert_eq!(
+        api.get("/api/wal-logs").await["total_count"],
+        1,
+        "nothing of the other timeline is in the log"
+    );
+    go(&api, "head", "default").await;
+    assert_eq!(world.rows(REPLICA).await, "1a,2b");
+    api.service.close().await.unwrap();
+
+    // And when it is started: the slot is what is looked for first.
+    assert_refused_with(&world, if has_slot { "timeline" } else { "is gone" }).await;
+    world.primary = standby;
+    assert_way_back(&world, &old).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_promoted_beside_the_primary_is_not_taken_for_it_on_15() {
+    promoted_standby_is_refused(ServerVersion::Debian15, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_promoted_beside_the_primary_is_not_taken_for_it_though_it_has_the_slot_on_18() {
+    promoted_standby_is_refused(ServerVersion::Pypi18, true).await;
 }
 
 /// The service does not start, or its listener ends; either says why, and the way back; the history can be read.

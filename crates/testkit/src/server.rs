@@ -3,6 +3,7 @@
 //! Invariant: no server outlives its test. Dropping stops it; a test process that is killed takes it
 //! along by the [`watchdog`].
 
+mod standby;
 mod watchdog;
 
 use crate::ServerVersion;

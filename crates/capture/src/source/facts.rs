@@ -35,7 +35,11 @@ const QUERY: &str = "SELECT pg_catalog.current_setting('server_version_num')::in
         (pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()) * 1000000)::int8
     FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()";
 
-const CONTROL: &str = "SELECT s.system_identifier, c.timeline_id
+/// The timeline that is written: for minutes after a promotion the last checkpoint is still one of the timeline before.
+const CONTROL: &str = "SELECT s.system_identifier,
+        CASE WHEN pg_catalog.pg_is_in_recovery() THEN c.timeline_id
+             ELSE ('x' || pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8))::bit(32)::int4
+        END
     FROM pg_catalog.pg_control_system() s, pg_catalog.pg_control_checkpoint() c";
 
 impl ServerFacts {

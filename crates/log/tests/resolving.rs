@@ -193,6 +193,35 @@ fn times_are_found_in_a_long_log_with_a_wandering_clock() {
 }
 
 #[test]
+fn what_committed_lately_is_told_though_a_clock_was_set_back() {
+    let history: Vec<Transaction> = (0..3000)
+        .map(|number| {
+            let mut transaction = transaction(number, vec![message("m")]);
+            // Set back by hours at 1,000, forward at 2,000, and back again at the last ten.
+            let hours = match number {
+                0..1000 => 5,
+                1000..2000 => 1,
+                2000..2990 => 9,
+                _ => 2,
+            };
+            transaction.header.commit_time = Timestamp(START + hours * 3_600_000_000 + number.cast_signed());
+            transaction
+        })
+        .collect();
+    let (_test, log) = log_of(&history);
+    for hour in 0..11 {
+        for upto in hour..11 {
+            let (after, upto) =
+                (Timestamp(START + hour * 3_600_000_000), Timestamp(START + upto * 3_600_000_000 + 2_995));
+            let is_outside =
+                |one: &Transaction| one.header.commit_time <= after || one.header.commit_time > upto;
+            let expected = history.iter().rposition(is_outside).map_or(0, |last| last + 1);
+            assert_eq!(log.only_within(after, upto).unwrap().ordinal, expected as u64, "{after} to {upto}");
+        }
+    }
+}
+
+#[test]
 fn checkpoints_are_asked_for_by_name() {
     let (_test, log) = log_of(&history());
     let anchor = Anchor { session_ordinal: None, now: now() };

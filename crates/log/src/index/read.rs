@@ -293,6 +293,29 @@ impl IndexReader<'_> {
             .map(|ordinal| ordinal.map(i64::cast_unsigned))
     }
 
+    /// The last transaction, in log order, that committed at or before one time or after another.
+    pub(crate) fn last_outside(&self, after: Timestamp, upto: Timestamp) -> rusqlite::Result<Option<u64>> {
+        let chunk: Option<i64> = self
+            .connection
+            .prepare_cached(
+                "SELECT id FROM chunk WHERE min_time <= ? OR max_time > ? ORDER BY id DESC LIMIT 1",
+            )?
+            .query_row([after.0, upto.0], |row| row.get(0))
+            .optional()?;
+        let Some(chunk) = chunk else { return Ok(None) };
+        self.connection
+            .prepare_cached(
+                "SELECT ordinal FROM txn WHERE ordinal >= ? AND ordinal < ? AND (commit_time <= ? OR commit_time > ?)
+                 ORDER BY ordinal DESC LIMIT 1",
+            )?
+            .query_row(
+                [chunk * CHUNK.cast_signed(), (chunk + 1) * CHUNK.cast_signed(), after.0, upto.0],
+                |row| row.get::<_, i64>(0),
+            )
+            .optional()
+            .map(|ordinal| ordinal.map(i64::cast_unsigned))
+    }
+
     /// The first transaction, in log order, that committed at or after a time.
     pub(crate) fn first_since(&self, time: Timestamp) -> rusqlite::Result<Option<u64>> {
         let chunk: Option<i64> = self

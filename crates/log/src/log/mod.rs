@@ -121,7 +121,7 @@ impl Log {
             }
         }
         let index = IndexReaders::new(layout.index(), identity.clone());
-        let begins = Mutex::new(start(&identity, layout.read_beginning()?.as_ref()));
+        let begins = Mutex::new(start(&identity, layout.read_beginning(&disk)?.as_ref()));
         let inner = Inner { layout, identity, disk, index, segments: Mutex::default(), begins };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -194,14 +194,14 @@ impl Log {
         })
     }
 
-    /// The position after the last transaction that committed at or before a time, the beginning where there is
-    /// none.
+    /// The position from which on all transactions committed within a time; the beginning where all did. What committed
+    /// after that time did so by another clock, or before a clock was set back.
     ///
     /// # Errors
     /// Where the index cannot be read.
-    pub fn position_after(&self, time: Timestamp) -> Result<Position, LogError> {
+    pub fn only_within(&self, after: Timestamp, upto: Timestamp) -> Result<Position, LogError> {
         let found = self.inner.index.with(|index| {
-            let last = index.last_by_time(time)?;
+            let last = index.last_outside(after, upto)?;
             index.position_at(last.map_or(0, |ordinal| ordinal + 1))
         })?;
         Ok(found.unwrap_or_else(|| self.creation()))
@@ -317,7 +317,7 @@ impl Log {
 /// Whether the index knows the last segment as it is: nothing was appended since, and nothing is missing.
 fn is_complete(layout: &Layout, identity: &LogIdentity, disk: &Arc<dyn Disk>) -> Result<bool, LogError> {
     let last = segment::list(disk, &layout.segments())?.last().copied();
-    let beginning = layout.read_beginning()?;
+    let beginning = layout.read_beginning(disk)?;
     let recorded = recorded_extent(&layout.index(), identity, beginning.as_ref());
     let (Some(last), Some((known, file_end))) = (last, recorded) else {
         return Ok(false);

@@ -176,9 +176,13 @@ impl Service {
         let created_at = captured.log.identity().created_at;
         let last = |log: &Log| {
             let last = log.head()?.ordinal.checked_sub(1);
-            last.map(|ordinal| log.transaction(ordinal)).transpose()
+            let last = last.map(|ordinal| log.transaction(ordinal)).transpose()?.flatten();
+            // By this machine's clock: the primary's may have been set back.
+            let segment =
+                log.segments()?.pop().map(|(start, _)| log.segment_begun(start.ordinal)).transpose()?;
+            Ok((last, segment))
         };
-        let last = captured.read(last).await?.flatten();
+        let (last, segment) = captured.read(last).await?;
         let (log, base) = (self.configuration.data.log_of(name), self.configuration.data.base_of(name));
         let bytes = blocking(move || size_of(&log) + size_of(&base)).await?;
         let (catalog, of) = (self.catalog.clone(), name.to_owned());
@@ -193,7 +197,8 @@ impl Service {
                     format!("checkpoint {:?} is in it; checkpoint delete --database lets it go", one.name)
                 })
             });
-        let ended = last.map_or(created_at, |last| last.header.commit_time);
+        let ended =
+            last.map_or(created_at, |last| last.header.commit_time).max(segment.unwrap_or(created_at));
         Ok(History { captured, ended, bytes, needed })
     }
 

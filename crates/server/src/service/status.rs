@@ -158,13 +158,15 @@ fn forged_told(one: &DatabaseStatus) -> Option<String> {
 }
 
 async fn log_status(captured: &Captured) -> Result<(Position, LogStatus), ServiceError> {
-    let since = Timestamp(now().0.saturating_sub(i64::from(RECENT_SECONDS) * 1_000_000));
+    let (now, lately) = (now().0, i64::from(RECENT_SECONDS) * 1_000_000);
+    // The primary's clock may be before ours, a little. What is further on was committed before a clock was set back.
+    let (since, until) = (Timestamp(now.saturating_sub(lately)), Timestamp(now.saturating_add(lately)));
     let (head, statistics, newest, recent) = captured
         .read(move |log| {
             let head = log.head()?;
             let last = head.ordinal.checked_sub(1);
             let newest = last.map(|ordinal| log.transaction(ordinal)).transpose()?.flatten();
-            Ok((head, log.statistics()?, newest, log.position_after(since)?))
+            Ok((head, log.statistics()?, newest, log.only_within(since, until)?))
         })
         .await?;
     let mut tables = statistics.tables;

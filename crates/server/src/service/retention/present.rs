@@ -203,7 +203,16 @@ fn let_go_by(
             left -= bytes;
         }
     }
-    let limit = by_age.max(by_bytes);
-    let starts = segments.iter().skip(1).map(|(start, _)| *start);
-    Ok((starts.filter(|start| start.ordinal <= limit).collect(), segments))
+    let mut starts = Vec::new();
+    for (start, _) in segments.iter().skip(1) {
+        // Old by the primary's clock, and received so long ago by ours: one of them may have been set back.
+        let is_old = match before {
+            Some(before) if start.ordinal <= by_age => log.segment_begun(start.ordinal)? <= before,
+            _ => false,
+        };
+        if is_old || start.ordinal <= by_bytes {
+            starts.push(*start);
+        }
+    }
+    Ok((starts, segments))
 }

@@ -6,6 +6,7 @@
 
 mod error;
 mod login;
+mod watch;
 
 pub use error::ConnectError;
 
@@ -13,9 +14,10 @@ use crate::dsn::{Dsn, Host, SslMode, TargetSession};
 use crate::settings::SessionSettings;
 use crate::stream::{OpenedStream, open_host, within};
 use std::ops::{Deref, DerefMut};
+use std::pin::Pin;
 use tokio::task::JoinHandle;
-use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, SimpleQueryMessage};
 
 /// An open session. Dereferences to [`Client`]; dropping it ends the session.
 #[derive(Debug)]
@@ -129,16 +131,53 @@ async fn connect_host(
 }
 
 async fn log_in(dsn: &Dsn, session: &SessionSettings) -> Result<Connection, ConnectError> {
+    log_in_and_watch(dsn, session, true).await
+}
+
+/// Without a look at whether it still leads anywhere: for such a look, whose type would otherwise contain itself.
+fn log_in_unwatched<'a>(
+    dsn: &'a Dsn,
+    session: &'a SessionSettings,
+) -> Pin<Box<dyn Future<Output = Result<Connection, ConnectError>> + Send + 'a>> {
+    Box::pin(log_in_and_watch(dsn, session, false))
+}
+
+async fn log_in_and_watch(
+    dsn: &Dsn,
+    session: &SessionSettings,
+    is_watched: bool,
+) -> Result<Connection, ConnectError> {
     let host = dsn.hosts().first().expect("a DSN has at least one host");
     let opened: OpenedStream = open_host(dsn, host).await?;
     let refused = |error| ConnectError::of_client(dsn, host, error);
-    let (client, driver) = login::log_in(dsn, &session.application_name, opened).await.map_err(refused)?;
+    let (client, session_watch, driver) =
+        login::log_in(dsn, &session.application_name, opened).await.map_err(refused)?;
     let connection = Connection { client, driver, dsn: dsn.clone() };
-    let settings = session.to_sql();
+    // One statement: the settings, and by what the server knows the session.
+    let mut settings = session.to_sql();
+    if is_watched {
+        let select = if settings.is_empty() { "SELECT " } else { ", " };
+        settings.push_str(&format!("{select}{WHO_WE_ARE}"));
+    }
     if !settings.is_empty() {
-        connection.batch_execute(&settings).await.map_err(refused)?;
+        let answer = connection.simple_query(&settings).await.map_err(refused)?;
+        if is_watched {
+            session_watch.begin(dsn, backend_in(&answer));
+        }
     }
     Ok(connection)
+}
+
+/// Process id and start of our session on the server, as the last two columns.
+const WHO_WE_ARE: &str = "pg_catalog.pg_backend_pid(), \
+     (SELECT EXTRACT(epoch FROM backend_start) FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()))";
+
+fn backend_in(answer: &[SimpleQueryMessage]) -> Option<watch::Backend> {
+    answer.iter().find_map(|message| {
+        let SimpleQueryMessage::Row(row) = message else { return None };
+        let (pid, began) = (row.len().checked_sub(2)?, row.len().checked_sub(1)?);
+        Some(watch::Backend { pid: row.get(pid)?.parse().ok()?, began: row.get(began)?.to_owned() })
+    })
 }
 
 async fn check_target(connection: &Connection, target: TargetSession) -> Result<(), ConnectError> {

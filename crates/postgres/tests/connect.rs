@@ -3,10 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use ptr_postgres::{ConnectError, Connection, Dsn, Password, SessionSettings, connect, open_stream};
-use ptr_testkit::{ServerVersion, TestServer, TestServerOptions};
+use ptr_testkit::{Proxy, ServerVersion, TestServer, TestServerOptions, wait_until};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 async fn server() -> TestServer {
     TestServer::start(ServerVersion::Debian15, TestServerOptions::default()).await
@@ -267,4 +268,93 @@ async fn a_raw_stream_is_negotiated_and_ready_for_the_startup_message() {
         // AuthenticationSASL: the server has read the startup message.
         assert_eq!(opened.stream.read_u8().await.unwrap(), b'R');
     }
+}
+
+/// A server, a way to it, and a session by that way which is given up soon.
+async fn by_a_way(connect_timeout: u32) -> (TestServer, Proxy, Connection) {
+    let server = server().await;
+    let way = Proxy::to(server.cluster().port()).await;
+    let dsn = way.lead(&server.dsn("postgres")).to_uri_with_password();
+    let connection =
+        connect(&parse(&format!("{dsn}?connect_timeout={connect_timeout}")), &session()).await.unwrap();
+    (server, way, connection)
+}
+
+async fn sessions(server: &TestServer) -> String {
+    let sql = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'connect-test'";
+    server.psql("postgres", sql).await.trim().to_owned()
+}
+
+/// The server waits for us, and we for it.
+#[tokio::test]
+async fn a_connection_that_leads_nowhere_is_given_up_and_its_locks_are_let_go() {
+    let (server, way, connection) = by_a_way(2).await;
+    connection.batch_execute("CREATE TABLE public.t (x int)").await.unwrap();
+    connection.batch_execute("BEGIN; LOCK public.t").await.unwrap();
+    way.silence();
+    let error = connection.batch_execute("INSERT INTO public.t VALUES (1)").await.unwrap_err();
+    assert!(error.is_closed(), "{error}");
+    wait_until("the session is ended", Duration::from_secs(20), async || sessions(&server).await == "0")
+        .await;
+    server.psql("postgres", "BEGIN; LOCK t NOWAIT; COMMIT").await;
+    assert_eq!(server.psql("postgres", "SELECT count(*) FROM t").await.trim(), "0");
+}
+
+/// So is one that sent its answer into the void, in the midst of which it stopped.
+#[tokio::test]
+async fn an_answer_that_stops_half_way_is_not_waited_for() {
+    let (server, way, connection) = by_a_way(2).await;
+    let reading = connection
+        .simple_query("SELECT i, CASE WHEN i = 2000 THEN pg_sleep(3600) END FROM generate_series(1, 2500) i");
+    let silencing = async {
+        wait_until("it runs", Duration::from_secs(20), async || {
+            let sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+            server.psql("postgres", sql).await.trim() == "1"
+        })
+        .await;
+        way.silence();
+        // What would come never ends by itself.
+        server
+            .psql(
+                "postgres",
+                "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'",
+            )
+            .await;
+    };
+    let (read, ()) = tokio::join!(reading, silencing);
+    assert!(read.unwrap_err().is_closed());
+    wait_until("the session is ended", Duration::from_secs(20), async || sessions(&server).await == "0")
+        .await;
+}
+
+/// However long: a lock may be held for hours.
+#[tokio::test]
+async fn a_server_that_works_is_waited_for() {
+    let (server, _way, connection) = by_a_way(2).await;
+    server.psql("postgres", "CREATE TABLE t (x int)").await;
+    let holder = server.client("postgres").await;
+    holder.batch_execute("BEGIN; LOCK t").await.unwrap();
+    let waiting = connection.batch_execute("INSERT INTO public.t VALUES (1)");
+    let asked = async {
+        // Longer than a silent one is waited for; it is what is tried.
+        tokio::time::sleep(Duration::from_secs(14)).await;
+        holder.batch_execute("COMMIT").await.unwrap();
+    };
+    let (waited, ()) = tokio::join!(waiting, asked);
+    waited.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_be_reached_is_given_up_and_what_was_left_there_ended_later() {
+    let (server, way, connection) = by_a_way(1).await;
+    connection.batch_execute("CREATE TABLE public.t (x int)").await.unwrap();
+    connection.batch_execute("BEGIN; LOCK public.t").await.unwrap();
+    way.silence();
+    way.hold_up();
+    let error = connection.batch_execute("INSERT INTO public.t VALUES (1)").await.unwrap_err();
+    assert!(error.is_closed(), "{error}");
+    assert_eq!(sessions(&server).await, "1", "nobody could tell it");
+    way.heal();
+    wait_until("the session is ended", Duration::from_secs(20), async || sessions(&server).await == "0")
+        .await;
 }

@@ -52,6 +52,11 @@ struct Walk {
 
 impl Walk {
     async fn begin(version: ServerVersion) -> Self {
+        Self::begin_by(version, "").await
+    }
+
+    /// With options of the output server's DSN.
+    async fn begin_by(version: ServerVersion, options_of_output: &str) -> Self {
         let primary = TestServer::start(version, TestServerOptions::default()).await;
         let options = TestServerOptions { role: ClusterRole::Replica, ..TestServerOptions::default() };
         let replica = TestServer::start(version, options).await;
@@ -62,7 +67,7 @@ impl Walk {
         let folder = tempfile::tempdir().unwrap();
         let input = primary.dsn(DATABASE).to_uri_with_password();
         let output = replica.dsn(REPLICA).to_uri_with_password();
-        let output = output.replace(&format!(":{port}/"), &format!(":{}/", proxy.port()));
+        let output = output.replace(&format!(":{port}/"), &format!(":{}/", proxy.port())) + options_of_output;
         let programs = primary.cluster().installation().bin_dir.display().to_string();
         let variables =
             [("INPUT_DSN", input.as_str()), ("OUTPUT_DSN", output.as_str()), ("PG_BIN", programs.as_str())];
@@ -249,4 +254,55 @@ async fn wherever_a_move_is_broken_off_the_session_is_what_it_says_on_15() {
 #[tokio::test(flavor = "multi_thread")]
 async fn wherever_a_move_is_broken_off_the_session_is_what_it_says_on_18() {
     walk(ServerVersion::Pypi18).await;
+}
+
+/// A firewall, a tunnel or a proxy has forgotten the connections: they take what is sent, and nothing ever comes back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_half_open_way_to_the_output_server_ends_what_is_under_way_and_it_goes_on() {
+    let mut chance = Chance::seeded();
+    let mut walk = Walk::begin_by(ServerVersion::Debian15, "?connect_timeout=2").await;
+    walk.write_history(&mut chance).await;
+    let positions: Vec<u64> = walk.kept.keys().copied().collect();
+    let head = positions[positions.len() - 1];
+    let mut told = 0;
+    for (messages, goal, rebuild) in [(12, "head", false), (60, "CREATION", true)] {
+        walk.proxy.silence_after(messages);
+        let body = json!({"position": goal, "rebuild": rebuild});
+        let moving = walk.post("/api/navigate", body.clone());
+        let ended = tokio::time::timeout(Duration::from_secs(60), moving).await;
+        let (status, answer) = ended.unwrap_or_else(|_| panic!("{body} after {messages} messages hangs"));
+        println!("{body} silent after {messages}: {status} {answer:#}");
+        if !status.is_success() {
+            told += 1;
+            let hint = answer["hint"].as_str().unwrap_or_default();
+            // Where a login was under way, that is what is told.
+            let says_what_next = hint.contains("try again") || hint.contains("connect_timeout");
+            assert!(answer["code"] == "unreachable" && says_what_next, "{answer:#}");
+        }
+        walk.proxy.heal();
+        let (now, is_exact) = walk.reachable_cursor(&body).await;
+        assert!(is_exact, "the session is between positions at {now}");
+        walk.assert_at(now).await;
+    }
+    assert!(told > 0 && walk.proxy.silenced() > 0, "no move was in the midst");
+
+    // A keyframe is copied; status is asked.
+    walk.proxy.silence_after(12);
+    let made = walk.post("/api/keyframes", json!({"at": "kept 5"}));
+    let (status, answer) =
+        tokio::time::timeout(Duration::from_secs(60), made).await.expect("a keyframe hangs");
+    println!("a keyframe: {status} {answer:#}");
+    walk.proxy.heal();
+    walk.proxy.hold_up();
+    let asked = tokio::time::timeout(Duration::from_secs(60), walk.api.get("/api/status"));
+    let told = asked.await.expect("status hangs while the way is held up");
+    assert_eq!(told["output"]["connected"], false, "{told:#}");
+    assert!(told["output"]["error"].as_str().unwrap().contains("answer"), "{told:#}");
+    walk.proxy.heal();
+    let (status, answer) = walk.post("/api/keyframes", json!({"at": "kept 9"})).await;
+    assert!(status.is_success(), "{answer:#}");
+    assert_eq!(walk.go("/api/navigate", json!({"position": "CREATION"}), None).await, positions[0]);
+    assert_eq!(walk.go("/api/navigate", json!({"position": "head"}), None).await, head);
+    assert_eq!(walk.leftovers().await, "");
+    walk.api.service.close().await.unwrap();
 }

@@ -8,7 +8,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU16, AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering},
 };
 
 use ptr_postgres::Dsn;
@@ -36,6 +36,8 @@ struct Gate {
     left: AtomicU64,
     /// Messages of the server that may still pass.
     answers: AtomicU64,
+    /// Whether what runs out leaves the connections half-open, and does not cut them.
+    silences: AtomicBool,
     is_cut: watch::Sender<bool>,
     is_held: watch::Sender<bool>,
     /// Connections that began before this many others are half-open.
@@ -63,6 +65,7 @@ impl Proxy {
             server: AtomicU16::new(server),
             left: AtomicU64::new(UNLIMITED),
             answers: AtomicU64::new(UNLIMITED),
+            silences: AtomicBool::new(false),
             is_cut: watch::Sender::new(false),
             is_held: watch::Sender::new(false),
             silenced: watch::Sender::new(0),
@@ -123,12 +126,24 @@ impl Proxy {
         self.gate.silenced.send_replace(self.gate.begun.load(Ordering::SeqCst));
     }
 
+    /// Lets so many more messages of clients pass, and leaves the connections that there are then half-open; new ones pass.
+    pub fn silence_after(&self, messages: u64) {
+        self.gate.silences.store(true, Ordering::SeqCst);
+        self.gate.left.store(messages, Ordering::SeqCst);
+    }
+
     /// Lets everything pass again, except over what was silenced; whether it had been cut.
     pub fn heal(&self) -> bool {
+        self.gate.silences.store(false, Ordering::SeqCst);
         self.gate.left.store(UNLIMITED, Ordering::SeqCst);
         self.gate.answers.store(UNLIMITED, Ordering::SeqCst);
         self.gate.is_held.send_replace(false);
         self.gate.is_cut.send_replace(false)
+    }
+
+    /// How many connections were left half-open so far.
+    pub fn silenced(&self) -> u64 {
+        *self.gate.silenced.borrow()
     }
 
     /// Messages that may still pass before the cut; `None` without a limit.
@@ -145,9 +160,15 @@ impl Drop for Proxy {
 }
 
 impl Gate {
-    /// Whether one more message may pass. The first that may not cuts everything.
-    fn pass(&self, left: &AtomicU64) -> bool {
+    /// Whether one more message may pass. The first that may not cuts everything, or silences what there is.
+    async fn pass(&self, left: &AtomicU64) -> bool {
         let passes = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        if passes.is_err() && self.silences.swap(false, Ordering::SeqCst) {
+            left.store(UNLIMITED, Ordering::SeqCst);
+            self.silenced.send_replace(self.begun.load(Ordering::SeqCst));
+            // Its connection is among them, and stops waiting for this.
+            std::future::pending::<()>().await;
+        }
         if passes.is_err() {
             self.is_cut.send_replace(true);
         }
@@ -244,7 +265,7 @@ async fn message(
     let mut body = vec![0; usize::try_from(length).expect("32 bits fit").saturating_sub(4)];
     from.read_exact(&mut body).await?;
     gate.open().await;
-    if !gate.pass(left) {
+    if !gate.pass(left).await {
         return Err(std::io::ErrorKind::ConnectionAborted.into());
     }
     let mut whole: Vec<u8> = kind.into_iter().collect();

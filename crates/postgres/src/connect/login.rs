@@ -4,14 +4,17 @@
 //! that TLS starts at once ("direct"), and its TLS connector hands over the stream as it is, with the
 //! channel binding data.
 
+use super::watch::{self, Backend, Traffic};
 use crate::dsn::{ChannelBindingMode, Dsn};
 use crate::stream::{OpenedStream, PgStream};
 use std::convert::Infallible;
 use std::future::{Ready, poll_fn, ready};
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_postgres::config::{ChannelBinding as Wanted, Config, SslMode, SslNegotiation};
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
@@ -22,7 +25,7 @@ pub(super) async fn log_in(
     dsn: &Dsn,
     application_name: &str,
     opened: OpenedStream,
-) -> Result<(Client, JoinHandle<()>), Error> {
+) -> Result<(Client, Watch, JoinHandle<()>), Error> {
     let mut config = config(dsn, application_name);
     if let Some(password) = dsn.password_for(&opened.host) {
         config.password(password.reveal());
@@ -31,15 +34,32 @@ pub(super) async fn log_in(
         config.ssl_mode(SslMode::Require).ssl_negotiation(SslNegotiation::Direct);
     }
     let binding = opened.channel_binding;
-    let (client, connection) = config.connect_raw(opened.stream, Negotiated { binding }).await?;
-    Ok((client, tokio::spawn(drive(connection))))
+    let traffic = Arc::<Traffic>::default();
+    let stream = Noted { stream: opened.stream, traffic: Arc::clone(&traffic) };
+    let (client, connection) = config.connect_raw(stream, Negotiated { binding }).await?;
+    let (begin, begun) = oneshot::channel();
+    Ok((client, Watch(begin), tokio::spawn(drive(connection, traffic, begun))))
+}
+
+/// By which the driver is told what session it is to have an eye on.
+pub(super) struct Watch(oneshot::Sender<(Dsn, Backend)>);
+
+impl Watch {
+    /// Without knowing the session nothing can be asked of it.
+    pub(super) fn begin(self, dsn: &Dsn, backend: Option<Backend>) {
+        if let Some(backend) = backend {
+            // A connection that has ended has no driver.
+            let _ = self.0.send((dsn.clone(), backend));
+        }
+    }
 }
 
 /// Sends a cancel request over a stream of its own.
 pub(super) async fn cancel(client: &Client, opened: OpenedStream) -> Result<(), Error> {
     // The session's own settings say "direct" when it is encrypted, and so is this stream then.
     let binding = opened.channel_binding;
-    client.cancel_token().cancel_query_raw(opened.stream, Negotiated { binding }).await
+    let stream = Noted { stream: opened.stream, traffic: Arc::default() };
+    client.cancel_token().cancel_query_raw(stream, Negotiated { binding }).await
 }
 
 fn config(dsn: &Dsn, application_name: &str) -> Config {
@@ -62,11 +82,35 @@ fn config(dsn: &Dsn, application_name: &str) -> Config {
 
 /// Moves bytes until the session ends. A lost connection is reported to whoever waits for an
 /// answer, so it is not logged here again.
-async fn drive(mut connection: Connection<PgStream, BoundStream>) {
-    while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
-        if let AsyncMessage::Notice(notice) = message {
-            tracing::debug!(sqlstate = notice.code().code(), "{}: {}", notice.severity(), notice.message());
+async fn drive(
+    mut connection: Connection<Noted, BoundStream>,
+    traffic: Arc<Traffic>,
+    begun: oneshot::Receiver<(Dsn, Backend)>,
+) {
+    let driving = async {
+        while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
+            if let AsyncMessage::Notice(notice) = message {
+                tracing::debug!(
+                    sqlstate = notice.code().code(),
+                    "{}: {}",
+                    notice.severity(),
+                    notice.message()
+                );
+            }
         }
+    };
+    let watching = async {
+        match begun.await {
+            Ok((dsn, backend)) => watch::until_lost(dsn, backend, traffic).await,
+            // Nobody looks after it.
+            Err(_) => std::future::pending().await,
+        }
+    };
+    // Whoever waits for an answer is told that the connection was closed when this returns.
+    let (driving, watching) = (pin!(driving), pin!(watching));
+    tokio::select! {
+        () = driving => {}
+        lost = watching => tracing::warn!("a connection was given up: {lost}"),
     }
 }
 
@@ -75,19 +119,19 @@ struct Negotiated {
     binding: Option<Vec<u8>>,
 }
 
-impl TlsConnect<PgStream> for Negotiated {
+impl TlsConnect<Noted> for Negotiated {
     type Stream = BoundStream;
     type Error = Infallible;
     type Future = Ready<Result<BoundStream, Infallible>>;
 
-    fn connect(self, stream: PgStream) -> Self::Future {
+    fn connect(self, stream: Noted) -> Self::Future {
         ready(Ok(BoundStream { stream, binding: self.binding }))
     }
 }
 
 /// A stream with its channel binding data.
 struct BoundStream {
-    stream: PgStream,
+    stream: Noted,
     binding: Option<Vec<u8>>,
 }
 
@@ -106,6 +150,47 @@ impl AsyncRead for BoundStream {
 impl AsyncWrite for BoundStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
+/// A stream that notes what passes.
+pub(super) struct Noted {
+    stream: PgStream,
+    traffic: Arc<Traffic>,
+}
+
+impl AsyncRead for Noted {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let Self { stream, traffic } = self.get_mut();
+        let before = buf.filled().len();
+        let read = Pin::new(stream).poll_read(cx, buf);
+        match &read {
+            Poll::Pending => traffic.awaits(),
+            Poll::Ready(_) => traffic.came(&buf.filled()[before..]),
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Noted {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let Self { stream, traffic } = self.get_mut();
+        let written = Pin::new(stream).poll_write(cx, buf);
+        match &written {
+            Poll::Pending => traffic.is_blocked(),
+            Poll::Ready(written) => {
+                traffic.went(&buf[..written.as_ref().map_or(0, |written| (*written).min(buf.len()))]);
+            }
+        }
+        written
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

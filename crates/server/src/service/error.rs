@@ -320,7 +320,10 @@ fn connect_problem(error: &ConnectError, detail: String) -> Problem {
 fn server_problem(error: &tokio_postgres::Error, detail: String) -> Problem {
     if error.is_closed() {
         return Problem::new(Code::Unreachable, detail)
-            .with_hint("the server ended the connection; try again");
+            .with_hint(
+                "the connection ended, or led nowhere any more; try again when the server can be reached: what was under \
+                 way is done whole or not at all, and a session goes on from where it is",
+            );
     }
     Problem::new(Code::Failed, detail)
 }
@@ -348,6 +351,7 @@ fn source_problem(error: &SourceError, detail: String) -> Problem {
 fn replay_problem(error: &ReplayError, detail: String) -> Problem {
     let problem = match error {
         ReplayError::Connect(error) => connect_problem(error, detail),
+        ReplayError::Database(error) => server_problem(&error.source, detail),
         ReplayError::Log(error) => log_problem(error, detail),
         ReplayError::Mismatch(_) => Problem::new(Code::Integrity, detail),
         ReplayError::Stopped(stop) => {

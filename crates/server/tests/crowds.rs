@@ -90,13 +90,23 @@ async fn a_checkpoint_connects_to_no_session_that_is_known_to_stand_elsewhere() 
         let to_session = |line: &&str| line.contains(&format!("database={DATABASE}_s"));
         log.lines().filter(|line| line.contains("connection authorized")).filter(to_session).count()
     };
-    let before = connections();
-    assert!(before >= 3, "the log of the server tells of connections");
-    for k in 3..6 {
-        world.primary.psql(DATABASE, &format!("INSERT INTO ticks VALUES ({k})")).await;
-        world.checkpoint(&format!("c{k}")).await;
-    }
-    assert_eq!(connections(), before, "three checkpoints were made, and nobody moved");
+    assert!(connections() >= 3, "the log of the server tells of connections");
+    // What the moves left to be done behind them may come once more; what every checkpoint did would always come.
+    let mut next = 3..;
+    let mut rounds = Vec::new();
+    let before = loop {
+        let before = connections();
+        for k in next.by_ref().take(3) {
+            world.primary.psql(DATABASE, &format!("INSERT INTO ticks VALUES ({k})")).await;
+            world.checkpoint(&format!("c{k}")).await;
+        }
+        rounds.push(connections() - before);
+        match rounds.as_slice() {
+            [.., 0] => break before,
+            [_, _, _] => panic!("three checkpoints each time, and nobody moved, but connections: {rounds:?}"),
+            _ => {}
+        }
+    };
     // Where they are is told by their databases all the same.
     let sessions = world.api.get("/api/sessions").await;
     assert_eq!(sessions.as_array().unwrap().len(), 4);

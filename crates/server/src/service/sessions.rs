@@ -248,8 +248,10 @@ impl Service {
             .map_or(true, |captured| captured.log.identity().log_id == cursor.log_id)
     }
 
+    /// What steps from a session are counted from. Where it is known, its database is not asked: that takes a connection of
+    /// its own, which takes longer than a step.
     pub(super) async fn ordinal_of(&self, session: &Session) -> Result<Option<u64>, ServiceError> {
-        Ok(self.cursor_of(session).await?.map(|cursor| cursor.position.ordinal))
+        Ok(self.standing(session).await?.map(|position| position.ordinal))
     }
 
     /// `GET /api/sessions`.

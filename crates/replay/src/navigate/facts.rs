@@ -77,7 +77,11 @@ pub(super) async fn from_creation(
 /// The nearest ones on both sides of the destination, of those that hold what this session would hold there.
 fn candidates<'a>(images: &'a Images, request: &NavigateRequest) -> Vec<(&'a Keyframe, bool)> {
     let (to, first_decision) = (request.to, request.decisions.first_ordinal());
-    let usable = |image: &&Keyframe| first_decision.is_none_or(|first| image.position.ordinal <= first);
+    // `gc` drops those from before the log's beginning; where it was killed, they stay until it comes by again.
+    let creation = request.log.creation();
+    let usable = |image: &&Keyframe| {
+        image.position >= creation && first_decision.is_none_or(|first| image.position.ordinal <= first)
+    };
     let mut found = Vec::new();
     for (all, is_spare) in [(&images.keyframes, false), (&images.spares, true)] {
         let usable: Vec<&Keyframe> = all.iter().filter(usable).collect();

@@ -106,13 +106,7 @@ on_every_version! {
     }
 
     async fn set_up_again_after_a_slot_was_lost_or_a_publication_went(version) {
-        let server = TestServerOptions::default().with("max_slot_wal_keep_size", "1MB").with("min_wal_size", "32MB").with("max_wal_size", "32MB");
-        let primary = Primary::start_with(version, server).await;
-        primary.prepare().await;
-        primary.run("CREATE TABLE t (x int)").await;
-        for _ in 0..6 {
-            primary.run("INSERT INTO t VALUES (1); SELECT pg_switch_wal(); CHECKPOINT").await;
-        }
+        let primary = Primary::with_a_lost_slot(version).await;
         for code in ["slot_lost", "publication_gone", "slot_gone"] {
             match code {
                 "publication_gone" => primary.run("DROP PUBLICATION postgres_test_replay").await,

@@ -141,13 +141,7 @@ on_every_version! {
     }
 
     async fn a_slot_whose_wal_was_given_up_is_told(version) {
-        let server = TestServerOptions::default().with("max_slot_wal_keep_size", "1MB").with("min_wal_size", "32MB").with("max_wal_size", "32MB");
-        let primary = Primary::start_with(version, server).await;
-        primary.prepare().await;
-        primary.run("CREATE TABLE t (x int)").await;
-        for _ in 0..6 {
-            primary.run("INSERT INTO t VALUES (1); SELECT pg_switch_wal(); CHECKPOINT").await;
-        }
+        let primary = Primary::with_a_lost_slot(version).await;
         assert_eq!(found(&primary, "slot_lost").await.severity, Severity::Error);
     }
 

@@ -53,6 +53,20 @@ impl Primary {
         Self { server, options }
     }
 
+    /// One that was prepared, and whose server has since given up the WAL that the slot waits with.
+    pub async fn with_a_lost_slot(version: ServerVersion) -> Self {
+        let small = [("max_slot_wal_keep_size", "1MB"), ("min_wal_size", "32MB"), ("max_wal_size", "32MB")];
+        let server =
+            small.iter().fold(TestServerOptions::default(), |server, (name, value)| server.with(name, value));
+        let primary = Self::start_with(version, server).await;
+        primary.prepare().await;
+        primary.run("CREATE TABLE t (x int)").await;
+        for _ in 0..6 {
+            primary.run("INSERT INTO t VALUES (1); SELECT pg_switch_wal(); CHECKPOINT").await;
+        }
+        primary
+    }
+
     /// A session of the superuser.
     pub async fn session(&self) -> Connection {
         self.server.client("shop").await

@@ -49,6 +49,24 @@ async fn a_cluster_starts_takes_logins_by_password_only_and_stops() {
     assert!(!cluster.is_running());
 }
 
+/// The log has statements in it; the server's account, if that is another, needs to get through and no more.
+#[tokio::test]
+async fn what_is_in_a_clusters_folder_is_for_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = folder();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let mut cluster = Cluster::create_or_open(options(folder.path())).await.unwrap();
+    let own = *cluster.account() == Account::Own;
+    std::fs::write(cluster.log_file(), "").unwrap();
+    cluster.start().await.unwrap();
+    for name in ["server.log", "password", "port"] {
+        assert_eq!(mode(&folder.path().join(name)), 0o600, "{name}");
+    }
+    assert_eq!(mode(folder.path()), if own { 0o700 } else { 0o711 });
+    assert_eq!(mode(&cluster.data_directory()), 0o700);
+    cluster.stop().await.unwrap();
+}
+
 #[tokio::test]
 async fn two_clusters_from_one_template_have_their_own_identity_and_password() {
     let (one, two) = (folder(), folder());

@@ -1,6 +1,7 @@
 //! As whom the server runs. PostgreSQL refuses root, so root hands over to `postgres`, else `nobody`.
 
 use super::ClusterError;
+use std::fs::Permissions;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -49,6 +50,15 @@ impl Account {
                 chown(path, Some(*uid), Some(*gid)).map_err(ClusterError::file("change the owner of", path))
             }
         }
+    }
+
+    /// Makes a folder, and those above it, that nobody else may list, nor enter unless it is this account. One that
+    /// is there already is closed to others too.
+    pub(super) fn private_folder(&self, path: &Path) -> Result<(), ClusterError> {
+        let mode = if *self == Self::Own { 0o700 } else { 0o711 };
+        std::fs::create_dir_all(path).map_err(ClusterError::file("create", path))?;
+        std::fs::set_permissions(path, Permissions::from_mode(mode))
+            .map_err(ClusterError::file("close", path))
     }
 
     /// Whether it may enter the folder and all above it. Folders that do not exist yet will be ours

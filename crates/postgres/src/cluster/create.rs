@@ -34,7 +34,7 @@ fn create_or_open(mut options: ClusterOptions) -> Result<Cluster, ClusterError> 
     options.directory =
         std::path::absolute(&options.directory).map_err(ClusterError::file("find", &options.directory))?;
     let directory = place::place(&options.directory, &account)?;
-    std::fs::create_dir_all(&directory).map_err(ClusterError::file("create", &directory))?;
+    account.private_folder(&directory)?;
     let version_file = directory.join("data").join("PG_VERSION");
     let password_file = directory.join("password");
     let password = if version_file.exists() {
@@ -135,7 +135,8 @@ fn random_password(file: &Path) -> Result<Password, ClusterError> {
     Ok(Password::new(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>()))
 }
 
-fn write_private(path: &Path, text: &str) -> Result<(), ClusterError> {
+/// Writes a file that only its owner may read.
+pub(super) fn write_private(path: &Path, text: &str) -> Result<(), ClusterError> {
     use std::os::unix::fs::OpenOptionsExt;
     let file = std::fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path);
     file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(ClusterError::file("write", path))

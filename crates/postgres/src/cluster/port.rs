@@ -1,6 +1,6 @@
 //! The port of a cluster: fixed by the user, or chosen once and remembered in the file `port`.
 
-use super::ClusterError;
+use super::{ClusterError, create::write_private};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 
@@ -19,7 +19,7 @@ pub(super) fn choose(directory: &Path) -> Result<u16, ClusterError> {
     let listener =
         TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(ClusterError::file("choose", &file))?;
     let port = listener.local_addr().map_err(ClusterError::file("choose", &file))?.port();
-    std::fs::write(&file, port.to_string()).map_err(ClusterError::file("write", &file))?;
+    write_private(&file, &port.to_string())?;
     Ok(port)
 }
 

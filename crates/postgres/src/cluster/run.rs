@@ -9,6 +9,8 @@ use super::{
 };
 use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -149,7 +151,7 @@ impl Cluster {
 
     fn spawn(&self) -> Result<Child, ClusterError> {
         let log = self.log_file();
-        let open = || OpenOptions::new().create(true).append(true).open(&log);
+        let open = || private_log(&log);
         let (out, err) = (open(), open());
         let out = out.map_err(ClusterError::file("write", &log))?;
         let err = err.map_err(ClusterError::file("write", &log))?;
@@ -199,6 +201,13 @@ impl Cluster {
         let log_tail = tail(&log, log_start);
         ClusterError::NotStarted { directory: self.directory.clone(), log, log_tail }
     }
+}
+
+/// The server's log, to be appended to. It has statements and rows in it, so only its owner may read it.
+fn private_log(path: &Path) -> io::Result<fs::File> {
+    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+    file.set_permissions(fs::Permissions::from_mode(0o600))?;
+    Ok(file)
 }
 
 /// The last lines of what was logged from this offset on.

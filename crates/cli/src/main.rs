@@ -22,6 +22,7 @@ mod typed;
 use std::process::ExitCode;
 
 use clap::Parser;
+use rustix::process::{Resource, Rlimit};
 use tokio::signal::unix::SignalKind;
 
 /// One thread reads the log and another folds and frees what it read, which glibc's allocator is slow at.
@@ -39,6 +40,7 @@ use crate::{
 };
 
 fn main() -> ExitCode {
+    leave_no_memory_on_disk();
     let typed = typed::rewrite(std::env::args_os());
     let arguments = match Arguments::try_parse_from(typed) {
         Ok(arguments) => arguments,
@@ -63,6 +65,13 @@ fn main() -> ExitCode {
             failure.exit_code()
         }
     }
+}
+
+/// Memory of ours has passwords in it, and so has that of `pg_dump`, which inherits this; a dump of it would be on the disk.
+fn leave_no_memory_on_disk() {
+    let limit = rustix::process::getrlimit(Resource::Core);
+    // Lowering is always allowed.
+    let _ = rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), ..limit });
 }
 
 /// A file that may not grow any more is then an error of the write, which is told and waited for like a full disk, and not

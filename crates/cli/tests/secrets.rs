@@ -15,15 +15,26 @@ use std::{
 };
 
 use ptr_testkit::{ClusterRole, ServerVersion, TestServer, TestServerOptions};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use support::{Product, both};
 
 /// In no other text of this machine.
 const PASSWORD: &str = "Zq7-ganz-geheim-Xw3";
 
-/// Reads the command lines of all processes, over and over, and keeps those that hold the password.
+/// Reads of all processes, over and over, what everybody may read.
 struct Watcher {
     ended: Arc<AtomicBool>,
-    thread: std::thread::JoinHandle<(BTreeSet<String>, BTreeSet<String>)>,
+    thread: std::thread::JoinHandle<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    /// Command lines that hold the password.
+    command_lines: BTreeSet<String>,
+    /// Programs that ran.
+    programs: BTreeSet<String>,
+    /// Those that get the password by their environment and would leave a dump of memory on the disk.
+    dumping: BTreeSet<String>,
 }
 
 impl Watcher {
@@ -31,32 +42,45 @@ impl Watcher {
         let ended = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&ended);
         let thread = std::thread::spawn(move || {
-            let (mut found, mut programs) = (BTreeSet::new(), BTreeSet::new());
+            let mut seen = Seen::default();
             while !flag.load(Ordering::Relaxed) {
                 for process in fs::read_dir("/proc").expect("/proc").flatten() {
                     // A process may end meanwhile.
                     let Ok(line) = fs::read(process.path().join("cmdline")) else { continue };
                     let line = String::from_utf8_lossy(&line).replace('\0', " ");
-                    let program = line.split(' ').next().unwrap_or_default();
-                    programs.extend(
-                        Path::new(program).file_name().map(|name| name.to_string_lossy().into_owned()),
-                    );
+                    let program = Path::new(line.split(' ').next().unwrap_or_default()).file_name();
+                    let program = program.unwrap_or_default().to_string_lossy().into_owned();
+                    if ["pg_dump", "pg_restore"].contains(&program.as_str()) && dumps(&process.path()) {
+                        seen.dumping.insert(program.clone());
+                    }
+                    seen.programs.insert(program);
                     if line.contains(PASSWORD) {
-                        found.insert(line);
+                        seen.command_lines.insert(line);
                     }
                 }
                 // A program that runs for shorter has done nothing.
                 std::thread::park_timeout(std::time::Duration::from_millis(2));
             }
-            (found, programs)
+            seen
         });
         Self { ended, thread }
     }
 
-    fn end(self) -> (BTreeSet<String>, BTreeSet<String>) {
+    fn end(self) -> Seen {
         self.ended.store(true, Ordering::Relaxed);
         self.thread.join().expect("it reads")
     }
+}
+
+/// Whether a process, by its folder in `/proc`, has the password and may leave a dump of its memory.
+fn dumps(process: &Path) -> bool {
+    let environment = fs::read(process.join("environ")).unwrap_or_default();
+    if !environment.windows(PASSWORD.len()).any(|bytes| bytes == PASSWORD.as_bytes()) {
+        return false;
+    }
+    let limits = fs::read_to_string(process.join("limits")).unwrap_or_default();
+    let core = limits.lines().find_map(|line| line.strip_prefix("Max core file size"));
+    core.and_then(|core| core.split_whitespace().next()).is_some_and(|soft| soft != "0")
 }
 
 async fn server(role: ClusterRole) -> TestServer {
@@ -90,6 +114,9 @@ async fn a_password_is_nowhere_and_files_are_their_owners_alone() {
     primary.database("shop").await;
     primary.psql("shop", "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'a')").await;
     let watcher = Watcher::start();
+    // As where dumps are wanted of everything.
+    let limit = getrlimit(Resource::Core);
+    setrlimit(Resource::Core, Rlimit { current: limit.maximum, ..limit }).expect("up to the hard limit");
     let programs = ServerVersion::Debian15.installation().bin_dir;
     // Everything that there is to be said is said, by the service and by the commands.
     let product = Product::new(Some(&uri(&primary, "shop")), Some(&uri(&replica, "replica")))
@@ -97,6 +124,7 @@ async fn a_password_is_nowhere_and_files_are_their_owners_alone() {
         .with("RUST_LOG", "trace");
     let mut up = product.spawn("up", &["-vv", "up", "--addr", "127.0.0.1:0"]);
     up.wait_for_text("capturing");
+    assert!(!dumps(Path::new(&format!("/proc/{}", up.child.id()))));
     primary.psql("shop", "ALTER TABLE t ADD COLUMN w int DEFAULT 1; UPDATE t SET v = 'b'").await;
     let mut said = String::new();
     let commands: [&[&str]; 22] = [
@@ -166,9 +194,11 @@ async fn a_password_is_nowhere_and_files_are_their_owners_alone() {
             said.push_str(&both(&wrong.output(&["-vv", "up", "--addr", "127.0.0.1:0"])));
         }
     }
-    let (command_lines, programs) = watcher.end();
+    let seen = watcher.end();
+    let programs = &seen.programs;
     assert!(programs.contains("pg_dump") && programs.contains("pg_restore"), "{programs:?} were seen");
-    assert_eq!(command_lines, BTreeSet::new());
+    assert_eq!(seen.command_lines, BTreeSet::new());
+    assert_eq!(seen.dumping, BTreeSet::new());
     for (text, name) in [(&said, "commands and API"), (&up.printed(), "the service's log")] {
         let line = text.lines().find(|line| line.contains(PASSWORD));
         assert_eq!(line, None, "{name}");

@@ -5,12 +5,13 @@
 //! [`wait_until`] waits for conditions, so that no test sleeps. [`Proxy`] cuts the way to a server at a chosen message,
 //! [`Pooler`] puts a PgBouncer in it,
 //! [`Certificates`] makes those of a TLS server, [`Chance`] is chance that can be repeated, [`fuzz()`] mutates a kept corpus with it,
-//! [`HandwrittenLog`] is a log without a server.
+//! [`HandwrittenLog`] is a log without a server, [`DiskFaults`] a disk under SQLite that fails.
 //!
 //! What fails here fails the test: functions panic with what is wrong and what to do next.
 
 mod certificates;
 mod chance;
+mod disk_faults;
 mod fuzz;
 mod handwritten;
 mod oracle;
@@ -23,6 +24,7 @@ mod wait;
 
 pub use certificates::Certificates;
 pub use chance::Chance;
+pub use disk_faults::{DiskFault, DiskFaults, EIO, ENOSPC, FileOperation};
 pub use fuzz::{corpus, fuzz};
 pub use handwritten::{HandwrittenLog, HandwrittenTable};
 pub use oracle::{DatabaseState, OUR_SCHEMA, SequenceState, TableState, assert_equal_states};

@@ -62,9 +62,11 @@ pub enum CatalogError {
         reason: &'static str,
     },
     /// The file cannot be used.
-    #[error("cannot open {}: {source}", path.display())]
+    #[error("cannot {operation} {}: {source}; check that its disk works and has space", path.display())]
     File {
-        /// The catalog.
+        /// What was tried, as a verb.
+        operation: &'static str,
+        /// The catalog, or its write-ahead log.
         path: PathBuf,
         /// What the operating system says.
         source: io::Error,
@@ -91,6 +93,18 @@ impl CatalogError {
     pub(super) fn database(path: &Path) -> impl FnOnce(rusqlite::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Database { path, source }
+    }
+
+    /// Whether the disk failed, be it that it is full.
+    pub(super) fn is_of_disk(&self) -> bool {
+        use rusqlite::ErrorCode::{DiskFull, SystemIoFailure};
+        match self {
+            Self::File { .. } => true,
+            Self::Database { source, .. } => {
+                source.sqlite_error_code().is_some_and(|code| matches!(code, DiskFull | SystemIoFailure))
+            }
+            _ => false,
+        }
     }
 
     pub(super) fn not_found(what: &'static str, name: impl ToString) -> Self {

@@ -4,6 +4,10 @@
 //! exception is the history of moves: where a session is, its database says, so what is noted about a move may be lost
 //! with the machine's power in the moment before [`Catalog::sync`]; never with this process alone.
 //! Several processes use it at once; each change is one SQLite transaction.
+//!
+//! After a sync that failed the system may have dropped what it could not write, and the next sync says nothing of it. What
+//! stands in the write-ahead log is in memory still, so it goes into the database, and the log is begun anew, before
+//! anything else is acknowledged: behind a hole in the log SQLite would find nothing after a power failure.
 
 mod checkpoint;
 mod conclusion;
@@ -21,7 +25,10 @@ use std::{
     fs,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
     thread,
     time::{Duration, Instant, SystemTime},
 };
@@ -46,11 +53,17 @@ use crate::disk::create_private_directory;
 /// How long one user waits for another.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// So many notes of moves, of about four pages each, and the write-ahead log is emptied.
+const NOTES: u32 = 256;
+
 /// The catalog, opened. Cheap to clone; every thread may ask.
 #[derive(Clone, Debug)]
 pub struct Catalog {
     path: Arc<PathBuf>,
     connection: Arc<Mutex<Connection>>,
+    /// Whether the disk failed, so that nobody knows what of the write-ahead log is on it.
+    is_doubtful: Arc<AtomicBool>,
+    notes: Arc<AtomicU32>,
 }
 
 impl Catalog {
@@ -60,7 +73,7 @@ impl Catalog {
     /// [`CatalogError::File`] and [`CatalogError::Database`] where it cannot be opened, [`CatalogError::Newer`]
     /// where a newer program made it.
     pub fn open(path: &Path) -> Result<Self, CatalogError> {
-        let file = |source| CatalogError::File { path: path.to_owned(), source };
+        let file = |source| CatalogError::File { operation: "open", path: path.to_owned(), source };
         if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
             create_private_directory(directory).map_err(file)?;
         }
@@ -73,7 +86,13 @@ impl Catalog {
             .open(path)
             .map_err(file)?;
         let connection = Self::connect(path).map_err(CatalogError::database(path))?;
-        let catalog = Self { path: Arc::new(path.to_owned()), connection: Arc::new(Mutex::new(connection)) };
+        let is_doubtful = begin_anew(&connection).is_err();
+        let catalog = Self {
+            path: Arc::new(path.to_owned()),
+            connection: Arc::new(Mutex::new(connection)),
+            is_doubtful: Arc::new(AtomicBool::new(is_doubtful)),
+            notes: Arc::default(),
+        };
         catalog.change(|transaction| schema::migrate(transaction, path))?;
         Ok(catalog)
     }
@@ -82,7 +101,7 @@ impl Catalog {
         let connection = Connection::open(path)?;
         connection.busy_timeout(PATIENCE)?;
         use_write_ahead_log(&connection)?;
-        connection.pragma_update(None, "synchronous", "FULL")?;
+        restrict(&connection)?;
         connection.pragma_update(None, "foreign_keys", true)?;
         Ok(connection)
     }
@@ -97,13 +116,9 @@ impl Catalog {
         &self,
         change: impl FnOnce(&Transaction<'_>) -> Result<T, CatalogError>,
     ) -> Result<T, CatalogError> {
-        let failed = |error| CatalogError::database(&self.path)(error);
         let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        let transaction =
-            connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
-        let result = change(&transaction)?;
-        transaction.commit().map_err(failed)?;
-        Ok(result)
+        self.make_certain(&connection)?;
+        self.doubt(self.commit(&mut connection, change))
     }
 
     /// Changes, all or nothing, without waiting for the disk: a crash of this process loses nothing, one of the machine
@@ -112,40 +127,99 @@ impl Catalog {
         &self,
         change: impl FnOnce(&Transaction<'_>) -> Result<T, CatalogError>,
     ) -> Result<T, CatalogError> {
-        let failed = |error| CatalogError::database(&self.path)(error);
         let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        connection.pragma_update(None, "synchronous", "NORMAL").map_err(failed)?;
-        let changed = (|| {
-            let transaction =
-                connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
-            let result = change(&transaction)?;
-            transaction.commit().map_err(failed)?;
-            Ok(result)
-        })();
-        connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
-        changed
+        self.make_certain(&connection)?;
+        // Were SQLite to empty its write-ahead log by itself here, it would keep a failure of the disk to itself.
+        let eased = connection.execute_batch("PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0");
+        let changed = eased.map_err(self.failed()).and_then(|()| self.commit(&mut connection, change));
+        if restrict(&connection).is_err() {
+            self.is_doubtful.store(true, Ordering::SeqCst);
+        }
+        if self.notes.fetch_add(1, Ordering::SeqCst) % NOTES == NOTES - 1 {
+            // What was noted is noted; who changes something next is told if it cannot be made durable.
+            let _ = self.doubt(empty(&connection, "PASSIVE").map_err(self.failed()));
+        }
+        self.doubt(changed)
+    }
+
+    fn commit<T>(
+        &self,
+        connection: &mut Connection,
+        change: impl FnOnce(&Transaction<'_>) -> Result<T, CatalogError>,
+    ) -> Result<T, CatalogError> {
+        let transaction =
+            connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(self.failed())?;
+        let result = change(&transaction)?;
+        transaction.commit().map_err(self.failed())?;
+        Ok(result)
     }
 
     /// Makes durable what was noted about moves. Their commits are in the write-ahead log, or were synced with the
     /// catalog itself when SQLite emptied it.
     ///
     /// # Errors
-    /// [`CatalogError::File`] where the disk refuses.
+    /// [`CatalogError::File`] and [`CatalogError::Database`] where the disk refuses.
     pub fn sync(&self) -> Result<(), CatalogError> {
+        if self.is_doubtful.load(Ordering::SeqCst) {
+            return self.make_certain(&self.connection.lock().unwrap_or_else(PoisonError::into_inner));
+        }
         let mut path = self.path.as_os_str().to_owned();
         path.push("-wal");
         let path = PathBuf::from(path);
         match fs::File::open(&path).and_then(|file| file.sync_data()) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(CatalogError::File { path, source: error })
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                self.doubt(Err(CatalogError::File { operation: "make durable", path, source }))
             }
             _ => Ok(()),
         }
     }
 
+    /// Makes durable what is there, where the disk had failed.
+    fn make_certain(&self, connection: &Connection) -> Result<(), CatalogError> {
+        if self.is_doubtful.load(Ordering::SeqCst) {
+            restrict(connection).and_then(|()| empty(connection, "TRUNCATE")).map_err(self.failed())?;
+            self.is_doubtful.store(false, Ordering::SeqCst);
+        }
+        Ok(())
+    }
+
+    /// Notes a failure of the disk.
+    fn doubt<T>(&self, result: Result<T, CatalogError>) -> Result<T, CatalogError> {
+        if result.as_ref().is_err_and(CatalogError::is_of_disk) {
+            self.is_doubtful.store(true, Ordering::SeqCst);
+        }
+        result
+    }
+
     fn failed(&self) -> impl Fn(rusqlite::Error) -> CatalogError + '_ {
         |error| CatalogError::database(&self.path)(error)
     }
+}
+
+/// Every commit waits for the disk; the write-ahead log is emptied when it has grown to SQLite's usual 1,000 pages.
+fn restrict(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 1000")
+}
+
+/// Empties what others may have left in the write-ahead log to whom the disk had failed, and who did not come to it. Where
+/// others use it, it is theirs.
+fn begin_anew(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(Duration::ZERO)?;
+    let emptied = empty(connection, "TRUNCATE");
+    connection.busy_timeout(PATIENCE)?;
+    emptied.or_else(|error| if is_busy(&error) { Ok(()) } else { Err(error) })
+}
+
+/// Takes what the write-ahead log holds into the database, durable. Only `TRUNCATE` waits for others, and is an error where
+/// they do not end.
+fn empty(connection: &Connection, mode: &str) -> rusqlite::Result<()> {
+    let sql = format!("PRAGMA wal_checkpoint({mode})");
+    let is_hindered: bool = connection.query_row(&sql, [], |row| row.get(0))?;
+    if is_hindered && mode == "TRUNCATE" {
+        let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
+        return Err(rusqlite::Error::SqliteFailure(busy, None));
+    }
+    Ok(())
 }
 
 /// Changing the journal's mode is the one thing for which SQLite does not wait by itself while others use the

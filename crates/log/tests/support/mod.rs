@@ -286,3 +286,9 @@ pub fn every_kind() -> Vec<Transaction> {
         alone,
     ]
 }
+
+/// A folder in memory where the system has one: real syncs would take most of a test's time.
+pub fn memory_folder() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap()
+}

@@ -9,6 +9,7 @@ use ptr_server::resource::{
     LONGEST_PAGE,
     entry::{EntryAnswer, EntryPage, EntryQuery},
     histogram::HistogramQuery,
+    position::{PositionAnswer, PositionQuery},
 };
 
 use crate::{
@@ -80,25 +81,18 @@ impl Log {
     async fn stream(&self, context: &Context, client: &Client, mut query: EntryQuery) -> Result<(), Failure> {
         let mut printer = Printer::new(&context.output);
         let mut left = self.limit.unwrap_or(usize::MAX);
+        if !self.follow {
+            return pages(client, query, &mut printer, &mut left).await;
+        }
         while left > 0 {
-            query.limit = Some(left.min(LONGEST_PAGE));
-            let page: EntryPage = client.ask(&Call::get("/api/wal-logs").query(&query)).await?;
-            printer.page(&page.entries)?;
-            left = left.saturating_sub(page.entries.len());
-            if page.next_cursor.is_some() {
-                query.cursor = page.next_cursor;
-                continue;
+            // Each part is looked through once, whatever is found in it: up to what is head now, and then from there.
+            let head = head(client, query.database.clone()).await?;
+            if query.since.as_ref() != Some(&head) {
+                query.until = Some(head.clone());
+                pages(client, query.clone(), &mut printer, &mut left).await?;
+                query.since = Some(head);
+                context.output.flush()?;
             }
-            if !self.follow {
-                break;
-            }
-            // The page was the last one for now. Its last entry is of the last transaction that matched, and the
-            // position after that is where to look from next.
-            if let Some(last) = page.entries.last() {
-                query.since = Some(last.lsn.clone());
-            }
-            query.cursor = None;
-            context.output.flush()?;
             tokio::time::sleep(FOLLOW_INTERVAL).await;
         }
         Ok(())
@@ -115,6 +109,33 @@ impl Log {
             ..EntryQuery::default()
         }
     }
+}
+
+/// Writes all that a query finds, page by page, and no more than what is left.
+async fn pages(
+    client: &Client,
+    mut query: EntryQuery,
+    printer: &mut Printer<'_>,
+    left: &mut usize,
+) -> Result<(), Failure> {
+    while *left > 0 {
+        query.limit = Some((*left).min(LONGEST_PAGE));
+        let page: EntryPage = client.ask(&Call::get("/api/wal-logs").query(&query)).await?;
+        printer.page(&page.entries)?;
+        *left = left.saturating_sub(page.entries.len());
+        if page.next_cursor.is_none() {
+            break;
+        }
+        query.cursor = page.next_cursor;
+    }
+    Ok(())
+}
+
+/// The LSN of the end of the log of a captured database.
+async fn head(client: &Client, database: Option<String>) -> Result<String, Failure> {
+    let query = PositionQuery { at: "head".to_owned(), session_id: None, database };
+    let head: PositionAnswer = client.ask(&Call::get("/api/position").query(&query)).await?;
+    Ok(head.lsn)
 }
 
 /// Writes entries, those of one transaction under a line of their own.

@@ -83,3 +83,19 @@ fn each_filter_and_several_together_show_what_they_name() {
     println!("{}", page.text(".notice.bad"));
     no_errors(&mut page);
 }
+
+#[test]
+fn what_log_follows_and_looks_for_is_printed_once() {
+    let shop = Shop::open();
+    shop.sql("insert into orders values (100, 'new', 'a needle')");
+    // More than one answer looks at.
+    shop.sql("insert into orders select i, 'new', 'hay' from generate_series(1000, 202000) i");
+    shop.product.run(&["checkpoint", "create", "all"]);
+    let mut following = shop.product.spawn("log", &["log", "--follow", "--grep", "NEEDLE"]);
+    // What was found is handed over once all that there was has been looked through.
+    following.wait_for_text("a needle");
+    shop.sql("insert into orders values (101, 'new', 'another needle')");
+    following.wait_for_text("another needle");
+    let said = following.printed();
+    assert_eq!(said.matches("a needle").count(), 1, "{said}");
+}

@@ -35,4 +35,7 @@ pub struct PositionQuery {
     /// The session that `@` starts from, by id or name; else the active one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_id: Option<String>,
+    /// The captured database in whose log it is; that of the session when left out, and where a session is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<String>,
 }

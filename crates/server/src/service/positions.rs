@@ -25,8 +25,8 @@ impl Service {
             true => Some(self.session_named(query.session_id.as_deref()).await?),
             false => None,
         };
-        let captured =
-            self.captured_or_active(session.as_ref().map(|session| session.database.as_str())).await?;
+        let database = session.as_ref().map(|session| &session.database).or(query.database.as_ref());
+        let captured = self.captured_or_active(database.map(String::as_str)).await?;
         let ordinal = match &session {
             Some(session) if relative => self.ordinal_of(session).await?,
             _ => None,

@@ -69,7 +69,7 @@ pub async fn play(
         None => None,
     };
     let ask = async |at: String| -> Result<PositionAnswer, Failure> {
-        let query = PositionQuery { at, session_id: session.clone() };
+        let query = PositionQuery { at, session_id: session.clone(), database: None };
         context.ask(&Call::get("/api/position").query(&query)).await
     };
     let (from, to) = (ask("@".to_owned()).await?, ask(to).await?);

@@ -8,7 +8,7 @@ use std::{fmt::Display, io, process::ExitCode};
 use ptr_server::{Code, Problem};
 use serde_json::json;
 
-use crate::output::{tell, tell_as_it_is};
+use crate::output::{tell, tell_json};
 
 /// The kinds of failure that scripts tell apart, by exit code.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -140,7 +140,7 @@ impl Failure {
         if as_json {
             let own = || json!({"code": self.kind.name(), "detail": self.what, "hint": self.hint});
             let problem = self.problem.as_ref().map_or_else(own, |problem| json!(problem));
-            return tell_as_it_is(&problem.to_string());
+            return tell_json(&problem.to_string());
         }
         tell(&format!("error: {}", self.what));
         if let Some(hint) = &self.hint {

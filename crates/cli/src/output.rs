@@ -10,15 +10,20 @@ use std::{
 use comfy_table::{Table, presets};
 use serde::Serialize;
 
-use crate::terminal::shown;
+use crate::terminal::{shown, shown_in_json};
 
 /// A line on stderr.
 pub fn tell(text: &str) {
     if io::stderr().is_terminal() { tell_as_it_is(&shown(text)) } else { tell_as_it_is(text) }
 }
 
-/// A line on stderr that is safe on any terminal. Where stderr is closed or its disk is full, nobody can be told.
-pub fn tell_as_it_is(text: &str) {
+/// A line of JSON on stderr.
+pub fn tell_json(json: &str) {
+    if io::stderr().is_terminal() { tell_as_it_is(&shown_in_json(json)) } else { tell_as_it_is(json) }
+}
+
+/// Where stderr is closed or its disk is full, nobody can be told.
+fn tell_as_it_is(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
@@ -97,14 +102,25 @@ impl Output {
 
     /// The result as a JSON document of its own.
     pub fn json(&self, value: &impl Serialize) -> io::Result<()> {
+        if self.on_terminal {
+            return self.shown_json(&serde_json::to_string_pretty(value)?);
+        }
         serde_json::to_writer_pretty(&mut *self.stdout.borrow_mut(), value)?;
         self.line("")
     }
 
     /// One of many results, as a line.
     pub fn json_line(&self, value: &impl Serialize) -> io::Result<()> {
+        if self.on_terminal {
+            return self.shown_json(&serde_json::to_string(value)?);
+        }
         serde_json::to_writer(&mut *self.stdout.borrow_mut(), value)?;
         self.line("")
+    }
+
+    /// JSON on a terminal.
+    fn shown_json(&self, json: &str) -> io::Result<()> {
+        writeln!(self.stdout.borrow_mut(), "{}", shown_in_json(json))
     }
 
     /// Bytes as they are.

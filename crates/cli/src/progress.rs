@@ -5,7 +5,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use ptr_server::resource::navigation::Progress as Step;
 
-use crate::output::Output;
+use crate::{output::Output, terminal::shown};
 
 /// A line that moves while something takes its time, and is gone afterwards.
 pub struct Progress {
@@ -34,17 +34,12 @@ impl Progress {
 
     /// What is being done now, and how far it is.
     pub fn step(&self, step: &Step) {
-        let Step { step, done, total, unit } = step;
-        match total {
-            Some(total) => {
-                self.bar.set_style(self.with_length.clone());
-                self.bar.set_length(*total);
-                self.bar.set_position(*done);
-                self.bar.set_message(format!("{step}: {done} of {total} {unit}"));
-            }
-            None if unit.is_empty() => self.bar.set_message(step.clone()),
-            None => self.bar.set_message(format!("{step}: {done} {unit}")),
+        if let Some(total) = step.total {
+            self.bar.set_style(self.with_length.clone());
+            self.bar.set_length(total);
+            self.bar.set_position(step.done);
         }
+        self.bar.set_message(message(step));
     }
 
     /// Lets something be written above the line.
@@ -61,5 +56,29 @@ impl Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         self.finish();
+    }
+}
+
+/// What is drawn, which is always on a terminal: a step may name a table.
+fn message(Step { step, done, total, unit }: &Step) -> String {
+    let step = shown(step);
+    match total {
+        Some(total) => format!("{step}: {done} of {total} {unit}"),
+        None if unit.is_empty() => step.into_owned(),
+        None => format!("{step}: {done} {unit}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_table_is_called_is_drawn_and_not_obeyed() {
+        let step = "comparing public.\"\u{1b}]0;owned\u{7}\u{9b}2J\"".to_owned();
+        let step = Step { step, done: 1, total: Some(2), unit: "pages".into() };
+        assert_eq!(message(&step), r#"comparing public."\u{1b}]0;owned\u{7}\u{9b}2J": 1 of 2 pages"#);
+        let step = Step { step: "\u{7}".into(), ..Step::default() };
+        assert_eq!(message(&step), r"\u{7}");
     }
 }

@@ -21,6 +21,7 @@ fn names() -> Vec<String> {
         "back\\slash\\' <img src=x onerror=alert(1)>&amp;",
         "new\nline\r\ttab",
         "\u{1b}]0;owned\u{7}\u{1b}[2J",
+        "\u{9b}2J\u{7f}\u{202e}",
         "%41%2f..%2f?#{\"a\":1}",
         "ünïcödé 表 🐘",
         "entry:1",
@@ -139,6 +140,7 @@ async fn names_stay_names_everywhere() {
     // And a terminal shows them.
     for arguments in [
         "log",
+        "log --json",
         "log --histogram table",
         "checkpoint list",
         "session list",
@@ -158,6 +160,7 @@ async fn names_stay_names_everywhere() {
             !said.contains("\u{1b}]0;") && !said.contains("\u{1b}[2J") && !said.contains('\u{7}'),
             "{arguments}: {said:?}"
         );
+        assert!(!said.contains(['\u{9b}', '\u{7f}', '\u{202e}']), "{arguments}: {said:?}");
     }
     product.run(&["--yes", "session", "delete", session]);
     product.run(&["down"]);

@@ -14,6 +14,7 @@ use ptr_server::{
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::sync::oneshot;
 
 use crate::{
     arguments::Global,
@@ -221,7 +222,7 @@ impl Context {
     }
 
     /// Asks the person, unless `--yes` has answered already.
-    pub fn confirm(&self, question: &str) -> Result<(), Failure> {
+    pub async fn confirm(&self, question: &str) -> Result<(), Failure> {
         if self.global.yes {
             return Ok(());
         }
@@ -229,14 +230,14 @@ impl Context {
             return Err(Failure::new(Kind::Precondition, format!("not done without consent: {question}"))
                 .hint("say yes beforehand with --yes"));
         }
-        ask(question)
+        ask(question).await
     }
 
     /// Says what is about to happen, and asks where somebody can answer: something that a script may do without
     /// being asked, unless it says `--no-input` and not `--yes`.
-    pub fn consent(&self, what: &str, question: &str) -> Result<(), Failure> {
+    pub async fn consent(&self, what: &str, question: &str) -> Result<(), Failure> {
         if !self.global.yes && (self.global.no_input || someone_is_there()) {
-            return self.confirm(&format!("{what} {question}"));
+            return self.confirm(&format!("{what} {question}")).await;
         }
         self.output.prose(what);
         Ok(())
@@ -247,11 +248,16 @@ fn someone_is_there() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
-fn ask(question: &str) -> Result<(), Failure> {
+async fn ask(question: &str) -> Result<(), Failure> {
     eprint!("{} [y/N] ", shown(question));
     io::stderr().flush()?;
-    let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer)?;
+    // On a thread of its own that nothing waits for: who presses Ctrl-C types no answer any more.
+    let (typed, answer) = oneshot::channel();
+    std::thread::Builder::new().spawn(move || {
+        let mut line = String::new();
+        let _ = typed.send(io::stdin().lock().read_line(&mut line).map(|_| line));
+    })?;
+    let answer = answer.await.unwrap_or_else(|_| Ok(String::new()))?;
     if matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes") {
         return Ok(());
     }

@@ -1,13 +1,17 @@
 //! Ctrl-C during a move: it stops at a position, in the service too, and can be taken back. During a verification: it
-//! ends, and what it had running on both servers.
+//! ends, and what it had running on both servers. At a question: that is the answer.
 #![allow(missing_docs)]
 
 mod support;
 
-use std::{process::Command, time::Duration};
+use std::{
+    io::Write,
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use ptr_testkit::{ServerVersion, wait_until};
-use support::pair::Pair;
+use support::{Product, Running, pair::Pair};
 
 /// Sends a process what a terminal sends at Ctrl-C.
 fn interrupt(pid: u32) {
@@ -93,4 +97,30 @@ async fn a_verification_that_is_interrupted_at_the_keyboard_ends_on_both_servers
     }
     let verified = pair.product.json(&["verify"]);
     assert_eq!(verified["equal"], true, "{verified:#}");
+}
+
+#[test]
+fn a_question_is_answered_by_an_interrupt_at_the_keyboard() {
+    let product = Product::new(None, None);
+    let program = env!("CARGO_BIN_EXE_postgres-test-replay");
+    let command = format!("{program} --data-dir {} teardown", product.data_directory().display());
+    let log = product.folder.path().join("said");
+    // `script` gives the program a terminal, at which is typed what comes in by the pipe.
+    let mut script = Command::new("script");
+    script.args(["-q", "-e", "-c", &command, "/dev/null"]).current_dir(product.folder.path());
+    let of = product.command(&[]);
+    script.envs(of.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    script.stdin(Stdio::piped()).stdout(std::fs::File::create(&log).expect("a file"));
+    let mut asking = Running { child: script.spawn().expect("script starts"), log };
+    asking.wait_for_text("[y/N]");
+    let mut keyboard = asking.child.stdin.take().expect("a pipe");
+    keyboard.write_all(b"\x03").expect("typed");
+    let mut status = None;
+    support::wait_until("it to end", || {
+        status = asking.child.try_wait().expect("a child");
+        status.is_some()
+    });
+    let said = asking.printed();
+    assert_eq!(status.and_then(|status| status.code()), Some(130), "{said}");
+    assert!(said.contains("error: interrupted"), "{said}");
 }

@@ -107,7 +107,7 @@ impl Backup {
             Self::Restore(restore) => restore.run(context).await,
             Self::Verify { backup } => verify(context, &backup).await,
             Self::Delete { backup } => {
-                context.confirm(&format!("Delete backup {backup}?"))?;
+                context.confirm(&format!("Delete backup {backup}?")).await?;
                 let gone: Deleted = context.ask(&Call::delete(path(&backup))).await?;
                 context.result(&gone, || format!("deleted {}", gone.name))
             }

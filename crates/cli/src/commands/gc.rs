@@ -33,7 +33,7 @@ impl Gc {
     /// Runs it.
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
         if !self.dry_run {
-            context.confirm("Remove what is no longer needed (gc --dry-run shows it)?")?;
+            context.confirm("Remove what is no longer needed (gc --dry-run shows it)?").await?;
         }
         let Self { dry_run, older_than, keep_bytes, foreign } = self;
         let request = Collect { dry_run, older_than, keep_bytes, foreign };

@@ -68,7 +68,7 @@ pub async fn tell_planned(context: &Context, planned: &Call) -> Result<(), Failu
     }
     let count = counted(ended.len() as u64, "connection");
     let what = format!("This move ends {count} to the session's database: {}.", ended.join(", "));
-    context.consent(&what, "Go on?")
+    context.consent(&what, "Go on?").await
 }
 
 /// A way that would not be gone, and why.

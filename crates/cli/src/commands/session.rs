@@ -116,7 +116,7 @@ impl Session {
                 one(context, call, if close { "read-only: " } else { "open for writing: " }).await
             }
             Self::Delete { session } => {
-                context.confirm(&format!("Drop session {session} and its database?"))?;
+                context.confirm(&format!("Drop session {session} and its database?")).await?;
                 let gone: Deleted = context.ask(&Call::delete(path(&session))).await?;
                 context.result(&gone, || format!("deleted {}", gone.name))
             }

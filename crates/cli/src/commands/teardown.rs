@@ -24,7 +24,7 @@ impl Teardown {
     /// Runs it.
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
         if !self.dry_run {
-            context.confirm("End capture and remove everything of ours from the primary?")?;
+            context.confirm("End capture and remove everything of ours from the primary?").await?;
         }
         let request = Request { database: context.database()?, dry_run: self.dry_run };
         let report: TornDown = context.ask(&Call::post("/api/teardown", &request)).await?;

@@ -138,7 +138,8 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let unfinished = write_beside(path, bytes)?;
     fs::hard_link(&unfinished, path)?;
     fs::remove_file(&unfinished)?;
-    sync_parent(path)
+    // A name that could not be made durable must not be found by who tries again: a later sync says nothing of it.
+    sync_parent(path).inspect_err(|_| drop(fs::remove_file(path)))
 }
 
 /// Writes what is to become a JSON file, durable but for its name, which is returned.

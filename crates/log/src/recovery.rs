@@ -3,6 +3,10 @@
 //! What is committed and readable stays, what was never acknowledged is cut, and what was acknowledged but
 //! cannot be read is an error, never cut. Two witnesses tell the last two apart: blocks say how much of the file
 //! was durable when they were written, and the index knows only durable transactions.
+//!
+//! That something can be read does not show that it is on the disk. Linux forgets what a failed `fdatasync` did not
+//! write: it is read from memory for a while, and the next sync succeeds without it. So what the index does not know to
+//! be durable is written back before it is judged.
 
 use std::{path::PathBuf, sync::Arc, time::SystemTime};
 
@@ -24,6 +28,9 @@ use crate::{
 
 /// Transactions added to the index at a time.
 const INDEX_BATCH: usize = 4096;
+
+/// Bytes written back at a time.
+const WRITE_BACK_BYTES: usize = 1 << 20;
 
 /// What recovery did, for whoever opened the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -54,7 +61,7 @@ pub(crate) fn recover(
 ) -> Result<Recovered, LogError> {
     loop {
         let beginning = layout.read_beginning(disk)?;
-        match attempt(layout, identity, disk, beginning.as_ref()) {
+        match attempt(layout, identity, disk) {
             // Its oldest part was removed meanwhile: what was missing is not missed.
             Err(_) if layout.read_beginning(disk)? != beginning => {}
             outcome => return outcome,
@@ -62,26 +69,24 @@ pub(crate) fn recover(
     }
 }
 
-fn attempt(
-    layout: &Layout,
-    identity: &LogIdentity,
-    disk: &Arc<dyn Disk>,
-    beginning: Option<&Beginning>,
-) -> Result<Recovered, LogError> {
+fn attempt(layout: &Layout, identity: &LogIdentity, disk: &Arc<dyn Disk>) -> Result<Recovered, LogError> {
     let directory = layout.segments();
     segment::remove_unfinished(disk, &directory)?;
-    let segments = from_beginning(layout, disk, beginning)?;
+    // Before the beginning is read: whoever writes a later one holds the index too.
     let mut index = Index::open(&layout.index(), identity)?;
-    match beginning {
+    let beginning = layout.read_beginning(disk)?;
+    let segments = from_beginning(layout, disk, beginning.as_ref())?;
+    let start = start(identity, beginning.as_ref());
+    if index.beginning().is_some_and(|known| known.position.ordinal > start.ordinal) {
+        // An index of another copy of this log, of which more was removed.
+        index.forget(identity)?;
+    }
+    match &beginning {
         Some(beginning) if index.beginning() != Some(*beginning) => {
             index = move_index(index, layout, identity, disk, beginning)?;
         }
-        Some(_) => {}
-        // An index of another copy of this log, of which more was removed.
-        None if index.beginning().is_some() => index.forget(identity)?,
-        None => {}
+        _ => {}
     }
-    let start = start(identity, beginning);
     let mut recovery =
         Run { disk, identity, start, directory, index, unsealed: Vec::new(), report: Recovery::default() };
     let (segment, next_relation, head) = recovery.run(&segments)?;
@@ -92,7 +97,7 @@ fn attempt(
     Ok(Recovered { index, segment, next_relation, head, unsealed, report })
 }
 
-/// The segments from the log's beginning on; what a crash left from before it is removed.
+/// The segments from the log's beginning on; what a crash left from before it is removed. The index is held.
 fn from_beginning(
     layout: &Layout,
     disk: &Arc<dyn Disk>,
@@ -100,14 +105,18 @@ fn from_beginning(
 ) -> Result<Vec<u64>, LogError> {
     let directory = layout.segments();
     let mut segments = segment::list(disk, &directory)?;
-    let Some(Beginning { position, .. }) = beginning else { return Ok(segments) };
+    let Some(beginning @ Beginning { position, .. }) = beginning else { return Ok(segments) };
     if !segments.contains(&position.ordinal) {
         let problem = FormatError::Short("the history: the segment that it begins with is missing");
         let lost = (position.ordinal, segments.iter().copied().find(|ordinal| *ordinal > position.ordinal));
         let path = segment::segment_path(&directory, position.ordinal);
         return Err(Damage { path, offset: 0, problem, lost }.into());
     }
-    remove_before(disk, layout, position.ordinal)?;
+    if segments.first().is_some_and(|first| *first < position.ordinal) {
+        // What was read may be in memory only, if making it durable failed; what is removed now is needed without it.
+        layout.write_beginning(disk, beginning)?;
+        remove_before(disk, layout, position.ordinal)?;
+    }
     segments.retain(|ordinal| *ordinal >= position.ordinal);
     Ok(segments)
 }
@@ -143,6 +152,11 @@ impl Run<'_> {
             return Ok((self.new_segment(end)?, RelationId(0), end));
         }
         let (settled, next_relation) = self.last_segment(&segment)?;
+        if settled.position == segment.header().start {
+            // It was never flushed, so its name may be in memory only, if making that durable failed.
+            let empty = OpenSegment::create(self.disk, &self.directory, segment.header())?;
+            return Ok((empty, next_relation, settled.position));
+        }
         let resumed = OpenSegment::resume(segment, settled.file_end, settled.logical_end)?;
         Ok((resumed, next_relation, settled.position))
     }
@@ -189,6 +203,7 @@ impl Run<'_> {
 
     /// Recovers the segment that was appended to.
     fn last_segment(&mut self, segment: &SegmentFile) -> Result<(Settled, RelationId), LogError> {
+        write_back(segment, self.first_unknown(segment)?)?;
         let mut scanner = Scanner::new(segment, Depth::Glance)?;
         let fault = self.index_rest(segment, &mut scanner)?;
         let (settled, length) = (scanner.settled(), segment.blocks_end()?);
@@ -211,9 +226,25 @@ impl Run<'_> {
             self.report.cut_bytes = length - settled.file_end;
             segment.file().truncate(settled.file_end).map_err(LogError::file("cut", segment.path()))?;
         }
-        // What is found here may be in memory only, and is taken for durable from now on.
         segment.file().sync().map_err(LogError::file("make durable", segment.path()))?;
         Ok((settled, scanner.relations().next_id()))
+    }
+
+    /// Where in the file the first block begins that has a transaction unknown to the index. A flush makes whole blocks
+    /// durable before it tells the index of them, so a block is known as a whole or not at all.
+    fn first_unknown(&self, segment: &SegmentFile) -> Result<u64, LogError> {
+        let known = self.index.head().ordinal;
+        let mut walker = segment.walk()?;
+        loop {
+            match walker.next_block() {
+                Ok(Some(block)) if block.header.facts.first_ordinal >= known => return Ok(block.file_offset),
+                Ok(Some(_)) => {}
+                Ok(None) => return Ok(walker.at()),
+                // Whether that is damage is judged after it was written back.
+                Err(Fault::Format { offset, .. }) => return Ok(offset),
+                Err(Fault::Io(error)) => return Err(LogError::file("read", segment.path())(error)),
+            }
+        }
     }
 
     /// An index whose end is not the log's, though it has as many transactions, was put here from elsewhere.
@@ -230,6 +261,8 @@ impl Run<'_> {
                 self.index_segment(&segment)?;
             }
         }
+        // What that index knew of durable blocks counts for nothing either.
+        write_back(last, last.header_bytes())?;
         let mut scanner = Scanner::new(last, Depth::Glance)?;
         // Where it ends was judged before.
         self.index_rest(last, &mut scanner).map(|_| ())
@@ -275,6 +308,26 @@ impl Run<'_> {
         let problem = FormatError::Short("the history: the index knows more of it");
         Err(Damage { path, offset, problem, lost: (end.ordinal, Some(known)) }.into())
     }
+}
+
+/// Makes the bytes of an open segment from an offset on durable, whatever was lost of them by a sync that failed.
+fn write_back(segment: &SegmentFile, from: u64) -> Result<(), LogError> {
+    let (file, path, end) = (segment.file(), segment.path(), segment.blocks_end()?);
+    let mut buffer = vec![0; WRITE_BACK_BYTES];
+    let mut at = from;
+    while at < end {
+        let read = file.read_at(at, &mut buffer).map_err(LogError::file("read", path))?;
+        if read == 0 {
+            break;
+        }
+        file.write_at(at, &buffer[..read]).map_err(LogError::write(path, read))?;
+        at += read as u64;
+    }
+    if at > from {
+        let written = usize::try_from(at - from).unwrap_or(usize::MAX);
+        file.sync().map_err(LogError::write(path, written))?;
+    }
+    Ok(())
 }
 
 /// A segment must begin where the one before it ends.
@@ -331,9 +384,9 @@ pub(crate) fn index_row(index: &mut Index, segment: u64, transaction: ScannedTra
 /// Forgets the index and learns it again.
 pub(crate) fn rebuild(layout: &Layout, identity: &LogIdentity, disk: &Arc<dyn Disk>) -> Result<(), LogError> {
     let directory = layout.segments();
+    let mut index = Index::open(&layout.index(), identity)?;
     let beginning = layout.read_beginning(disk)?;
     let segments = from_beginning(layout, disk, beginning.as_ref())?;
-    let mut index = Index::open(&layout.index(), identity)?;
     let known = index.head();
     index.forget(identity)?;
     if let Some(beginning) = &beginning {

@@ -97,6 +97,14 @@ fn assert_holds(
     assert!(report.is_sound(), "{context}: {report:?}");
 }
 
+fn remove_index(test: &TestLog) {
+    for path in files(&test.path()) {
+        if path.to_string_lossy().contains("index.sqlite") {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+}
+
 /// One history, one crash at each of its writes in turn, then all of it again, until it is whole.
 fn crash_everywhere(seed: u64, length: u64) {
     let mut random = Random(seed);
@@ -202,6 +210,74 @@ fn a_full_disk_is_told_and_the_log_goes_on_when_there_is_space() {
         assert_holds(&test, &disk, &history, 10, &format!("full at operation {failing}"));
     }
     println!("{operations} writes that found the disk full, {failed} of them the writer's own");
+}
+
+/// Each write or sync fails in turn, and now and then one of the recovery after it. What the failed sync forgot is read
+/// all the same; it must be on the disk before anything is acknowledged on top of it, or the power takes it.
+#[test]
+fn what_a_failed_sync_forgot_is_written_again_before_it_counts() {
+    let (mut failed, mut again) = (0, 0);
+    for seed in [21, 22] {
+        let history = history(&mut Random(seed), 10);
+        // What a run does depends on its chance; few do more than this.
+        for failing in 1..=50 {
+            let context = format!("seed {seed}, operation {failing} failed");
+            let (test, disk) = (TestLog::create(), FaultyDisk::new());
+            let mut random = Random(seed ^ (failing << 8));
+            let mut progress = Progress::default();
+            disk.fail_once(failing, io::ErrorKind::Other);
+            let mut attempt = |random: &mut Random| -> Result<(), LogError> {
+                let mut writer = Writer::open(&test.path(), options(&disk))?;
+                send(&mut writer, &history, random, &mut progress)?;
+                writer.close().map(|_| ())
+            };
+            let first = attempt(&mut random);
+            failed += usize::from(first.is_err());
+            disk.heal();
+            if failing % 5 == 0 {
+                remove_index(&test);
+            }
+            if failing % 3 == 0 {
+                disk.fail_once(disk.operations() + 1 + random.below(8), io::ErrorKind::Other);
+                again += usize::from(attempt(&mut random).is_err());
+                disk.heal();
+            }
+            attempt(&mut random).unwrap_or_else(|error| panic!("{context}: {error}"));
+            disk.cut_power();
+            assert_holds(&test, &disk, &history, 10, &context);
+        }
+    }
+    println!("{failed} attempts failed, and {again} of those that followed them");
+    assert!(failed > 25 && again > 15, "{failed} {again}");
+}
+
+/// The next segment is begun, and its name is in memory only, since making it durable failed.
+#[test]
+fn a_segment_whose_name_could_not_be_made_durable_is_named_again_before_it_counts() {
+    let history = history(&mut Random(31), 4);
+    for failing in 1..=8 {
+        let (test, disk) = (TestLog::create(), FaultyDisk::new());
+        let mut writer = Writer::open(&test.path(), options(&disk)).unwrap();
+        support::append(&mut writer, &history[0]);
+        writer.flush().unwrap();
+        drop(writer);
+        // Full with each flush.
+        let full = WriterOptions { segment_bytes: 1, disk: disk.shared() };
+        let mut writer = Writer::open(&test.path(), full).unwrap();
+        support::append(&mut writer, &history[1]);
+        disk.fail_once(disk.operations() + failing, io::ErrorKind::Other);
+        let _ = writer.flush();
+        drop(writer);
+        disk.heal();
+        let mut writer = Writer::open(&test.path(), options(&disk)).unwrap();
+        let head = writer.head().ordinal;
+        support::append_all(&mut writer, &history[usize::try_from(head).unwrap()..]);
+        let acknowledged = writer.flush().unwrap().ordinal;
+        // Ended without being sealed.
+        drop(writer);
+        disk.cut_power();
+        assert_holds(&test, &disk, &history, acknowledged, &format!("operation {failing} failed"));
+    }
 }
 
 /// Writing, recovering, reading and checking, with each read that they do failing in turn.

@@ -5,7 +5,12 @@
 
 mod support;
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+};
 
 use ptr_log::{Axis, Direction, EntryQuery, Log, LogError, ResolveError, Writer, WriterOptions};
 use ptr_model::{Anchor, OperationCounts, Position, Timestamp, Transaction};
@@ -233,6 +238,46 @@ fn a_long_part_goes_in_steps_beside_a_writer() {
     assert_is(&test.log(), &history, position.ordinal, "index learnt again");
 }
 
+/// A full disk: the log is opened again and again, and somebody removes its oldest part to make room. Both move the index
+/// and remove segments.
+#[test]
+fn a_log_is_opened_to_be_written_again_and_again_while_its_oldest_part_is_removed() {
+    let history = history(24_000);
+    for round in 0..4 {
+        let test = TestLog::create();
+        let mut writer = test.writer_with(10_000);
+        for some in history.chunks(500) {
+            append_all(&mut writer, some);
+            writer.flush().unwrap();
+        }
+        let log = test.log();
+        // More than one step of the index, and many segments.
+        let position = boundary(&log, 23_000);
+        let (opened, is_over) = (AtomicUsize::new(0), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            let opens = scope.spawn(|| {
+                let mut writer = Some(writer);
+                while !is_over.load(Ordering::Relaxed) {
+                    std::thread::sleep(std::time::Duration::from_millis(round));
+                    drop(writer.take());
+                    writer = Some(Writer::open(&test.path(), WriterOptions::default()).unwrap());
+                    opened.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            let removed = log.begin_at(position, NOW);
+            is_over.store(true, Ordering::Relaxed);
+            opens.join().unwrap();
+            assert!(removed.is_ok(), "round {round}: {removed:?}");
+        });
+        println!("round {round}: opened {opened:?} times meanwhile");
+        assert_is(&log, &history, position.ordinal, "opened meanwhile");
+        // And it can be done again.
+        let next = boundary(&log, 23_500);
+        log.begin_at(next, NOW).unwrap();
+        assert_is(&test.log(), &history, next.ordinal, "removed once more");
+    }
+}
+
 #[test]
 fn a_writer_goes_on_while_the_oldest_part_is_removed() {
     let history = history(1_600);
@@ -397,8 +442,58 @@ fn a_disk_that_fails_at_any_write_or_removal_loses_nothing_of_what_is_left() {
         log.begin_at(position, NOW).unwrap();
         let log = Log::open_on(&test.path(), disk.shared()).unwrap();
         assert_is(&log, &history, position.ordinal, &format!("write {failing} failed, then not"));
+        // What failed was in memory: nothing that it said may have been relied on.
+        disk.cut_power();
+        let log = Log::open_on(&test.path(), disk.shared()).unwrap();
+        assert_is(&log, &history, position.ordinal, &format!("write {failing} failed, then the power"));
     }
     assert!(at_new > 0 && at_new < tried, "{at_new} of {tried}");
+}
+
+/// `beginning.json` has its new name in memory only, since making that durable failed; whoever opens the log reads it.
+#[test]
+fn a_beginning_that_could_not_be_made_durable_is_before_anything_is_removed() {
+    let history = history(400);
+    let mut failures = 0;
+    for failing in 1..=6 {
+        for opens_again in [false, true] {
+            let (test, disk) = (TestLog::create(), FaultyDisk::new());
+            let options = || WriterOptions { segment_bytes: 4_000, disk: disk.shared() };
+            let mut writer = Writer::open(&test.path(), options()).unwrap();
+            for some in history.chunks(50) {
+                append_all(&mut writer, some);
+                writer.flush().unwrap();
+            }
+            writer.close().unwrap();
+            let log = Log::open_on(&test.path(), disk.shared()).unwrap();
+            let position = boundary(&log, 150);
+            let index = fs::read(test.path().join("index.sqlite")).unwrap();
+            // A rename that fails does so before or after, by the number of the operation.
+            if opens_again {
+                Writer::open(&test.path(), options()).unwrap();
+            }
+            disk.fail_once(disk.operations() + failing, std::io::ErrorKind::Other);
+            let failed = log.begin_at(position, NOW).is_err();
+            disk.heal();
+            failures += usize::from(failed);
+            // Recovery removes what lies before it.
+            Writer::open(&test.path(), options()).unwrap().close().unwrap();
+            disk.cut_power();
+            for file in files(&test.path()) {
+                if file.to_string_lossy().contains("index.sqlite") {
+                    fs::remove_file(file).unwrap();
+                }
+            }
+            fs::write(test.path().join("index.sqlite"), &index).unwrap();
+            let context = format!("write {failing} failed, opened before: {opens_again}");
+            let opened = Log::open_on(&test.path(), disk.shared());
+            let log = opened.unwrap_or_else(|error| panic!("{context}: {error}"));
+            let first = log.creation().ordinal;
+            assert!([0, position.ordinal].contains(&first), "{context}: it begins at {first}");
+            assert_is(&log, &history, first, &context);
+        }
+    }
+    assert!(failures > 5, "{failures}");
 }
 
 #[test]

@@ -143,13 +143,17 @@ impl Index {
     }
 
     /// Forgets what lies before a position. `rows` are the transactions from there to the end of its chunk, of which the
-    /// chunk's sums are made again. An index that ends before the position forgets everything.
+    /// chunk's sums are made again. An index that ends before the position forgets everything; one that begins later stays
+    /// as it is, for what it forgot does not come back by itself.
     pub(crate) fn begin_at(
         &mut self,
         beginning: &Beginning,
         identity: &LogIdentity,
         rows: &[IndexRow],
     ) -> Result<(), LogError> {
+        if self.beginning.is_some_and(|known| known.position.ordinal > beginning.position.ordinal) {
+            return Ok(());
+        }
         if self.head.ordinal < beginning.position.ordinal {
             self.make(identity).map_err(LogError::index(&self.path))?;
             self.head = beginning.position;

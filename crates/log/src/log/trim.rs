@@ -2,9 +2,10 @@
 //!
 //! `beginning.json` durable -> the index begins there -> the segments before it are removed. Each step can be made
 //! again; a crash leaves the old beginning, or the new one with something superfluous before it, which recovery and the
-//! next removal take away. Whoever replays the log must be able to begin at the new position before this is called.
+//! next removal take away. A writer that opens the log meanwhile does the same, so each step may be done already when its
+//! turn comes. Whoever replays the log must be able to begin at the new position before this is called.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use ptr_model::{Position, Timestamp};
 
@@ -78,7 +79,7 @@ impl Log {
     /// [`LogError::Refused`] where no segment begins there, or where the log begins later already.
     pub fn begin_at(&self, position: Position, now: Timestamp) -> Result<u64, LogError> {
         let (layout, identity, disk) = (&self.inner.layout, &self.inner.identity, &self.inner.disk);
-        // Nobody recovers the log meanwhile. Somebody may be writing it: a writer only adds.
+        // Nobody recovers the log meanwhile, unless somebody writes it: a writer adds, or is opened again.
         let _lock = lock::acquire(layout, Purpose::Recovering)?;
         let known = layout.read_beginning(disk)?;
         let beginning = match known {
@@ -88,9 +89,11 @@ impl Log {
         // Before anything is changed: what cannot be read is told, and nothing is removed.
         edge(layout, identity, disk, &beginning, self.head()?.ordinal)?;
         crash_point("trim");
-        if known != Some(beginning) {
-            layout.write_beginning(disk, &beginning)?;
-        }
+        // Also where it is there already: it may be in memory only, if making it durable failed.
+        let index = Index::attach(&layout.index(), identity)?;
+        layout.write_beginning(disk, &beginning)?;
+        // Held, so that whoever recovers the log sees the beginning before or this one; nothing in it was changed.
+        drop(index);
         crash_point("trim-begun");
         self.forget_in_steps(&beginning)?;
         self.begin_index_at(&beginning)?;
@@ -108,9 +111,10 @@ impl Log {
         let mut next = (self.creation().ordinal / CHUNK + STEP) * CHUNK;
         while next < to.position.ordinal {
             let last = self.transaction(next - 1)?;
-            let missing = || LogError::Refused(format!("the index lacks transaction {}", next - 1));
-            let committed_at = last.ok_or_else(missing)?.header.commit_time;
-            let step = Beginning { position: self.position_at(next)?, committed_at, ..*to };
+            let position = self.inner.index.with(|index| index.position_at(next))?;
+            // Whoever opened the log to write it has made the last step.
+            let (Some(last), Some(position)) = (last, position) else { break };
+            let step = Beginning { position, committed_at: last.header.commit_time, ..*to };
             let mut index = Index::attach(&layout.index(), identity)?;
             index.begin_at(&step, identity, &[])?;
             index.commit_as_is()?;
@@ -221,15 +225,24 @@ fn edge(
     Ok(found)
 }
 
-/// Removes the segments before an ordinal, durably, and says how many bytes they had.
+/// Removes the segments before an ordinal, durably, and says how many bytes they had. Somebody else may be at it.
 pub(crate) fn remove_before(disk: &Arc<dyn Disk>, layout: &Layout, first: u64) -> Result<u64, LogError> {
     let directory = layout.segments();
     let mut bytes = 0;
     for ordinal in segment::list(disk, &directory)?.into_iter().filter(|ordinal| *ordinal < first) {
         let path = segment::segment_path(&directory, ordinal);
-        let file = disk.open(&path).map_err(LogError::file("open", &path))?;
-        bytes += file.length().map_err(LogError::file("read the length of", &path))?;
-        disk.remove(&path).map_err(LogError::file("remove", &path))?;
+        let file = match disk.open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            opened => opened.map_err(LogError::file("open", &path))?,
+        };
+        let length = file.length().map_err(LogError::file("read the length of", &path))?;
+        match disk.remove(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            removed => {
+                removed.map_err(LogError::file("remove", &path))?;
+                bytes += length;
+            }
+        }
     }
     if bytes > 0 {
         disk.sync_names(&directory).map_err(LogError::file("make durable", &directory))?;

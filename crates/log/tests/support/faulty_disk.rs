@@ -1,4 +1,7 @@
 //! A disk in memory that fails when it is told to, and that forgets at a crash what was not synced.
+//!
+//! As cruel as Linux: a sync that fails forgets what it did not write. It is still read, by whoever asks, until power is
+//! lost, and the next sync succeeds without it.
 
 use std::{
     collections::BTreeMap,
@@ -25,8 +28,17 @@ struct Content {
     seen: Vec<u8>,
     /// What a crash leaves for certain.
     durable: Vec<u8>,
-    /// What a crash may leave, any part of it.
+    /// What a crash may leave, any part of it. Writes that a failed sync forgot are not in it, and not durable.
     pending: Vec<Pending>,
+}
+
+/// A name that was given, and is in memory only, because making it durable failed.
+#[derive(Debug)]
+struct ForgottenName {
+    path: PathBuf,
+    given_to: Arc<Mutex<Content>>,
+    /// What is durable under that name.
+    before: Option<Arc<Mutex<Content>>>,
 }
 
 #[derive(Debug, Default)]
@@ -34,6 +46,8 @@ struct State {
     files: BTreeMap<PathBuf, Arc<Mutex<Content>>>,
     /// Files whose removal a crash may undo.
     removed: BTreeMap<PathBuf, Arc<Mutex<Content>>>,
+    /// What a crash takes back, if no later operation gave the name anew.
+    forgotten: Vec<ForgottenName>,
     operations: u64,
     /// Reads so far, and which of them fails; it alone, or it and all that follow.
     reads: u64,
@@ -118,6 +132,7 @@ impl FaultyDisk {
                 state.files.entry(path).or_insert(content);
             }
         }
+        state.forget_names();
         for content in state.files.values() {
             content.lock().unwrap().crash(random);
         }
@@ -129,6 +144,7 @@ impl FaultyDisk {
         for (path, content) in std::mem::take(&mut state.removed) {
             state.files.entry(path).or_insert(content);
         }
+        state.forget_names();
         for content in state.files.values() {
             let mut content = content.lock().unwrap();
             content.pending.clear();
@@ -164,9 +180,28 @@ impl FaultyDisk {
         Ok(false)
     }
 
+    fn is_off(&self) -> bool {
+        self.0.lock().unwrap().crashed
+    }
+
     fn find(&self, path: &Path) -> io::Result<Arc<Mutex<Content>>> {
         let found = self.0.lock().unwrap().files.get(path).cloned();
         found.ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
+impl State {
+    /// The names that were never durable are as they were.
+    fn forget_names(&mut self) {
+        for ForgottenName { path, given_to, before } in std::mem::take(&mut self.forgotten).into_iter().rev()
+        {
+            if self.files.get(&path).is_some_and(|content| Arc::ptr_eq(content, &given_to)) {
+                match before {
+                    Some(content) => self.files.insert(path, content),
+                    None => self.files.remove(&path),
+                };
+            }
+        }
     }
 }
 
@@ -195,8 +230,14 @@ impl Content {
     }
 
     fn sync(&mut self) {
-        self.durable = self.seen.clone();
-        self.pending.clear();
+        for pending in std::mem::take(&mut self.pending) {
+            Self::apply(&mut self.durable, &pending);
+        }
+    }
+
+    /// The pages are clean now, and nowhere but in memory. A new length is in the file system's journal.
+    fn forget(&mut self) {
+        self.pending.retain(|pending| matches!(pending, Pending::Truncate(_)));
     }
 
     /// Any of the pending operations may have reached the disk, a write also in part, in any order of pages.
@@ -240,9 +281,20 @@ impl Disk for FaultyDisk {
     }
 
     /// A rename is atomic and durable when it returns; a crash happens before or after it.
+    /// One that fails has either done nothing, or given a name that is in memory only.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let crashes = self.operate()?;
+        let operated = self.operate();
         let mut state = self.0.lock().unwrap();
+        let crashes = match operated {
+            Ok(crashes) => crashes,
+            Err(error) if state.crashed || state.operations.is_multiple_of(2) => return Err(error),
+            Err(error) => {
+                let given_to = state.files.remove(from).ok_or(io::ErrorKind::NotFound)?;
+                let before = state.files.insert(to.to_owned(), Arc::clone(&given_to));
+                state.forgotten.push(ForgottenName { path: to.to_owned(), given_to, before });
+                return Err(error);
+            }
+        };
         if !crashes || state.operations.is_multiple_of(2) {
             let content = state.files.remove(from).ok_or(io::ErrorKind::NotFound)?;
             state.files.insert(to.to_owned(), content);
@@ -301,11 +353,19 @@ impl DiskFile for FaultyFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        if self.disk.operate()? {
-            return Err(off());
+        match self.disk.operate() {
+            Ok(false) => {
+                self.content.lock().unwrap().sync();
+                Ok(())
+            }
+            Ok(true) => Err(off()),
+            Err(error) => {
+                if !self.disk.is_off() {
+                    self.content.lock().unwrap().forget();
+                }
+                Err(error)
+            }
         }
-        self.content.lock().unwrap().sync();
-        Ok(())
     }
 
     fn truncate(&self, length: u64) -> io::Result<()> {

@@ -2,13 +2,14 @@
 -- it names everything in full, calls nothing but functions of pg_catalog and ours, and no operator of another schema:
 -- a search_path must not lead it to anybody's code. The inner one runs as our owner under settings of ours.
 --
--- Nothing here fires an event, so there is no recursion to guard against. The two ways in which a user's
+-- Nothing here fires an event, so there is no recursion to guard against. Whoever calls without being one of our event
+-- triggers gets nothing, and no error, because that may be the user's DDL after all. The two ways in which a user's
 -- statement could fail because of us are caught: building the message, in a subtransaction that takes no XID
 -- because it only reads, and whatever is written beside messages and the identity of new tables, in one that is
 -- rarely entered.
 
 -- All that is looked up for an event: its message, and what has to be written beside it. Writes nothing.
-CREATE FUNCTION postgres_test_replay.look(
+CREATE OR REPLACE FUNCTION postgres_test_replay.look(
     event text, tag text, caller name, path text, settings text[], context text,
     OUT message bytea, OUT relations oid[], OUT rewritten oid[], OUT names_identity boolean,
     -- Of tables that were just made, those that get FULL.
@@ -43,9 +44,8 @@ BEGIN
             AND (is_unsettled OR postgres_test_replay.would_harm(relations, fresh, false));
     END IF;
 END $$;
-REVOKE ALL ON FUNCTION postgres_test_replay.look(text, text, name, text, text[], text) FROM PUBLIC;
 
-CREATE FUNCTION postgres_test_replay.capture(event text, tag text, caller name, path text, settings text[])
+CREATE OR REPLACE FUNCTION postgres_test_replay.capture(event text, tag text, caller name, path text, settings text[])
 RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -58,7 +58,6 @@ SET plan_cache_mode = 'force_generic_plan'
 AS $$
 DECLARE
     context text;
-    frame text;
     seen record;
     content bytea;
     touched oid[];
@@ -67,17 +66,9 @@ DECLARE
     one oid;
 BEGIN
     GET DIAGNOSTICS context = PG_CONTEXT;
-    -- Only an event trigger can run on_event(), and only a function of that very name in our schema has this
-    -- frame: an assignment of a simple expression adds no frame with text that a caller could choose.
-    frame := split_part(context, E'\n', 2);
-    IF frame ~ '^PL/pgSQL function on_event\(\) line [0-9]+ at assignment$' THEN
-        -- With our schema in search_path the frame has no schema, and a function of anybody's can look so.
-        PERFORM postgres_test_replay.send_gap(
-            'search_path names the schema postgres_test_replay; take it out and run the DDL again', '42501');
-        RETURN false;
-    ELSIF frame !~ '^PL/pgSQL function postgres_test_replay\.on_event\(\) line [0-9]+ at assignment$' THEN
-        RAISE EXCEPTION 'postgres_test_replay.capture is called by event triggers only'
-            USING ERRCODE = 'insufficient_privilege';
+    -- Only an event trigger can run on_event().
+    IF NOT postgres_test_replay.is_called_by('on\_event', context) THEN
+        RETURN NULL;
     END IF;
 
     -- The server ends a subtransaction with a walk through all files and relations that the transaction made and
@@ -89,6 +80,7 @@ BEGIN
         PERFORM postgres_test_replay.send_gap(format('%s of %s could not be described: %s', event, tag, SQLERRM), SQLSTATE);
         IF event = 'ddl_command_end' THEN
             PERFORM postgres_test_replay.settle_all();
+            PERFORM postgres_test_replay.put_back();
         END IF;
         RETURN true;
     END;
@@ -112,7 +104,7 @@ BEGIN
     ELSIF seen.is_unsettled THEN
         BEGIN
             IF seen.names_identity AND NOT postgres_test_replay.is_ours() THEN
-                PERFORM postgres_test_replay.remember_identity(touched);
+                PERFORM postgres_test_replay.remember_identity(touched, context);
             END IF;
             PERFORM postgres_test_replay.settle(CASE WHEN tag NOT LIKE '% PUBLICATION' THEN touched END);
         EXCEPTION WHEN OTHERS THEN
@@ -120,6 +112,9 @@ BEGIN
         END;
     END IF;
 
+    IF tag = 'ALTER TABLE' THEN
+        PERFORM postgres_test_replay.put_back();
+    END IF;
     IF seen.is_harmed THEN
         listed := postgres_test_replay.spare(touched, tag <> 'ALTER TABLE');
         -- The rows of CREATE TABLE AS came before its table was on the list.
@@ -144,10 +139,45 @@ BEGIN
     RETURN true;
 END $$;
 
+-- Whether our owner may still do what `capture` does, which only a superuser may: where a superuser owned us when we were
+-- made and is none any more, calling it would be the user's error.
+CREATE OR REPLACE FUNCTION postgres_test_replay.has_rights() RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+    RETURN pg_catalog.has_table_privilege('pg_catalog.pg_class', 'UPDATE');
+END $$;
+
+-- Says that the user's statement goes on and is not captured: where `capture` cannot be called, or no call of it was
+-- believed. Anybody can call it, as anybody can make it say so. Sets nothing that only a superuser may.
+CREATE OR REPLACE FUNCTION postgres_test_replay.uncaptured() RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET quote_all_identifiers = 'off'
+SET standard_conforming_strings = 'on'
+AS $$
+DECLARE
+    context text;
+BEGIN
+    GET DIAGNOSTICS context = PG_CONTEXT;
+    PERFORM postgres_test_replay.send_gap(
+        CASE WHEN NOT postgres_test_replay.has_rights()
+             THEN format('role %I, which owns our event triggers'' functions, is no superuser any more; make it one again, '
+                         'or run teardown, then up', current_user)
+             -- With our schema in search_path the frame has no schema, and a function of anybody's can look so.
+             WHEN strpos(split_part(context, E'\n', 2), 'postgres_test_replay') = 0
+             THEN 'search_path named the schema postgres_test_replay when the session first changed the schema; take it out, '
+                  'and begin a new session'
+             ELSE 'errors broke off the capture of several statements of this transaction; it goes on in the next one' END,
+        '42501');
+    PERFORM postgres_test_replay.put_back();
+    RETURN false;
+END $$;
+
 -- The names of the settings are in sql/message.sql, in this order.
-CREATE FUNCTION postgres_test_replay.on_event() RETURNS event_trigger
+CREATE OR REPLACE FUNCTION postgres_test_replay.on_event() RETURNS event_trigger
 LANGUAGE plpgsql AS $$
 DECLARE
+    settings text[];
     captured boolean;
 BEGIN
     -- Only CONCURRENTLY needs the start, and that only at the beginning of a transaction.
@@ -158,26 +188,40 @@ BEGIN
             RETURN;
         END IF;
     END IF;
-    captured := postgres_test_replay.capture(TG_EVENT, TG_TAG, current_user, pg_catalog.current_setting('search_path'),
-        ARRAY[pg_catalog.current_setting('DateStyle'),
-              pg_catalog.current_setting('IntervalStyle'),
-              pg_catalog.current_setting('TimeZone'),
-              pg_catalog.current_setting('default_tablespace'),
-              pg_catalog.current_setting('default_table_access_method'),
-              pg_catalog.current_setting('default_toast_compression', true),
-              pg_catalog.current_setting('standard_conforming_strings', true),
-              pg_catalog.current_setting('backslash_quote'),
-              pg_catalog.current_setting('transform_null_equals'),
-              pg_catalog.current_setting('xmloption'),
-              pg_catalog.current_setting('array_nulls'),
-              pg_catalog.current_setting('default_text_search_config'),
-              pg_catalog.current_setting('allow_in_place_tablespaces', true),
-              pg_catalog.current_setting('lc_monetary'),
-              pg_catalog.current_setting('extra_float_digits'),
-              pg_catalog.current_setting('bytea_output'),
-              pg_catalog.current_setting('check_function_bodies'),
-              pg_catalog.current_setting('session_replication_role')]);
+    captured := postgres_test_replay.has_rights();
+    IF NOT captured THEN
+        captured := postgres_test_replay.uncaptured();
+        RETURN;
+    END IF;
+    settings := ARRAY[
+        pg_catalog.current_setting('DateStyle'),
+        pg_catalog.current_setting('IntervalStyle'),
+        pg_catalog.current_setting('TimeZone'),
+        pg_catalog.current_setting('default_tablespace'),
+        pg_catalog.current_setting('default_table_access_method'),
+        pg_catalog.current_setting('default_toast_compression', true),
+        pg_catalog.current_setting('standard_conforming_strings', true),
+        pg_catalog.current_setting('backslash_quote'),
+        pg_catalog.current_setting('transform_null_equals'),
+        pg_catalog.current_setting('xmloption'),
+        pg_catalog.current_setting('array_nulls'),
+        pg_catalog.current_setting('default_text_search_config'),
+        pg_catalog.current_setting('allow_in_place_tablespaces', true),
+        pg_catalog.current_setting('lc_monetary'),
+        pg_catalog.current_setting('extra_float_digits'),
+        pg_catalog.current_setting('bytea_output'),
+        pg_catalog.current_setting('check_function_bodies'),
+        pg_catalog.current_setting('session_replication_role')];
+    captured := postgres_test_replay.capture(TG_EVENT, TG_TAG, current_user, pg_catalog.current_setting('search_path'), settings);
+    -- What an error left in the midst of its work (a cancel, a timeout) is no simple expression any more until the
+    -- transaction ends, and not believed; the next one is.
+    IF captured IS NULL THEN
+        captured := postgres_test_replay.capture(TG_EVENT, TG_TAG, current_user, pg_catalog.current_setting('search_path'), settings);
+    END IF;
+    IF captured IS NULL THEN
+        captured := postgres_test_replay.capture(TG_EVENT, TG_TAG, current_user, pg_catalog.current_setting('search_path'), settings);
+    END IF;
+    IF captured IS NULL THEN
+        captured := postgres_test_replay.uncaptured();
+    END IF;
 END $$;
--- Nobody needs the right to run it: the server does not ask for it when an event fires, only when somebody
--- makes an event trigger of their own with it.
-REVOKE ALL ON FUNCTION postgres_test_replay.on_event() FROM PUBLIC;

@@ -2,7 +2,7 @@
 -- expressions into words do so under settings of ours, for which `:canonical_settings` stands (`source/schema.rs`).
 -- What is asked often is asked in PL/pgSQL, because a function in SQL is planned anew with each event.
 
-CREATE FUNCTION postgres_test_replay.describe_roles() RETURNS json
+CREATE OR REPLACE FUNCTION postgres_test_replay.describe_roles() RETURNS json
 LANGUAGE sql STABLE AS $$
     SELECT json_agg(json_build_object(
                'name', r.rolname, 'superuser', r.rolsuper, 'inherit', r.rolinherit,
@@ -14,12 +14,11 @@ LANGUAGE sql STABLE AS $$
       FROM pg_authid r
      WHERE r.rolname !~ '^pg_'
 $$;
-REVOKE ALL ON FUNCTION postgres_test_replay.describe_roles() FROM PUBLIC;
 
 -- Roles, when this session has not sent these roles yet. What was sent is remembered in a setting of the
 -- session, which a rollback takes back together with the message; a table would make concurrent DDL wait for
 -- one another. So each session sends them once, and again when they changed.
-CREATE FUNCTION postgres_test_replay.unsent_roles() RETURNS json
+CREATE OR REPLACE FUNCTION postgres_test_replay.unsent_roles() RETURNS json
 LANGUAGE plpgsql AS $$
 DECLARE
     roles json := postgres_test_replay.describe_roles();
@@ -33,7 +32,6 @@ BEGIN
     PERFORM set_config('postgres_test_replay.roles', fingerprint, false);
     RETURN roles;
 END $$;
-REVOKE ALL ON FUNCTION postgres_test_replay.unsent_roles() FROM PUBLIC;
 
 -- The number of the message of this transaction that carried the string which the client sent; NULL where none did,
 -- and then the message `number` is remembered as the one. A script of many statements would else be written once
@@ -43,7 +41,7 @@ REVOKE ALL ON FUNCTION postgres_test_replay.unsent_roles() FROM PUBLIC;
 --
 -- `continues` is whether an earlier transaction of the same string sent something: a listener that began in between
 -- does not know how far the string had come. That is remembered by the session, and goes with a rollback too.
-CREATE FUNCTION postgres_test_replay.query_carrier(number integer, OUT carrier integer, OUT continues boolean)
+CREATE OR REPLACE FUNCTION postgres_test_replay.query_carrier(number integer, OUT carrier integer, OUT continues boolean)
 LANGUAGE plpgsql AS $$
 DECLARE
     remembered text := coalesce(current_setting('postgres_test_replay.query', true), '');
@@ -66,11 +64,10 @@ BEGIN
     continues := number = 1 AND current_setting('postgres_test_replay.string', true) = string;
     PERFORM set_config('postgres_test_replay.string', string, false);
 END $$;
-REVOKE ALL ON FUNCTION postgres_test_replay.query_carrier(integer) FROM PUBLIC;
 
 -- Values that rows older than a column read. The ones of a constant default are the same everywhere; those of
 -- DEFAULT now() are not, and the catalog does not tell them apart.
-CREATE FUNCTION postgres_test_replay.describe_missing(relations oid[]) RETURNS json
+CREATE OR REPLACE FUNCTION postgres_test_replay.describe_missing(relations oid[]) RETURNS json
 LANGUAGE plpgsql STABLE
 :canonical_settings
 AS $$
@@ -85,10 +82,9 @@ BEGIN
           JOIN pg_namespace n ON n.oid = c.relnamespace
          WHERE c.oid = ANY (relations) AND a.atthasmissing AND NOT a.attisdropped AND c.relpersistence <> 't');
 END $$;
-REVOKE ALL ON FUNCTION postgres_test_replay.describe_missing(oid[]) FROM PUBLIC;
 
 -- Bounds of partitions, which may have been expressions such as now().
-CREATE FUNCTION postgres_test_replay.describe_bounds(relations oid[]) RETURNS json
+CREATE OR REPLACE FUNCTION postgres_test_replay.describe_bounds(relations oid[]) RETURNS json
 LANGUAGE plpgsql STABLE
 :canonical_settings
 AS $$
@@ -100,12 +96,11 @@ BEGIN
           JOIN pg_namespace n ON n.oid = c.relnamespace
          WHERE c.oid = ANY (relations) AND c.relispartition AND c.relkind IN ('r', 'p', 'f'));
 END $$;
-REVOKE ALL ON FUNCTION postgres_test_replay.describe_bounds(oid[]) FROM PUBLIC;
 
 -- Indexes that REINDEX rebuilt: one that a failed CREATE INDEX CONCURRENTLY left is valid now, and no event told how it
 -- was made. And indexes that one statement made without naming them, such as CREATE TABLE ... (LIKE ... INCLUDING ALL):
 -- which gets which name follows from OIDs.
-CREATE FUNCTION postgres_test_replay.describe_indexes(relations oid[]) RETURNS json
+CREATE OR REPLACE FUNCTION postgres_test_replay.describe_indexes(relations oid[]) RETURNS json
 LANGUAGE sql STABLE
 :canonical_settings
 AS $$
@@ -120,11 +115,10 @@ AS $$
        -- The replica's temporary schemas have other numbers.
        AND c.relpersistence <> 't'
 $$;
-REVOKE ALL ON FUNCTION postgres_test_replay.describe_indexes(oid[]) FROM PUBLIC;
 
 -- What to say where a new index of a partitioned table took over an invalid one of a partition, which replicas do not
 -- have: they would make another.
-CREATE FUNCTION postgres_test_replay.invalid_part(relations oid[]) RETURNS bytea
+CREATE OR REPLACE FUNCTION postgres_test_replay.invalid_part(relations oid[]) RETURNS bytea
 LANGUAGE plpgsql AS $$
 DECLARE
     taken record;
@@ -144,11 +138,10 @@ BEGIN
         'index %s took over index %s of a partition, which a failed CREATE INDEX CONCURRENTLY left invalid and replicas do '
         'not have: drop both and make them again', taken.whole, taken.part), '55000');
 END $$;
-REVOKE ALL ON FUNCTION postgres_test_replay.invalid_part(oid[]) FROM PUBLIC;
 
 -- CHECK constraints that the tables have which this statement locked against everybody, the partition that it detached
 -- among them: DETACH PARTITION CONCURRENTLY adds one of its bounds, unless the partition's own imply it.
-CREATE FUNCTION postgres_test_replay.describe_checks() RETURNS json
+CREATE OR REPLACE FUNCTION postgres_test_replay.describe_checks() RETURNS json
 LANGUAGE plpgsql STABLE
 :canonical_settings
 AS $$
@@ -162,12 +155,11 @@ BEGIN
           JOIN pg_constraint k ON k.conrelid = c.oid AND k.contype = 'c' AND k.conislocal
          WHERE l.pid = pg_backend_pid() AND l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock');
 END $$;
-REVOKE ALL ON FUNCTION postgres_test_replay.describe_checks() FROM PUBLIC;
 
 -- The four above, where any of the relations has something of the kind. Putting expressions and values of users' types
 -- into words can fail; that is caught here, in a subtransaction that few statements need. A value of a built-in type does
 -- not fail.
-CREATE FUNCTION postgres_test_replay.describe_values(
+CREATE OR REPLACE FUNCTION postgres_test_replay.describe_values(
     tag text, relations oid[], indexes_made bigint, is_detached boolean,
     OUT missing json, OUT bounds json, OUT indexes json, OUT checks json, OUT failure text, OUT state text)
 LANGUAGE plpgsql STABLE AS $$
@@ -196,18 +188,16 @@ BEGIN
         state := SQLSTATE;
     END;
 END $$;
-REVOKE ALL ON FUNCTION postgres_test_replay.describe_values(text, oid[], bigint, boolean) FROM PUBLIC;
 
 -- Tablespaces beside the two that every cluster has. Few, and rarely any; so they are not remembered as sent.
-CREATE FUNCTION postgres_test_replay.describe_tablespaces() RETURNS json
+CREATE OR REPLACE FUNCTION postgres_test_replay.describe_tablespaces() RETURNS json
 LANGUAGE sql STABLE AS $$
     SELECT json_agg(t.spcname ORDER BY t.spcname) FROM pg_tablespace t WHERE t.oid >= 16384
 $$;
-REVOKE ALL ON FUNCTION postgres_test_replay.describe_tablespaces() FROM PUBLIC;
 
 -- What CREATE TABLE AS made, to make it again without running its query again; of a materialised view, whether it
 -- holds rows. Also what IMPORT FOREIGN SCHEMA made, to make it without asking the other server.
-CREATE FUNCTION postgres_test_replay.describe_table_as(relations oid[]) RETURNS json
+CREATE OR REPLACE FUNCTION postgres_test_replay.describe_table_as(relations oid[]) RETURNS json
 LANGUAGE sql STABLE
 :canonical_settings
 AS $$
@@ -236,10 +226,9 @@ AS $$
       JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE c.oid = ANY (relations) AND c.relkind IN ('r', 'm', 'f')
 $$;
-REVOKE ALL ON FUNCTION postgres_test_replay.describe_table_as(oid[]) FROM PUBLIC;
 
 -- Bodies of the SQL functions on the call stack: a frame of theirs names function and statement number only.
-CREATE FUNCTION postgres_test_replay.describe_functions(context text) RETURNS json
+CREATE OR REPLACE FUNCTION postgres_test_replay.describe_functions(context text) RETURNS json
 LANGUAGE sql STABLE
 :canonical_settings
 AS $$
@@ -250,11 +239,10 @@ AS $$
      WHERE l.lanname = 'sql' AND p.oid >= 16384
        AND strpos(context, 'SQL function "' || p.proname || '"') > 0
 $$;
-REVOKE ALL ON FUNCTION postgres_test_replay.describe_functions(text) FROM PUBLIC;
 
 -- A statement's relations, and for ALTER TABLE those that inherit from them, for ALTER TYPE the typed tables, which
 -- the server does not list.
-CREATE FUNCTION postgres_test_replay.reach(relations oid[], tag text) RETURNS oid[]
+CREATE OR REPLACE FUNCTION postgres_test_replay.reach(relations oid[], tag text) RETURNS oid[]
 LANGUAGE plpgsql STABLE AS $$
 BEGIN
     IF tag = 'ALTER TYPE' THEN
@@ -275,4 +263,3 @@ BEGIN
         )
         SELECT relation FROM tree);
 END $$;
-REVOKE ALL ON FUNCTION postgres_test_replay.reach(oid[], text) FROM PUBLIC;

@@ -1,7 +1,7 @@
 -- Tables whose identity is not what it should be, with what it should be: FULL where it can make no statement
 -- fail, else what the user wants. `candidates` NULL means all tables. Written so that each candidate is looked up
 -- by index: this runs with every CREATE TABLE, however many tables there are.
-CREATE FUNCTION postgres_test_replay.unsettled(candidates oid[])
+CREATE OR REPLACE FUNCTION postgres_test_replay.unsettled(candidates oid[])
 RETURNS TABLE (relation oid, identity "char")
 LANGUAGE plpgsql STABLE AS $$
 DECLARE
@@ -38,19 +38,17 @@ BEGIN
         END IF;
     END LOOP;
 END $$;
-REVOKE ALL ON FUNCTION postgres_test_replay.unsettled(oid[]) FROM PUBLIC;
 
 -- Of tables that were just made, those that should get FULL.
-CREATE FUNCTION postgres_test_replay.to_settle(made oid[]) RETURNS oid[]
+CREATE OR REPLACE FUNCTION postgres_test_replay.to_settle(made oid[]) RETURNS oid[]
 LANGUAGE plpgsql STABLE AS $$
 BEGIN
     RETURN ARRAY(SELECT u.relation FROM postgres_test_replay.unsettled(made) u WHERE u.identity = 'f');
 END $$;
-REVOKE ALL ON FUNCTION postgres_test_replay.to_settle(oid[]) FROM PUBLIC;
 
 -- Gives tables the identity they should have. By UPDATE of the catalog, because ALTER TABLE would fire events
 -- inside the user's statement. Rows that another transaction is changing are left to it.
-CREATE FUNCTION postgres_test_replay.settle(candidates oid[]) RETURNS void
+CREATE OR REPLACE FUNCTION postgres_test_replay.settle(candidates oid[]) RETURNS void
 LANGUAGE plpgsql AS $$
 BEGIN
     WITH due AS (
@@ -59,20 +57,36 @@ BEGIN
            FOR NO KEY UPDATE OF c SKIP LOCKED)
     UPDATE pg_class c SET relreplident = due.identity FROM due WHERE c.oid = due.oid;
 END $$;
-REVOKE ALL ON FUNCTION postgres_test_replay.settle(oid[]) FROM PUBLIC;
 
 -- `settle`, where it is not known which table is due; it must not make the user's statement fail.
-CREATE FUNCTION postgres_test_replay.settle_all() RETURNS void
+CREATE OR REPLACE FUNCTION postgres_test_replay.settle_all() RETURNS void
 LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM postgres_test_replay.settle(NULL);
 EXCEPTION WHEN OTHERS THEN
     NULL;  -- doctor lists what is due.
 END $$;
-REVOKE ALL ON FUNCTION postgres_test_replay.settle_all() FROM PUBLIC;
 
--- Remembers what the user asked for with ALTER TABLE ... REPLICA IDENTITY, for teardown.
-CREATE FUNCTION postgres_test_replay.remember_identity(candidates oid[]) RETURNS void
+-- Whether the text of a statement gives a table REPLICA IDENTITY FULL. What is long is looked through once, and then it
+-- may be another of its tables.
+CREATE OR REPLACE FUNCTION postgres_test_replay.asks_for_full(relation name, context text) RETURNS boolean
+LANGUAGE plpgsql AS $$
+DECLARE
+    sent text := current_query();
+    written text := regexp_replace(replace(relation::text, '"', '""'), '([!-/:-@[-^`{-~])', '\\\1', 'g');
+    pattern text := concat('(^|[^A-Za-z0-9_$])', written, '([^A-Za-z0-9_$;][^;]*)?\sreplica\s+identity\s+full');
+BEGIN
+    IF context ~* pattern THEN
+        RETURN true;
+    ELSIF octet_length(sent) < 10000 THEN
+        RETURN sent ~* pattern;
+    END IF;
+    RETURN postgres_test_replay.query_says('full', 'replica\s+identity\s+full');
+END $$;
+
+-- Remembers what the user asked for with ALTER TABLE ... REPLICA IDENTITY, for teardown. FULL is mostly ours: it is the
+-- user's only where the statement says so.
+CREATE OR REPLACE FUNCTION postgres_test_replay.remember_identity(candidates oid[], context text) RETURNS void
 LANGUAGE sql AS $$
     INSERT INTO postgres_test_replay.wanted_identity AS w
     SELECT c.oid, c.relreplident,
@@ -80,6 +94,6 @@ LANGUAGE sql AS $$
              WHERE i.indrelid = c.oid AND i.indisreplident AND c.relreplident = 'i')
       FROM pg_class c
      WHERE c.oid = ANY (candidates) AND c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND c.oid >= 16384
+       AND (c.relreplident <> 'f' OR postgres_test_replay.asks_for_full(c.relname, context))
     ON CONFLICT (relation) DO UPDATE SET identity = excluded.identity, index_name = excluded.index_name
 $$;
-REVOKE ALL ON FUNCTION postgres_test_replay.remember_identity(oid[]) FROM PUBLIC;

@@ -2,7 +2,7 @@
 -- event is about, `rewritten` those whose rows have to be sent; `names_identity` is whether the text that may have
 -- caused it speaks of a replica identity. A value that is null says nothing (`ddl/event.rs`), so that no null is
 -- taken out: reading the whole again would cost as much as making it. Each look-up is by index, or is not done.
-CREATE FUNCTION postgres_test_replay.message(
+CREATE OR REPLACE FUNCTION postgres_test_replay.message(
     event text, tag text, caller name, path text, settings text[], context text,
     OUT message bytea, OUT relations oid[], OUT rewritten oid[], OUT names_identity boolean)
 LANGUAGE plpgsql AS $$
@@ -126,4 +126,3 @@ BEGIN
         'tablespaces', CASE WHEN number = 1 THEN postgres_test_replay.describe_tablespaces() END,
         'roles', CASE WHEN number = 1 THEN postgres_test_replay.unsent_roles() END));
 END $$;
-REVOKE ALL ON FUNCTION postgres_test_replay.message(text, text, name, text, text[], text) FROM PUBLIC;

@@ -5,7 +5,7 @@
 -- statement. A relation that the catalog's row changes for is looked up anew by every session and by the walsender.
 
 -- Those of `candidates` that UPDATE and DELETE would fail on.
-CREATE FUNCTION postgres_test_replay.breaking(candidates oid[]) RETURNS oid[]
+CREATE OR REPLACE FUNCTION postgres_test_replay.breaking(candidates oid[]) RETURNS oid[]
 LANGUAGE plpgsql STABLE AS $$
 BEGIN
     RETURN ARRAY(
@@ -22,20 +22,18 @@ BEGIN
                                             OR c.relreplident = 'i' AND i.indisreplident))
                END);
 END $$;
-REVOKE ALL ON FUNCTION postgres_test_replay.breaking(oid[]) FROM PUBLIC;
 
 -- Whether the publication is a list already.
-CREATE FUNCTION postgres_test_replay.is_listed() RETURNS boolean
+CREATE OR REPLACE FUNCTION postgres_test_replay.is_listed() RETURNS boolean
 LANGUAGE plpgsql STABLE AS $$
 BEGIN
     RETURN EXISTS (SELECT FROM pg_publication p, postgres_test_replay.configuration f
                     WHERE p.pubname = f.publication AND NOT p.puballtables);
 END $$;
-REVOKE ALL ON FUNCTION postgres_test_replay.is_listed() FROM PUBLIC;
 
 -- Puts tables on the list that belong there and are not on it, and answers which; NULL means of all tables.
 -- Partitioned tables do not: with them each partition would be published, also one that must not be.
-CREATE FUNCTION postgres_test_replay.list_tables(candidates oid[]) RETURNS oid[]
+CREATE OR REPLACE FUNCTION postgres_test_replay.list_tables(candidates oid[]) RETURNS oid[]
 LANGUAGE plpgsql AS $$
 DECLARE
     publication oid;
@@ -71,10 +69,9 @@ BEGIN
                                     ('pg_class'::regclass, e.prrelid)) AS r (class, object);
     RETURN added;
 END $$;
-REVOKE ALL ON FUNCTION postgres_test_replay.list_tables(oid[]) FROM PUBLIC;
 
 -- Takes tables from the list; NULL means all.
-CREATE FUNCTION postgres_test_replay.unlist_tables(candidates oid[]) RETURNS void
+CREATE OR REPLACE FUNCTION postgres_test_replay.unlist_tables(candidates oid[]) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
     entries oid[];
@@ -85,12 +82,11 @@ BEGIN
     DELETE FROM pg_depend WHERE classid = 'pg_publication_rel'::regclass AND objid = ANY (entries);
     DELETE FROM pg_publication_rel WHERE oid = ANY (entries);
 END $$;
-REVOKE ALL ON FUNCTION postgres_test_replay.unlist_tables(oid[]) FROM PUBLIC;
 
 -- Makes the publication one that these tables are not in. A transaction that makes tables while all are published
 -- does not put them on a list; each holds a lock that says so, and nobody waits for it. The lock is an advisory one
 -- of the database; its key is our name in ASCII (`ptr-list`).
-CREATE FUNCTION postgres_test_replay.leave_out(relations oid[]) RETURNS void
+CREATE OR REPLACE FUNCTION postgres_test_replay.leave_out(relations oid[]) RETURNS void
 LANGUAGE plpgsql AS $$
 BEGIN
     IF NOT postgres_test_replay.is_listed() THEN
@@ -111,11 +107,10 @@ BEGIN
     -- So that every session looks the tables up anew.
     UPDATE pg_class SET relreplident = relreplident WHERE oid = ANY (relations);
 END $$;
-REVOKE ALL ON FUNCTION postgres_test_replay.leave_out(oid[]) FROM PUBLIC;
 
 -- Keeps the publication from harming what a statement made or changed, and answers which of the tables are
 -- published only from here on, so that their rows have to be sent.
-CREATE FUNCTION postgres_test_replay.keep_list(touched oid[], makes_tables boolean) RETURNS oid[]
+CREATE OR REPLACE FUNCTION postgres_test_replay.keep_list(touched oid[], makes_tables boolean) RETURNS oid[]
 LANGUAGE plpgsql AS $$
 DECLARE
     broken oid[] := postgres_test_replay.breaking(touched);
@@ -127,11 +122,7 @@ BEGIN
             PERFORM postgres_test_replay.send_left_out(one);
         END LOOP;
     END IF;
-    IF current_setting('postgres_test_replay.emptied', true) = 'on' THEN
-        -- `before_unlogged` emptied the list for this statement. Which tables were on it is not known any more.
-        PERFORM set_config('postgres_test_replay.emptied', '', true);
-        RETURN ARRAY(SELECT unnest(postgres_test_replay.list_tables(NULL)) INTERSECT SELECT unnest(touched));
-    ELSIF postgres_test_replay.is_listed() THEN
+    IF postgres_test_replay.is_listed() THEN
         RETURN postgres_test_replay.list_tables(touched);
     ELSIF makes_tables AND NOT pg_try_advisory_xact_lock_shared(8103227168964309876) THEN
         PERFORM postgres_test_replay.send_gap('tables were made while the publication became a list of tables; '
@@ -139,15 +130,14 @@ BEGIN
     END IF;
     RETURN '{}';
 END $$;
-REVOKE ALL ON FUNCTION postgres_test_replay.keep_list(oid[], boolean) FROM PUBLIC;
 
 -- Whether `keep_list` has anything to do; `fresh` are those of the tables that get FULL before. Writes nothing.
-CREATE FUNCTION postgres_test_replay.would_harm(touched oid[], fresh oid[], makes_tables boolean) RETURNS boolean
+CREATE OR REPLACE FUNCTION postgres_test_replay.would_harm(touched oid[], fresh oid[], makes_tables boolean) RETURNS boolean
 LANGUAGE plpgsql AS $$
 BEGIN
     IF touched = '{}' THEN
         RETURN false;
-    ELSIF current_setting('postgres_test_replay.emptied', true) = 'on' OR postgres_test_replay.is_listed() THEN
+    ELSIF postgres_test_replay.is_listed() THEN
         RETURN true;
     ELSIF touched <> fresh AND postgres_test_replay.breaking(
             ARRAY(SELECT unnest(touched) EXCEPT SELECT unnest(fresh))) <> '{}' THEN
@@ -155,10 +145,9 @@ BEGIN
     END IF;
     RETURN makes_tables AND NOT pg_try_advisory_xact_lock_shared(8103227168964309876);
 END $$;
-REVOKE ALL ON FUNCTION postgres_test_replay.would_harm(oid[], oid[], boolean) FROM PUBLIC;
 
 -- `keep_list`, which must not make the user's statement fail.
-CREATE FUNCTION postgres_test_replay.spare(touched oid[], makes_tables boolean) RETURNS oid[]
+CREATE OR REPLACE FUNCTION postgres_test_replay.spare(touched oid[], makes_tables boolean) RETURNS oid[]
 LANGUAGE plpgsql AS $$
 BEGIN
     RETURN postgres_test_replay.keep_list(touched, makes_tables);
@@ -166,10 +155,9 @@ EXCEPTION WHEN OTHERS THEN
     PERFORM postgres_test_replay.send_gap(format('the list of published tables could not be kept: %s', SQLERRM), SQLSTATE);
     RETURN '{}';
 END $$;
-REVOKE ALL ON FUNCTION postgres_test_replay.spare(oid[], boolean) FROM PUBLIC;
 
 -- Says in the stream that a table is not captured from here on. Its rows, when they are sent, mend it.
-CREATE FUNCTION postgres_test_replay.send_left_out(relation oid) RETURNS void
+CREATE OR REPLACE FUNCTION postgres_test_replay.send_left_out(relation oid) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
     target text;
@@ -191,32 +179,158 @@ BEGIN
                                       ELSE 'it has no primary key' END, coalesce(cause, 'which is turned off for it'),
                          CASE WHEN is_deferrable THEN ' that is not deferrable' ELSE '' END))));
 END $$;
-REVOKE ALL ON FUNCTION postgres_test_replay.send_left_out(oid) FROM PUBLIC;
 
--- A table on a list cannot be set UNLOGGED. Which one it will be is not known when the statement begins, so the
--- list is emptied then and filled at its end.
-CREATE FUNCTION postgres_test_replay.before_unlogged() RETURNS boolean
+-- A table on a list cannot be set UNLOGGED. Which one it will be is not known when the statement begins, so those that
+-- it may be are taken off then, and put back at its end: tables of the caller's whose names stand in the text.
+
+-- What stands around UNLOGGED in the texts that may have caused a statement, where its table's name is: the 400 characters
+-- after the last ALTER TABLE before it, and the 400 right before it. Empty where no text has the word.
+CREATE OR REPLACE FUNCTION postgres_test_replay.around_unlogged(told text) RETURNS text
+LANGUAGE plpgsql AS $$
+DECLARE
+    parts text[];
+    around text := '';
+BEGIN
+    IF told !~* '\munlogged\M' THEN
+        RETURN around;
+    END IF;
+    parts := regexp_split_to_array(told, '\munlogged\M', 'i');
+    FOR part IN 1 .. cardinality(parts) - 1 LOOP
+        around := concat(around, left(substring(parts[part] FROM '(?i).*\malter\s+table\M(.*)'), 400), ' ',
+                         right(parts[part], 400), ' ');
+    END LOOP;
+    RETURN around;
+END $$;
+
+-- The same of the string that the client sent. What is long is looked through once a transaction, as in `query_says`.
+CREATE OR REPLACE FUNCTION postgres_test_replay.query_around_unlogged() RETURNS text
+LANGUAGE plpgsql AS $$
+DECLARE
+    sent text := current_query();
+    string text;
+    remembered text;
+BEGIN
+    IF octet_length(sent) < 10000 THEN
+        RETURN postgres_test_replay.around_unlogged(sent);
+    END IF;
+    string := concat(extract(epoch FROM statement_timestamp()), ':', octet_length(sent), ':');
+    remembered := current_setting('postgres_test_replay.around_unlogged', true);
+    IF starts_with(remembered, string) THEN
+        RETURN substr(remembered, length(string) + 1);
+    END IF;
+    remembered := postgres_test_replay.around_unlogged(sent);
+    PERFORM set_config('postgres_test_replay.around_unlogged', concat(string, remembered), true);
+    RETURN remembered;
+END $$;
+
+-- Tables on the list that are the caller's, as ALTER TABLE asks for it, and whose names stand in a text. A name that needs
+-- quotes may be anywhere in it; where Unicode is escaped, it may be any name.
+CREATE OR REPLACE FUNCTION postgres_test_replay.listed_tables_in(told text, caller name) RETURNS oid[]
+LANGUAGE plpgsql AS $$
+DECLARE
+    words name[] := ARRAY(SELECT DISTINCT lower(word)::name FROM regexp_split_to_table(told, '[^A-Za-z0-9_$]+') AS word);
+    is_escaped boolean := told ~* '\mu&"';
+BEGIN
+    RETURN ARRAY(
+        SELECT r.prrelid
+          FROM postgres_test_replay.configuration f
+          JOIN pg_publication p ON p.pubname = f.publication
+          JOIN pg_publication_rel r ON r.prpubid = p.oid
+          JOIN pg_class c ON c.oid = r.prrelid
+         WHERE CASE WHEN is_escaped THEN true
+                    WHEN c.relname ~ '^[A-Za-z0-9_$]+$' THEN lower(c.relname)::name = ANY (words)
+                    ELSE strpos(lower(told), lower(replace(c.relname::text, '"', '""'))) > 0 END
+           AND pg_has_role(caller, c.relowner, 'USAGE'));
+END $$;
+
+-- A list of tables with a signature of this transaction, because everybody may change a setting.
+CREATE OR REPLACE FUNCTION postgres_test_replay.sign_taken(relations oid[]) RETURNS text
+LANGUAGE plpgsql AS $$
+DECLARE
+    fingerprint text;
+BEGIN
+    SELECT encode(sha256(convert_to(concat_ws(':', secret, 'taken', pg_current_xact_id()::xid, relations), 'UTF8')), 'hex')
+      INTO STRICT fingerprint
+      FROM postgres_test_replay.configuration;
+    RETURN concat(relations, ':', fingerprint);
+END $$;
+
+-- The tables that were taken off in this transaction and not put back yet.
+CREATE OR REPLACE FUNCTION postgres_test_replay.taken() RETURNS oid[]
+LANGUAGE plpgsql AS $$
+DECLARE
+    remembered text := coalesce(current_setting('postgres_test_replay.taken', true), '');
+    relations oid[];
+BEGIN
+    IF remembered !~ '^\{[0-9]{1,10}(,[0-9]{1,10})*\}:' THEN
+        RETURN '{}';
+    END IF;
+    relations := split_part(remembered, ':', 1)::oid[];
+    RETURN CASE WHEN remembered = postgres_test_replay.sign_taken(relations) THEN relations ELSE '{}' END;
+END $$;
+
+-- At the end of the statement, whatever came of it. Those that are UNLOGGED by now stay off.
+CREATE OR REPLACE FUNCTION postgres_test_replay.put_back() RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    relations oid[];
+BEGIN
+    IF coalesce(current_setting('postgres_test_replay.taken', true), '') = '' THEN
+        RETURN;
+    END IF;
+    BEGIN
+        relations := postgres_test_replay.taken();
+        PERFORM set_config('postgres_test_replay.taken', '', true);
+        IF relations <> '{}' AND postgres_test_replay.is_listed() THEN
+            PERFORM postgres_test_replay.list_tables(relations);
+        END IF;
+    EXCEPTION WHEN OTHERS THEN
+        PERFORM postgres_test_replay.send_gap(format(
+            'tables could not be put back on the list of published tables, and doctor names them: %s', SQLERRM), SQLSTATE);
+    END;
+END $$;
+
+-- Takes tables off the list that the statement may set UNLOGGED.
+CREATE OR REPLACE FUNCTION postgres_test_replay.take_off(context text, caller name) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    told text := concat(postgres_test_replay.around_unlogged(context), postgres_test_replay.query_around_unlogged());
+    relations oid[];
+BEGIN
+    -- The statements of an SQL function are not in the context.
+    IF strpos(context, 'SQL function "') > 0 THEN
+        told := concat(told, postgres_test_replay.around_unlogged(postgres_test_replay.describe_functions(context)::text));
+    END IF;
+    IF told = '' THEN
+        RETURN;
+    END IF;
+    relations := postgres_test_replay.listed_tables_in(told, caller);
+    IF relations <> '{}' THEN
+        PERFORM postgres_test_replay.unlist_tables(relations);
+        PERFORM set_config('postgres_test_replay.taken',
+                           postgres_test_replay.sign_taken(postgres_test_replay.taken() || relations), true);
+    END IF;
+END $$;
+
+-- NULL where it is not an event trigger that asks.
+CREATE OR REPLACE FUNCTION postgres_test_replay.before_unlogged(caller name) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET lc_messages = 'C'
+SET quote_all_identifiers = 'off'
+SET standard_conforming_strings = 'on'
 AS $$
 DECLARE
     context text;
 BEGIN
     GET DIAGNOSTICS context = PG_CONTEXT;
-    IF split_part(context, E'\n', 2) !~
-       '^PL/pgSQL function (postgres_test_replay\.)?on_alter\(\) line [0-9]+ at assignment$' THEN
-        RAISE EXCEPTION 'postgres_test_replay.before_unlogged is called by event triggers only'
-            USING ERRCODE = 'insufficient_privilege';
-    END IF;
-    IF NOT postgres_test_replay.is_listed() THEN
+    IF NOT postgres_test_replay.is_called_by('on\_alter', context) THEN
+        RETURN NULL;
+    ELSIF to_regclass('postgres_test_replay.configuration') IS NULL THEN
         RETURN true;
-    END IF;
-    -- The statements of an SQL function are not in the context.
-    IF context ~* '\munlogged\M|SQL function "' OR postgres_test_replay.query_says('unlogged', '\munlogged\M') THEN
+    ELSIF postgres_test_replay.is_listed() THEN
         BEGIN
-            PERFORM postgres_test_replay.unlist_tables(NULL);
-            PERFORM set_config('postgres_test_replay.emptied', 'on', true);
+            PERFORM postgres_test_replay.take_off(context, caller);
         EXCEPTION WHEN OTHERS THEN
             NULL;  -- Then the list stays, and the server says what stands against it.
         END;
@@ -224,11 +338,23 @@ BEGIN
     RETURN true;
 END $$;
 
-CREATE FUNCTION postgres_test_replay.on_alter() RETURNS event_trigger
-LANGUAGE plpgsql AS $$
+-- Under settings of ours, unlike `on_event`, because it tells nothing of the user's: its frame has its schema whatever
+-- search_path is.
+CREATE OR REPLACE FUNCTION postgres_test_replay.on_alter() RETURNS event_trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET quote_all_identifiers = 'off'
+AS $$
 DECLARE
     done boolean;
 BEGIN
-    done := postgres_test_replay.before_unlogged();
+    done := postgres_test_replay.has_rights();
+    IF NOT done THEN
+        RETURN;
+    END IF;
+    done := postgres_test_replay.before_unlogged(current_user);
+    -- As in `on_event`.
+    IF done IS NULL THEN
+        done := postgres_test_replay.before_unlogged(current_user);
+    END IF;
 END $$;
-REVOKE ALL ON FUNCTION postgres_test_replay.on_alter() FROM PUBLIC;

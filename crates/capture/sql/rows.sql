@@ -1,7 +1,7 @@
 -- Sends what a table holds after a rewrite, or a materialised view after a refresh, because the server does not. The
 -- statement holds it locked against everybody who writes, so that nothing comes between. Chunks stay below about a
 -- megabyte, plus one row.
-CREATE FUNCTION postgres_test_replay.send_rows(relation oid) RETURNS void
+CREATE OR REPLACE FUNCTION postgres_test_replay.send_rows(relation oid) RETURNS void
 LANGUAGE plpgsql
 :canonical_settings
 AS $$
@@ -41,13 +41,11 @@ BEGIN
         PERFORM postgres_test_replay.send_batch(target, names, is_first, batch);
     END IF;
 END $$;
-REVOKE ALL ON FUNCTION postgres_test_replay.send_rows(oid) FROM PUBLIC;
 
-CREATE FUNCTION postgres_test_replay.send_batch(target text, names json, is_first boolean, batch text) RETURNS void
+CREATE OR REPLACE FUNCTION postgres_test_replay.send_batch(target text, names json, is_first boolean, batch text) RETURNS void
 LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM postgres_test_replay.send(postgres_test_replay.seal(json_build_object(
         'v', 1, 'event', 'rows', 'relation', target, 'columns', names, 'first', is_first,
         'rows', ('[' || batch || ']')::json)));
 END $$;
-REVOKE ALL ON FUNCTION postgres_test_replay.send_batch(text, json, boolean, text) FROM PUBLIC;

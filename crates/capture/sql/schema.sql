@@ -1,9 +1,7 @@
--- Our schema on the primary. Everybody may look a function up in it (the event triggers run as whoever issues
--- the DDL); nobody but its owner may read its tables.
+-- Our schema on the primary. Who may do what in it is in sql/rights.sql.
 CREATE SCHEMA postgres_test_replay;
 COMMENT ON SCHEMA postgres_test_replay IS
     'Captures schema changes for postgres-test-replay; removed by: postgres-test-replay teardown';
-GRANT USAGE ON SCHEMA postgres_test_replay TO PUBLIC;
 
 -- One row. Written before the slot exists and never changed while it does, so that the secret is never in
 -- the stream.
@@ -18,7 +16,6 @@ CREATE TABLE postgres_test_replay.configuration (
     -- Our publication.
     publication name NOT NULL
 );
-REVOKE ALL ON postgres_test_replay.configuration FROM PUBLIC;
 
 -- Which replica identity the user wants for a table that we set to FULL, where it is not the default.
 -- Unlogged, and therefore in no publication; a crash empties it, and then the record that set-up keeps in its
@@ -28,4 +25,3 @@ CREATE UNLOGGED TABLE postgres_test_replay.wanted_identity (
     identity "char" NOT NULL,
     index_name name
 );
-REVOKE ALL ON postgres_test_replay.wanted_identity FROM PUBLIC;

@@ -9,6 +9,7 @@ mod fix;
 mod limits;
 mod output;
 mod replication;
+mod rights;
 mod server;
 mod slots;
 mod tables;
@@ -49,6 +50,7 @@ pub(crate) async fn check_server(
     findings.extend(replication::check(options).await);
     findings.extend(slots::check(connection, options, is_logical).await?);
     findings.extend(tables::check(connection, facts, options).await?);
+    findings.extend(rights::check(connection).await?);
     findings.extend(limits::check(connection).await?);
     Ok(findings)
 }

@@ -8,7 +8,7 @@ use ptr_capture::doctor::{Finding, Severity, check_primary, fix};
 use ptr_postgres::QualifiedName;
 use ptr_postgres::programs::Installations;
 use ptr_testkit::{ServerVersion, TestServerOptions};
-use source_support::{Primary, create_role};
+use source_support::{Primary, create_role, sqlstate};
 
 async fn find(primary: &Primary, code: &str) -> Option<Finding> {
     check_primary(&primary.options).await.into_iter().find(|finding| finding.code == code)
@@ -77,6 +77,41 @@ on_every_version! {
         assert!(found(&primary, "unpublished_tables").await.meaning.contains("\"theirs\""));
         primary.run("ALTER ROLE app SUPERUSER").await;
         assert_eq!(check_primary(&primary.options).await, []);
+    }
+
+    async fn the_owner_of_the_event_triggers_functions_is_no_superuser_any_more(version) {
+        let mut primary = Primary::start(version).await;
+        primary.run(&(create_role(&primary.server, "boss", "SUPERUSER") + &create_role(&primary.server, "app", ""))).await;
+        primary.run("GRANT CREATE ON SCHEMA public TO app").await;
+        log_in_as(&mut primary, "boss");
+        let secret = primary.prepare().await.secret.unwrap();
+        assert_eq!(find(&primary, "functions_owner").await, None);
+        primary.run("ALTER ROLE boss NOSUPERUSER").await;
+        let finding = found(&primary, "functions_owner").await;
+        assert!(finding.severity == Severity::Error && finding.fix.starts_with("ALTER ROLE \"boss\" SUPERUSER"), "{finding:?}");
+        // Nobody's statement fails, and it is told that it is not captured.
+        let app = primary.session_as("app").await;
+        for statement in ["CREATE TABLE t (id int PRIMARY KEY)", "ALTER TABLE t ADD a int", "INSERT INTO t VALUES (1, 1)", "DROP TABLE t"] {
+            assert_eq!(sqlstate(&app, statement).await, "00000", "{statement}");
+        }
+        let told = primary.messages(&secret).await.0;
+        assert!(told.iter().all(|message| message["event"] == "gap") && told.len() == 4, "{told:?}");
+        assert!(told[0]["reason"].as_str().unwrap().contains("role boss"), "{told:?}");
+        primary.run("ALTER ROLE boss SUPERUSER").await;
+        assert_eq!(find(&primary, "functions_owner").await, None);
+        app.batch_execute("CREATE TABLE t (x int)").await.unwrap();
+        assert_eq!(primary.messages(&secret).await.0[4]["event"], "ddl_command_end");
+    }
+
+    async fn who_can_read_the_secret_is_told(version) {
+        let primary = Primary::start(version).await;
+        primary.run("CREATE ROLE analyst").await;
+        primary.prepare().await;
+        primary.run("GRANT pg_read_all_data TO analyst").await;
+        let finding = found(&primary, "secret_readers").await;
+        assert!(finding.severity == Severity::Info && finding.meaning.ends_with(": \"analyst\""), "{finding:?}");
+        primary.run("REVOKE pg_read_all_data FROM analyst").await;
+        assert_eq!(find(&primary, "secret_readers").await, None);
     }
 
     async fn tables_without_a_key_are_listed_and_those_that_would_break_left_out(version) {

@@ -79,8 +79,6 @@ on_every_version! {
                 "truncate before parted_1",
                 "rows public.harmed 3", "delete harmed",
                 "rows public.after 2", "delete after",
-                // Sent once too often: while a statement may set a table UNLOGGED nothing is on the list.
-                "rows public.past 0",
                 "insert past",
             ]
         );
@@ -88,6 +86,93 @@ on_every_version! {
         assert_eq!(primary.value("SELECT count(*) FROM pg_depend WHERE classid = 'pg_publication_rel'::regclass").await, "12");
         primary.run("DROP TABLE harmed, parted").await;
         assert_eq!(primary.value(PUBLISHED).await, "after copied keyless past");
+    }
+
+    /// While a statement runs that may set a table UNLOGGED, the table is off the list.
+    async fn the_list_is_whole_again_whatever_a_statement_that_says_unlogged_came_to(version) {
+        let mut primary = Primary::start(version).await;
+        primary.options.exclude_tables = vec![QualifiedName::new("public", "harmed")];
+        primary.run("CREATE TABLE harmed (x int); CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY);
+            CREATE TABLE \"Ä \"\"n;\" (id int PRIMARY KEY);
+            CREATE FUNCTION by_sql() RETURNS void LANGUAGE sql AS 'ALTER TABLE a SET UNLOGGED'").await;
+        primary.prepare().await;
+        let all = "a b Ä \"n;";
+        for (statement, published) in [
+            ("ALTER TABLE IF EXISTS missing SET UNLOGGED", all),
+            ("ALTER TABLE a ADD c int; ALTER TABLE b ADD c int; ALTER TABLE IF EXISTS missing ADD c int -- unlogged", all),
+            ("ALTER TABLE a SET UNLOGGED", "b Ä \"n;"),
+            ("ALTER TABLE a SET LOGGED", all),
+            ("SELECT by_sql()", "b Ä \"n;"),
+            ("ALTER TABLE a SET LOGGED; ALTER TABLE \"Ä \"\"n;\" ADD c text DEFAULT 'alter table', SET UNLOGGED", "a b"),
+            ("ALTER TABLE \"Ä \"\"n;\" SET LOGGED", all),
+            ("DO $$ BEGIN EXECUTE 'ALTER TABLE B SET ' || 'UNLOGGED'; END $$", "a Ä \"n;"),
+            ("ALTER TABLE ONLY b SET LOGGED", all),
+            ("BEGIN ISOLATION LEVEL REPEATABLE READ; ALTER TABLE a SET UNLOGGED; ALTER TABLE a SET LOGGED; COMMIT", all),
+            // A session that already names our schema, and one for which nothing can be described.
+            ("SET search_path = public, postgres_test_replay; ALTER TABLE b ADD d int /* ALTER TABLE b SET UNLOGGED */", all),
+            ("ALTER FUNCTION postgres_test_replay.describe_missing(oid[]) RENAME TO gone;
+              ALTER TABLE a ADD e int DEFAULT 1; ALTER TABLE b ADD e int DEFAULT 1 /* unlogged */", all),
+        ] {
+            let session = primary.session().await;
+            assert_eq!(sqlstate(&session, statement).await, "00000", "{statement}");
+            assert_eq!(primary.value(PUBLISHED).await, published, "{statement}");
+        }
+        // However long the string.
+        let long = format!("ALTER TABLE b ADD f text DEFAULT '{}'; ALTER TABLE a SET UNLOGGED; ALTER TABLE a SET LOGGED", "x".repeat(20_000));
+        assert_eq!(sqlstate(&primary.session().await, &long).await, "00000");
+        assert_eq!(primary.value(PUBLISHED).await, all);
+        assert_eq!(primary.value("SELECT count(*) FROM pg_depend WHERE classid = 'pg_publication_rel'::regclass").await, "6");
+    }
+
+    async fn what_one_sets_unlogged_holds_up_nobody_who_is_at_other_tables(version) {
+        let mut primary = Primary::start(version).await;
+        primary.options.exclude_tables = vec![QualifiedName::new("public", "harmed")];
+        primary.run("CREATE TABLE harmed (x int); CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY);
+            CREATE TABLE c (id int PRIMARY KEY); CREATE TABLE d (id int PRIMARY KEY)").await;
+        primary.prepare().await;
+        let (first, second) = (primary.session().await, primary.session().await);
+        first.batch_execute("BEGIN; ALTER TABLE a SET UNLOGGED").await.unwrap();
+        for statement in ["SET lock_timeout = '20s'", "DROP TABLE c", "ALTER TABLE b SET UNLOGGED", "ALTER TABLE d RENAME TO e"] {
+            assert_eq!(sqlstate(&second, statement).await, "00000", "{statement}");
+        }
+        first.batch_execute("COMMIT").await.unwrap();
+        assert_eq!(primary.value(PUBLISHED).await, "e");
+    }
+
+    async fn others_can_neither_take_tables_off_the_list_nor_make_one(version) {
+        let mut primary = Primary::start(version).await;
+        primary.options.exclude_tables = vec![QualifiedName::new("public", "harmed")];
+        primary.run(&create_role(&primary.server, "mallory", "")).await;
+        primary.run("GRANT CREATE ON SCHEMA public TO mallory; CREATE TABLE kept (id int PRIMARY KEY)").await;
+        primary.prepare().await;
+        let mallory = primary.session_as("mallory").await;
+        mallory.batch_execute("CREATE TABLE mine (id int PRIMARY KEY)").await.unwrap();
+        // While all tables are published.
+        for setting in ["emptied = 'on'", "taken = '{16384}:0'"] {
+            let statement = format!("SET postgres_test_replay.{setting}; ALTER TABLE mine ADD z int; ALTER TABLE mine DROP z");
+            assert_eq!(sqlstate(&mallory, &statement).await, "00000");
+        }
+        assert_eq!(primary.value("SELECT count(*) FROM pg_publication_rel").await, "0");
+        assert_eq!(sqlstate(&mallory, "ALTER TABLE mine SET UNLOGGED").await, "00000");
+        assert_eq!(sqlstate(&mallory, "ALTER TABLE mine SET LOGGED").await, "00000");
+
+        // While a list is.
+        primary.run("CREATE TABLE harmed (x int)").await;
+        for call in ["before_unlogged()", "before_unlogged('postgres')"] {
+            let statement = format!("CREATE FUNCTION on_alter() RETURNS boolean LANGUAGE plpgsql AS
+                $$ DECLARE done boolean; BEGIN done := postgres_test_replay.{call}; RETURN done; END $$");
+            assert_eq!(sqlstate(&mallory, &statement).await, "00000");
+            // Whether there is such a function or not.
+            sqlstate(&mallory, "SELECT on_alter() /* ALTER TABLE kept SET UNLOGGED */").await;
+            assert_eq!(sqlstate(&mallory, "DROP FUNCTION on_alter").await, "00000");
+            assert_eq!(primary.value(PUBLISHED).await, "kept mine", "{call}");
+        }
+        // Names of tables that are not theirs change nothing for these, not even while the statement runs.
+        mallory.batch_execute("BEGIN; ALTER TABLE mine ADD z int /* ALTER TABLE kept SET UNLOGGED */").await.unwrap();
+        let other = primary.session().await;
+        assert_eq!(sqlstate(&other, "SET lock_timeout = '20s'; ALTER TABLE kept SET UNLOGGED").await, "00000");
+        mallory.batch_execute("COMMIT").await.unwrap();
+        assert_eq!(primary.value(PUBLISHED).await, "mine");
     }
 
     /// Such a key identifies no rows for PostgreSQL, and "no primary key" would send the user to look for one.
@@ -144,7 +229,7 @@ on_every_version! {
         primary.run(&create_role(&primary.server, "app", "")).await;
         primary.prepare().await;
         let app = primary.session_as("app").await;
-        for call in ["before_unlogged()", "leave_out('{}')", "unlist_tables(NULL)", "list_tables(NULL)", "spare('{}', true)"] {
+        for call in ["take_off('', 'app')", "leave_out('{}')", "unlist_tables(NULL)", "list_tables(NULL)", "spare('{}', true)"] {
             assert_eq!(sqlstate(&app, &format!("SELECT postgres_test_replay.{call}")).await, "42501", "{call}");
         }
     }

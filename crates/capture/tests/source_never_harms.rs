@@ -6,6 +6,7 @@
 mod source_support;
 
 use ptr_capture::source::prepare;
+use ptr_postgres::QualifiedName;
 use ptr_testkit::{DatabaseState, ServerVersion, assert_equal_states};
 use source_support::{Primary, create_role, options, session_as, sqlstate};
 
@@ -217,6 +218,91 @@ on_every_version! {
         let shop = DatabaseState::capture_without_publications(&primary.server.dsn("shop"), &[publication]).await;
         let bare = DatabaseState::capture(&primary.server.dsn("bare")).await;
         assert_equal_states(&bare, &shop);
+    }
+
+    /// Our functions are read when they first run in a session, so each of these is one of its own. With our schema in
+    /// search_path it is said that nothing is captured.
+    async fn whatever_a_session_has_set_its_schema_changes_succeed_and_are_told(version) {
+        let mut primary = Primary::start(version).await;
+        // One table that must not be published makes the publication a list, which UNLOGGED has to get round.
+        primary.options.exclude_tables = vec![QualifiedName::new("public", "harmed")];
+        primary.run(&create_role(&primary.server, "app", "")).await;
+        primary.run("GRANT CREATE ON SCHEMA public TO app; CREATE TABLE harmed (x int)").await;
+        let secret = primary.prepare().await.secret.unwrap();
+        let mut seen = 0;
+        for (setting, is_captured) in [
+            ("standard_conforming_strings = off", true),
+            ("quote_all_identifiers = on", true),
+            ("plpgsql.extra_errors = 'all'", true),
+            ("search_path = public, postgres_test_replay", false),
+        ] {
+            let session = primary.session_as("app").await;
+            for statement in [
+                &format!("SET escape_string_warning = off; SET {setting}"),
+                "CREATE TABLE public.t (id int PRIMARY KEY)",
+                "ALTER TABLE public.t ADD COLUMN a int",
+                "ALTER TABLE public.t SET UNLOGGED",
+                "ALTER TABLE public.t SET LOGGED",
+                "DROP TABLE public.t",
+            ] {
+                assert_eq!(sqlstate(&session, statement).await, "00000", "{setting}: {statement}");
+            }
+            let told = primary.messages(&secret).await.0.split_off(seen);
+            seen += told.len();
+            let ends = told.iter().filter(|message| message["event"] == "ddl_command_end").count();
+            let gaps = told.iter().filter(|message| message["event"] == "gap").count();
+            assert_eq!((ends, gaps), if is_captured { (5, 0) } else { (0, told.len()) }, "{setting}: {told:#?}");
+        }
+    }
+
+    /// The server does not take the first call of a function for simple any more, whose frame is what is believed.
+    async fn what_a_cancelled_statement_leaves_in_its_transaction_fails_nothing_and_is_told(version) {
+        let primary = Primary::start(version).await;
+        let secret = primary.prepare().await.secret.unwrap();
+        // As Ctrl-C does while the rows of a large table are sent.
+        primary.run("CREATE OR REPLACE FUNCTION postgres_test_replay.send_rows(relation oid) RETURNS void LANGUAGE plpgsql AS
+            $$ BEGIN PERFORM pg_cancel_backend(pg_backend_pid()); PERFORM pg_sleep(60); END $$").await;
+        let session = primary.session().await;
+        session.batch_execute("BEGIN; CREATE TABLE t (n int)").await.unwrap();
+        for (number, expected) in ["57014", "57014", "57014", "00000", "00000"].into_iter().enumerate() {
+            session.batch_execute("SAVEPOINT s").await.unwrap();
+            assert_eq!(sqlstate(&session, "ALTER TABLE t ALTER n TYPE bigint").await, expected, "{number}");
+            session.batch_execute("ROLLBACK TO s").await.unwrap();
+            assert_eq!(sqlstate(&session, &format!("CREATE TABLE after_{number} (x int)")).await, "00000");
+        }
+        session.batch_execute("COMMIT; CREATE TABLE afterwards (x int)").await.unwrap();
+        let told = primary.messages(&secret).await.0;
+        let told: Vec<String> = told[1..].iter().map(|message| match message["event"].as_str() {
+            Some("gap") => format!("gap {}", message["statement"].as_str().unwrap()),
+            _ => message["objects"][0]["identity"].as_str().unwrap().to_owned(),
+        }).collect();
+        assert_eq!(told, ["public.t", "public.after_0", "public.after_1", "gap CREATE TABLE after_2 (x int)",
+            "gap CREATE TABLE after_3 (x int)", "gap CREATE TABLE after_4 (x int)", "public.afterwards"]);
+    }
+
+    async fn default_privileges_of_our_owner_take_nothing_from_others_and_give_them_nothing(version) {
+        let primary = Primary::start(version).await;
+        primary.run(&(create_role(&primary.server, "app", "") + &create_role(&primary.server, "analyst", ""))).await;
+        primary.run("GRANT CREATE ON SCHEMA public TO app;
+            ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
+            ALTER DEFAULT PRIVILEGES GRANT EXECUTE ON FUNCTIONS TO analyst;
+            ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO analyst;
+            ALTER DEFAULT PRIVILEGES GRANT CREATE ON SCHEMAS TO analyst").await;
+        primary.prepare().await;
+        let app = primary.session_as("app").await;
+        for statement in ["CREATE TABLE t (x int)", "ALTER TABLE t ADD y int", "CREATE TABLE c AS SELECT 1 AS x", "DROP TABLE t"] {
+            assert_eq!(sqlstate(&app, statement).await, "00000", "{statement}");
+        }
+        let analyst = primary.session_as("analyst").await;
+        for statement in [
+            "SELECT secret FROM postgres_test_replay.configuration",
+            "SELECT * FROM postgres_test_replay.wanted_identity",
+            "SELECT postgres_test_replay.seal('{}')",
+            "SELECT postgres_test_replay.unlist_tables(NULL)",
+            "CREATE TABLE postgres_test_replay.t (x int)",
+        ] {
+            assert_eq!(sqlstate(&analyst, statement).await, "42501", "{statement}");
+        }
     }
 
     async fn ten_thousand_statements_in_one_transaction_take_no_transaction_id_each(version) {

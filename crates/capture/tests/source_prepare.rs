@@ -222,6 +222,34 @@ on_every_version! {
         assert!(matches!(&error, SourceError::Broken { what, .. } if what.contains("slot")), "{error}");
     }
 
+    async fn functions_of_an_earlier_version_are_replaced_while_sessions_go_on(version) {
+        let primary = Primary::start(version).await;
+        let secret = primary.prepare().await.secret.unwrap();
+        let functions = "SELECT string_agg(concat(p.oid, ' ', md5(pg_get_functiondef(p.oid)), ' ', p.proacl), E'\n' ORDER BY p.oid)
+            FROM pg_proc p WHERE pronamespace = 'postgres_test_replay'::regnamespace";
+        let ours = primary.value(functions).await;
+        let session = primary.session().await;
+        session.batch_execute("CREATE TABLE before (x int)").await.unwrap();
+        // What an earlier version left: another text, a function that is no more, rights that were given.
+        primary.run("CREATE OR REPLACE FUNCTION postgres_test_replay.is_ours() RETURNS boolean LANGUAGE sql AS 'SELECT false';
+            CREATE FUNCTION postgres_test_replay.before_unlogged() RETURNS boolean LANGUAGE sql AS 'SELECT true';
+            GRANT EXECUTE ON FUNCTION postgres_test_replay.seal(json) TO PUBLIC;
+            COMMENT ON FUNCTION postgres_test_replay.on_event() IS 'another'").await;
+        session.batch_execute("CREATE TABLE meanwhile (x int)").await.unwrap();
+        let told = primary.messages(&secret).await.0.len();
+        assert!(primary.prepare().await.was_prepared);
+        assert_eq!(primary.value(functions).await, ours);
+        assert_eq!(primary.value("SELECT count(*) FROM pg_event_trigger WHERE evtenabled = 'A'").await, "5");
+        assert_eq!(primary.messages(&secret).await.0.len(), told, "of what we do ourselves nothing is said");
+        session.batch_execute("CREATE TABLE after (x int)").await.unwrap();
+        assert_eq!(primary.messages(&secret).await.0.len(), told + 1);
+        // Once.
+        let row = "SELECT xmin::text FROM pg_proc WHERE oid = 'postgres_test_replay.on_event'::regproc";
+        let replaced = primary.value(row).await;
+        primary.prepare().await;
+        assert_eq!(primary.value(row).await, replaced);
+    }
+
     async fn the_walsender_that_made_the_slot_is_gone_after_set_up(version) {
         let primary = Primary::start(version).await;
         primary.prepare().await;

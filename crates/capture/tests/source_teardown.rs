@@ -79,6 +79,31 @@ on_every_version! {
         assert_eq!(primary.server.psql("shop", expected).await, bare);
     }
 
+    /// A string is seen whole with each of its statements.
+    async fn an_identity_in_the_same_string_is_not_taken_for_another_tables(version) {
+        let primary = Primary::start(version).await;
+        primary.run(SCHEMA).await;
+        let strings = [
+            "ALTER TABLE nothing REPLICA IDENTITY DEFAULT; ALTER TABLE keyed ADD COLUMN c int",
+            "ALTER TABLE \"Odd.Name\".\"a \"\"b\" REPLICA IDENTITY FULL; ALTER TABLE keyless ADD COLUMN c int",
+            "CREATE TABLE new_one (id int); CREATE TABLE new_two (id int); ALTER TABLE new_two
+                REPLICA  IDENTITY full; ALTER TABLE new_one ADD COLUMN c int",
+            "DO $$ BEGIN ALTER TABLE leaf REPLICA IDENTITY FULL; ALTER TABLE by_index ADD COLUMN c int; END $$",
+        ];
+        let expected = "SELECT string_agg(concat(c.relname, relreplident), ' ' ORDER BY c.relname) FROM pg_class c WHERE relkind IN ('r', 'p') AND oid >= 16384";
+        primary.server.database("bare").await;
+        primary.server.psql("bare", SCHEMA).await;
+        let bare = primary.server.client("bare").await;
+        primary.prepare().await;
+        let session = primary.session().await;
+        for string in strings {
+            bare.batch_execute(string).await.unwrap();
+            session.batch_execute(string).await.unwrap();
+        }
+        teardown(&primary.options, &()).await.unwrap();
+        assert_eq!(primary.server.psql("shop", expected).await, primary.server.psql("bare", expected).await);
+    }
+
     async fn without_its_record_it_removes_what_names_tell(version) {
         let primary = Primary::start(version).await;
         primary.run(SCHEMA).await;

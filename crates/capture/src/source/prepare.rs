@@ -55,7 +55,9 @@ pub async fn prepare(
     if let Some(record) = SourceRecord::load(&options.record_path)? {
         is_of_this_database(&record, &facts, options)?;
         if record.began(Step::Complete) {
-            return verify(&connection, &record, options).await;
+            let prepared = verify(&connection, &record, options).await?;
+            schema::bring_up_to_date(&connection, &facts, &record, progress).await;
+            return Ok(prepared);
         }
         progress.report(SetupEvent::UndoingUnfinished);
         exclusive::end_slot_makers(&connection).await?;

@@ -1,13 +1,17 @@
 //! Our schema and event triggers on the primary; their SQL is in `sql/`.
 
 use ptr_model::OUR_SCHEMA;
-use ptr_postgres::{Connection, OWNERS, QualifiedName, ServerVersion, quote_literal};
+use ptr_postgres::{Connection, OWNERS, QualifiedName, ServerVersion, quote_identifier, quote_literal};
+use sha2::{Digest, Sha256};
 
-use super::{Doing, NotedIdentity, SourceError, SourceOptions, identity::exceptions_sql};
+use super::{
+    Doing, NotedIdentity, Progress, ServerFacts, SetupEvent, SourceError, SourceOptions, SourceRecord, Step,
+    identity::exceptions_sql,
+};
 use crate::ddl::Secret;
 
 const SCHEMA: &str = include_str!("../../sql/schema.sql");
-const PARTS: &[&str] = &[
+const FUNCTIONS: &[&str] = &[
     include_str!("../../sql/seal.sql"),
     include_str!("../../sql/describe.sql"),
     include_str!("../../sql/message.sql"),
@@ -15,8 +19,12 @@ const PARTS: &[&str] = &[
     include_str!("../../sql/identity.sql"),
     include_str!("../../sql/publication.sql"),
     include_str!("../../sql/capture.sql"),
-    include_str!("../../sql/event_triggers.sql"),
+    include_str!("../../sql/rights.sql"),
 ];
+const TRIGGERS: &str = include_str!("../../sql/event_triggers.sql");
+
+/// Functions that earlier versions made and this one does not have.
+const GONE: &[&str] = &["before_unlogged()", "remember_identity(oid[])"];
 
 /// Under what our functions put values and expressions into words, whatever the user's settings are: what a line
 /// `:canonical_settings` stands for.
@@ -67,7 +75,6 @@ fn script(version: ServerVersion, options: &SourceOptions, noted: &[NotedIdentit
     let mut script = format!(
         "{SCHEMA}
          CREATE VIEW {OUR_SCHEMA}.identity_exceptions AS {exceptions};
-         REVOKE ALL ON {OUR_SCHEMA}.identity_exceptions FROM PUBLIC;
          INSERT INTO {OUR_SCHEMA}.configuration (secret, replica_identity, excluded, publication)
          SELECT encode(sha256(convert_to(concat(gen_random_uuid(), gen_random_uuid(), gen_random_uuid()), 'UTF8')), 'hex'),
                 {replica_identity}, ARRAY[{excluded}]::text[], {publication};\n"
@@ -79,16 +86,87 @@ fn script(version: ServerVersion, options: &SourceOptions, noted: &[NotedIdentit
             noted.oid, noted.identity
         ));
     }
+    let functions = functions();
+    script.push_str(&functions);
+    script.push_str(&marked(&functions));
+    script.push_str(TRIGGERS);
+    script
+}
+
+/// The functions and who may run them, wherever our schema is.
+fn functions() -> String {
     // Says who owns what after a DROP OWNED: REASSIGN OWNED, which mostly comes before it, fires no event.
-    script.push_str(&format!(
-        "CREATE FUNCTION {OUR_SCHEMA}.describe_owners() RETURNS json LANGUAGE sql STABLE AS $$
-             SELECT json_agg(json_build_array(type, identity, owner)) FROM ({OWNERS}) owners $$;
-         REVOKE ALL ON FUNCTION {OUR_SCHEMA}.describe_owners() FROM PUBLIC;\n"
-    ));
-    PARTS
+    let mut script = format!(
+        "CREATE OR REPLACE FUNCTION {OUR_SCHEMA}.describe_owners() RETURNS json LANGUAGE sql STABLE AS $$
+             SELECT json_agg(json_build_array(type, identity, owner)) FROM ({OWNERS}) owners $$;\n"
+    );
+    FUNCTIONS
         .iter()
         .for_each(|part| script.push_str(&part.replace("\n:canonical_settings\n", CANONICAL_SETTINGS)));
     script
+}
+
+/// Notes on the server which functions these are.
+fn marked(functions: &str) -> String {
+    format!("COMMENT ON FUNCTION {OUR_SCHEMA}.on_event() IS '{}';\n", mark(functions))
+}
+
+/// Tells the functions of one version of this program from those of another.
+fn mark(functions: &str) -> String {
+    let digest = Sha256::digest(functions.as_bytes());
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Replaces the functions that an earlier version made, while the user's DDL goes on: each statement runs the earlier ones or
+/// these, and is captured. They keep their OIDs, because sessions have plans that call them, and so their signatures: one
+/// that needs another is made beside it. What cannot be replaced is said, and capture goes on with what is there.
+pub(super) async fn bring_up_to_date(
+    connection: &Connection,
+    facts: &ServerFacts,
+    record: &SourceRecord,
+    progress: &dyn Progress,
+) {
+    if !record.began(Step::Triggers) || !facts.is_superuser {
+        return;
+    }
+    if let Err(error) = replace_functions(connection, progress).await {
+        let text = format!(
+            "the functions of the event triggers are an earlier version's, and were not replaced: {error}; run up again, or \
+             teardown, then up"
+        );
+        progress.report(SetupEvent::Warning { text });
+    }
+}
+
+async fn replace_functions(connection: &Connection, progress: &dyn Progress) -> Result<(), SourceError> {
+    let functions = functions();
+    let query = format!(
+        "SELECT pg_catalog.obj_description(pg_catalog.to_regprocedure('{OUR_SCHEMA}.on_event()'), 'pg_proc')"
+    );
+    let row = connection.query_one(&query, &[]).await.doing(|| "looking for our functions".to_owned())?;
+    if row.get::<_, Option<String>>(0).is_some_and(|there| there == mark(&functions)) {
+        return Ok(());
+    }
+    progress.report(SetupEvent::InstallingTriggers);
+    unnoticed(connection, &format!("{functions}{}", marked(&functions))).await?;
+    let gone: String =
+        GONE.iter().map(|name| format!("DROP FUNCTION IF EXISTS {OUR_SCHEMA}.{name};\n")).collect();
+    unnoticed(connection, &gone).await
+}
+
+/// Runs a script in one transaction, in which our event triggers are off: halfway, the functions do not fit together.
+/// Other sessions see them on all the time.
+async fn unnoticed(connection: &Connection, script: &str) -> Result<(), SourceError> {
+    let alter = |action: &str| -> String {
+        let names = EVENT_TRIGGERS.into_iter().map(quote_identifier);
+        names.map(|name| format!("ALTER EVENT TRIGGER {name} {action};\n")).collect()
+    };
+    let script = format!("BEGIN; {}{script}{}COMMIT", alter("DISABLE"), alter("ENABLE ALWAYS"));
+    let made = connection.batch_execute(&script).await;
+    if made.is_err() {
+        connection.batch_execute("ROLLBACK").await.doing(|| "rolling back".to_owned())?;
+    }
+    made.doing(|| "replacing the functions of the event triggers".to_owned())
 }
 
 /// As `sql/identity.sql` compares it: unquoted, with a dot.

@@ -376,6 +376,7 @@ pub const CASES: &[Case] = &[
     case("quotes of every kind", &[
         "SET standard_conforming_strings = off; SET escape_string_warning = off; SET backslash_quote = on",
         r"CREATE TABLE a (x text DEFAULT 'it\'s; here'); COMMENT ON TABLE a IS 'a\\;b'; CREATE TABLE b (y text DEFAULT E'\';')",
+        r"ALTER TABLE a ADD y text DEFAULT '\';'; ALTER TABLE b RENAME y TO z",
         "SET standard_conforming_strings = on",
         r"CREATE TABLE c (x text DEFAULT '\'); CREATE TABLE d (y text DEFAULT U&'\0041;'); CREATE TABLE e (z text DEFAULT $q$;'$q$)",
         "CREATE FUNCTION f() RETURNS text LANGUAGE sql AS $outer$ SELECT $inner$;$inner$ $outer$; CREATE TABLE \"semi;colon\" (\"a;\"\"b\" int)",

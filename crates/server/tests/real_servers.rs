@@ -1,4 +1,4 @@
-//! The whole service on real servers: capture, checkpoints, moves, backups. The oracle is SQL and `pg_dump`.
+//! The whole service on real servers: capture, checkpoints, moves. The oracle is SQL and `pg_dump`.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail anywhere")]
 
@@ -10,7 +10,7 @@ use std::{
 };
 
 use axum::http::{Method, StatusCode};
-use ptr_server::{Announcement, Role, configuration::TlsFiles, resource::backup::RestoreBackup};
+use ptr_server::{Announcement, Role, configuration::TlsFiles};
 use ptr_testkit::{Certificates, ServerVersion, wait_until};
 use serde_json::{Value, json};
 use support::{Api, DATABASE, REPLICA, World, configuration};
@@ -153,77 +153,6 @@ async fn a_follower_is_kept_at_head_until_its_next_move() {
         .await;
     world.go("CREATION").await;
     assert_eq!(world.api.get("/api/sessions/default").await["follow"], false);
-    world.close().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_backup_restores_to_what_was_dumped() {
-    let world = World::start(ServerVersion::Debian15, TABLE).await;
-    for format in ["custom", "directory"] {
-        let body = json!({"name": format, "format": format}).to_string();
-        let backup = world.api.post("/api/backups", &body).await;
-        assert_eq!(
-            (&backup["state"], &backup["position"]["exact"]),
-            (&json!("complete"), &json!(true)),
-            "{backup:#}"
-        );
-        let verified = world.api.post(&format!("/api/backups/{format}/verify"), "").await;
-        assert_eq!((&verified["sound"], &verified["rows"]), (&json!(true), &json!(1)), "{verified:#}");
-    }
-    world.api.post("/api/backups/custom/restore", r#"{"database": "restored"}"#).await;
-    assert_eq!(world.replica.psql("restored", "SELECT v FROM t").await.trim(), "a");
-    let again = r#"{"database": "restored"}"#;
-    let (status, problem) = world.api.send(Method::POST, "/api/backups/custom/restore", again).await;
-    assert_eq!((status, &problem["code"]), (StatusCode::CONFLICT, &json!("precondition")));
-    let triggers = world.replica.psql("restored", "SELECT count(*) FROM pg_event_trigger").await;
-    assert_eq!(triggers.trim(), "0", "event triggers of capture fire on the replica");
-    assert_eq!(world.api.get("/api/backups").await.as_array().unwrap().len(), 2);
-    let (status, _) = world.api.send(Method::DELETE, "/api/backups/directory", "").await;
-    assert_eq!(status, StatusCode::OK);
-    world.close().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_a_killed_restore_left_goes_and_what_is_being_restored_stays() {
-    // Restoring the index takes for ever in a database that a backup is restored into.
-    let slow = "CREATE FUNCTION slow(int) RETURNS int IMMUTABLE LANGUAGE sql AS $$ SELECT
-                CASE WHEN current_database() ~ 'test_replay' THEN length(pg_sleep(3600)::text) ELSE $1 END $$;
-                CREATE INDEX ON t (slow(id))";
-    let world = World::start(ServerVersion::Debian15, &format!("{TABLE}; {slow}")).await;
-    world.api.post("/api/backups", r#"{"name": "b"}"#).await;
-    let service = Arc::clone(&world.api.service);
-    let restoring = tokio::spawn(async move {
-        let request = RestoreBackup { database: Some("copy".into()), ..RestoreBackup::default() };
-        service.restore_backup("b", request).await
-    });
-    let sql = "SELECT datname FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname ~ '_restore_'";
-    wait_until("the restore is at the index", Duration::from_secs(60), async || {
-        !world.replica.psql("postgres", sql).await.is_empty()
-    })
-    .await;
-    let scratch = world.replica.psql("postgres", sql).await.trim().to_owned();
-    // The one whose place it took, and one whose name somebody chose.
-    for name in [&format!("{scratch}_old"), "postgres_test_replay_restore_of_mine"] {
-        world.replica.psql("postgres", &format!("CREATE DATABASE {name}")).await;
-    }
-    let collect = async |body| world.api.post("/api/gc", body).await;
-    let busy = collect("{}").await;
-    assert_eq!(busy["kept"].as_array().unwrap().len(), 2, "{busy:#}");
-    assert_eq!(busy["removed"], json!([]));
-
-    // Its connections and programs end with it, as with a process; what it asked of the server goes on there.
-    restoring.abort();
-    assert!(restoring.await.unwrap_err().is_cancelled());
-    wait_until("nobody has its lock", Duration::from_secs(20), async || {
-        collect(r#"{"dry_run": true}"#).await["removed"].as_array().unwrap().len() == 2
-    })
-    .await;
-    let done = collect("{}").await;
-    let gone: Vec<_> = done["removed"].as_array().unwrap().iter().map(|thing| &thing["name"]).collect();
-    assert_eq!(gone, [&json!(scratch), &json!(format!("{scratch}_old"))]);
-    let left = "SELECT datname FROM pg_database WHERE datname ~ 'test_replay'";
-    let left = world.replica.psql("postgres", left).await;
-    assert_eq!(left.trim(), "postgres_test_replay_restore_of_mine");
     world.close().await;
 }
 

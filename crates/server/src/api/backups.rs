@@ -44,7 +44,7 @@ pub(super) async fn delete(State(service): Shared, Path(id): Path<String>) -> An
     Ok(Json(service.delete_backup(&id).await?))
 }
 
-/// Restores a backup into a session's database or another one of the output server.
+/// Restores a backup into a session's database or another one of the output server. It goes on when the client goes away.
 #[utoipa::path(post, path = "/api/backups/{id}/restore", params(("id" = String, Path)), request_body = RestoreBackup,
     responses((status = 200, body = Restored), (status = 404, body = Problem), (status = 409, body = Problem)))]
 pub(super) async fn restore(
@@ -55,9 +55,9 @@ pub(super) async fn restore(
     Ok(Json(service.restore_backup(&id, request).await?))
 }
 
-/// Restores a backup into a scratch database and compares.
+/// Restores a backup into a scratch database and compares. It goes on when the client goes away.
 #[utoipa::path(post, path = "/api/backups/{id}/verify", params(("id" = String, Path)),
-    responses((status = 200, body = BackupVerified), (status = 404, body = Problem)))]
+    responses((status = 200, body = BackupVerified), (status = 404, body = Problem), (status = 409, body = Problem)))]
 pub(super) async fn verify(State(service): Shared, Path(id): Path<String>) -> Answer<BackupVerified> {
     Ok(Json(service.verify_backup(&id).await?))
 }

@@ -1,70 +1,122 @@
 //! Restoring a backup: into a new database, which takes the old one's place when it is whole.
 
-use std::{path::Path, process::Stdio, time::Instant};
+use std::{path::Path, process::Stdio, sync::Arc, time::Instant};
 
 use ptr_log::Session;
 use ptr_model::{OUR_SCHEMA, Position};
-use ptr_postgres::{Connection, Dsn, SessionSettings, connect, quote_identifier};
-use ptr_replay::session::refuse_source;
+use ptr_postgres::quote_identifier;
 
 use super::{
     create::server_version,
+    place::Target,
     program,
-    scratch::{Purpose, replaced_by, take_name},
+    scratch::{Purpose, Scratch},
     store,
 };
 use crate::{
     resource::backup::{BackupState, RestoreBackup, Restored},
-    service::{APPLICATION_NAME, Service, ServiceError},
+    service::{Service, ServiceError},
 };
 
 impl Service {
-    /// `POST /api/backups/{id}/restore`.
+    /// `POST /api/backups/{id}/restore`. Goes on when whoever asked goes away.
     ///
     /// # Errors
-    /// A database that is there and not empty without consent, a dump that does not restore.
-    pub async fn restore_backup(&self, id: &str, request: RestoreBackup) -> Result<Restored, ServiceError> {
+    /// A database that is there and not empty without consent, a dump that does not restore, a database that is not left by
+    /// those who use it, the end of the service.
+    pub async fn restore_backup(
+        self: &Arc<Self>,
+        id: &str,
+        request: RestoreBackup,
+    ) -> Result<Restored, ServiceError> {
+        let (service, id) = (Arc::clone(self), id.to_owned());
+        let task = self.spawn(async move { service.restore(&id, request).await });
+        task.await
+            .map_err(|error| ServiceError::Broken { detail: format!("the restore's task ended: {error}") })?
+    }
+
+    async fn restore(&self, id: &str, request: RestoreBackup) -> Result<Restored, ServiceError> {
         let started = Instant::now();
         let record = self.complete_backup(id)?;
-        let session = match (&request.session_id, &request.database) {
-            (Some(session), None) => Some(self.session_named(Some(session)).await?),
-            (None, Some(_)) => None,
-            _ => {
-                return Err(ServiceError::usage(
-                    "say where to restore to: either a session or a database",
-                    "give session_id or database, not both",
-                ));
-            }
-        };
-        let database = match (&session, request.database) {
-            (Some(session), _) => session.target_database.clone(),
-            (None, database) => database.unwrap_or_default(),
-        };
+        let mut target = self.target(&request).await?;
         let maintenance = self.output_maintenance().await?;
-        if session.is_none() {
-            self.refuse_without_consent(&maintenance, &database, request.replace).await?;
-        }
+        self.refuse_without_consent(&maintenance, &target, request.replace).await?;
         // Nobody moves the session meanwhile, and what a move kept of its database is let go.
-        let lock = match &session {
+        let lock = match &target.session {
             Some(session) => Some(self.take_session(session).await?),
             None => None,
         };
-        let fresh = take_name(&maintenance, Purpose::Restore).await?;
-        self.restore_into_new(&maintenance, &record, &fresh).await?;
-        if let Some(session) = &session {
-            let near = self.near(&record, session).await?;
-            self.session_database(session)?.adopt(&fresh, near).await?;
-            // What it holds is no position of the log, so replay must not build on it; from before it is there.
-            self.mark_open(session).await?;
+        if let Some(session) = &mut target.session {
+            // It may have been opened or closed while this waited.
+            *session = self.session_named(Some(&session.id.to_string())).await?;
+            target.database.clone_from(&session.target_database);
         }
-        take_place(&maintenance, &fresh, &database).await?;
+        let scratch = Scratch::begin(maintenance, Purpose::Restore).await?;
+        let restored = self.restore_over(&scratch, &record, &target, request.replace).await;
+        scratch.end().await;
         drop(lock);
-        if let Some(session) = &session {
+        restored?;
+        if let Some(session) = &target.session {
             self.told_session(session).await?;
         }
-        maintenance.close().await;
         let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Ok(Restored { status: "restored".into(), backup_id: id.to_owned(), database, elapsed_ms })
+        let status = "restored".into();
+        Ok(Restored { status, backup_id: id.to_owned(), database: target.database, elapsed_ms })
+    }
+
+    async fn target(&self, request: &RestoreBackup) -> Result<Target, ServiceError> {
+        match (&request.session_id, &request.database) {
+            (Some(session), None) => {
+                let session = self.session_named(Some(session)).await?;
+                Ok(Target { database: session.target_database.clone(), session: Some(session) })
+            }
+            (None, Some(database)) => Ok(Target { session: None, database: database.clone() }),
+            _ => Err(ServiceError::usage(
+                "say where to restore to: either a session or a database",
+                "give session_id or database, not both",
+            )),
+        }
+    }
+
+    /// Restores into the scratch database, and has that take the target's place.
+    async fn restore_over(
+        &self,
+        scratch: &Scratch,
+        record: &store::Record,
+        target: &Target,
+        consent: bool,
+    ) -> Result<(), ServiceError> {
+        let building = async {
+            self.restore_into(scratch, record).await?;
+            if let Some(session) = &target.session {
+                let near = self.near(record, session).await?;
+                self.session_database(session)?.adopt(scratch.name(), near).await?;
+            }
+            // Restoring may take hours, and somebody may have made something under that name meanwhile.
+            self.refuse_without_consent(scratch.maintenance(), target, consent).await
+        };
+        self.unless_it_ends(building, "restore the backup again; nothing was replaced").await?;
+        match &target.session {
+            Some(session) => self.take_place_of(scratch, session).await,
+            None => self.take_place(scratch, &target.database).await,
+        }
+    }
+
+    /// What the session's database holds then is no position of the log, and replay must not build on it. So the session is
+    /// marked as open from just before, and as it was again where the old database is known to have stayed.
+    async fn take_place_of(&self, scratch: &Scratch, session: &Session) -> Result<(), ServiceError> {
+        self.mark_open(session, true).await?;
+        let taken = self.take_place(scratch, &session.target_database).await;
+        let stayed = match &taken {
+            Ok(()) => false,
+            // Where the server went away, nobody knows.
+            Err(ServiceError::Server(error)) => error.code().is_some(),
+            Err(_) => true,
+        };
+        if stayed {
+            self.mark_open(session, session.open).await?;
+        }
+        taken
     }
 
     /// Where the backup says that it is, if that is a position of the session's log; else where the log begins.
@@ -100,36 +152,22 @@ impl Service {
         }
     }
 
-    /// Makes `database` on the output server from the dump; drops it again where that fails.
-    pub(super) async fn restore_into_new(
+    /// Makes the scratch database from the dump.
+    pub(super) async fn restore_into(
         &self,
-        maintenance: &Connection,
+        scratch: &Scratch,
         record: &store::Record,
-        database: &str,
     ) -> Result<(), ServiceError> {
-        let quoted = quote_identifier(database);
-        maintenance.batch_execute(&format!("DROP DATABASE IF EXISTS {quoted} WITH (FORCE)")).await?;
-        maintenance.batch_execute(&format!("CREATE DATABASE {quoted} TEMPLATE template0")).await?;
-        let dsn = self.output()?.with_database(database);
-        let restored = self.run_restore(maintenance, record, &dsn).await;
-        if restored.is_err() {
-            maintenance.batch_execute(&format!("DROP DATABASE IF EXISTS {quoted} WITH (FORCE)")).await?;
-        }
-        restored
-    }
-
-    async fn run_restore(
-        &self,
-        maintenance: &Connection,
-        record: &store::Record,
-        dsn: &Dsn,
-    ) -> Result<(), ServiceError> {
+        let maintenance = scratch.maintenance();
+        let sql = format!("CREATE DATABASE {} TEMPLATE template0", quote_identifier(scratch.name()));
+        maintenance.batch_execute(&sql).await?;
+        let dsn = self.output()?.with_database(scratch.name());
         let major = server_version(maintenance).await?.major.max(dumped_major(record));
         let pg_restore = self.programs()?.client_program("pg_restore", major)?;
-        let dump = Path::new(&record.answer.path);
+        let dump = self.backups.dump(&record.answer.id);
         let list =
             tempfile::NamedTempFile::new().map_err(ServiceError::file("create", std::env::temp_dir()))?;
-        let wanted = wanted(&pg_restore, dump).await?;
+        let wanted = wanted(&pg_restore, &dump).await?;
         std::fs::write(list.path(), wanted).map_err(ServiceError::file("write", list.path()))?;
         let arguments = [
             "--exit-on-error".to_owned(),
@@ -143,34 +181,7 @@ impl Service {
             format!("--dbname={}", dsn.database()),
             dump.display().to_string(),
         ];
-        program::run("pg_restore", &pg_restore, dsn, &arguments).await
-    }
-
-    async fn refuse_without_consent(
-        &self,
-        maintenance: &Connection,
-        database: &str,
-        consent: bool,
-    ) -> Result<(), ServiceError> {
-        refuse_source(maintenance, database).await?;
-        if consent || !exists(maintenance, database).await? {
-            return Ok(());
-        }
-        let dsn = self.output()?.with_database(database);
-        let inside = connect(&dsn, &SessionSettings::canonical(APPLICATION_NAME)).await?;
-        let sql = "SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-                   WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'";
-        let objects: i64 = inside.query_one(sql, &[]).await?.get(0);
-        inside.close().await;
-        if objects == 0 {
-            return Ok(());
-        }
-        Err(ServiceError::precondition(
-            format!(
-                "the database {database:?} on the output server is not empty: it holds {objects} tables, indexes and the like"
-            ),
-            "restore into another database, or give consent with \"replace\": true (--yes)",
-        ))
+        program::run("pg_restore", &pg_restore, &dsn, &arguments).await
     }
 }
 
@@ -197,29 +208,4 @@ async fn wanted(pg_restore: &Path, dump: &Path) -> Result<String, ServiceError> 
     let list = String::from_utf8_lossy(&output.stdout).into_owned();
     let ours = |line: &&str| line.contains(" EVENT TRIGGER ") && line.contains(OUR_SCHEMA);
     Ok(list.lines().filter(|line| !ours(line)).map(|line| format!("{line}\n")).collect())
-}
-
-async fn exists(maintenance: &Connection, database: &str) -> Result<bool, tokio_postgres::Error> {
-    let sql = "SELECT FROM pg_catalog.pg_database WHERE datname = $1";
-    Ok(maintenance.query_opt(sql, &[&database]).await?.is_some())
-}
-
-/// Gives `fresh` the name `database`; what had it before is dropped. Both or neither.
-async fn take_place(maintenance: &Connection, fresh: &str, database: &str) -> Result<(), ServiceError> {
-    let (fresh_name, name) = (quote_identifier(fresh), quote_identifier(database));
-    let old = quote_identifier(&replaced_by(fresh));
-    if exists(maintenance, database).await? {
-        let ended =
-            "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE datname = $1";
-        maintenance.query(ended, &[&database]).await?;
-        // Both renames in one transaction: there is no moment without a database of that name.
-        let swap = format!(
-            "BEGIN; ALTER DATABASE {name} RENAME TO {old}; ALTER DATABASE {fresh_name} RENAME TO {name}; COMMIT"
-        );
-        maintenance.batch_execute(&swap).await?;
-        maintenance.batch_execute(&format!("DROP DATABASE IF EXISTS {old} WITH (FORCE)")).await?;
-    } else {
-        maintenance.batch_execute(&format!("ALTER DATABASE {fresh_name} RENAME TO {name}")).await?;
-    }
-    Ok(())
 }

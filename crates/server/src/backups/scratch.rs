@@ -5,7 +5,7 @@
 //! place. The lock ends with the connection that took it, so one that nobody holds was left by a process that was killed.
 
 use ptr_model::OUR_SCHEMA;
-use ptr_postgres::Connection;
+use ptr_postgres::{Connection, quote_identifier};
 use uuid::Uuid;
 
 /// What a database is made for.
@@ -32,22 +32,50 @@ const DIGITS: usize = 12;
 /// What is added to the name for the database whose place was taken, until it is dropped.
 const REPLACED: &str = "_old";
 
-/// A name for such a database, taken until `maintenance` is closed, which is connected to the database `postgres`:
-/// advisory locks are a database's.
-pub(super) async fn take_name(
-    maintenance: &Connection,
-    purpose: Purpose,
-) -> Result<String, tokio_postgres::Error> {
-    let unique = Uuid::new_v4().simple().to_string();
-    let name = format!("{}{}", beginning(purpose), &unique[..DIGITS]);
-    let sql = "SELECT pg_catalog.pg_advisory_lock(pg_catalog.hashtextextended($1, 0))";
-    maintenance.execute(sql, &[&lock(&name)]).await?;
-    Ok(name)
+/// Such a database, and the session on the server that has its lock.
+pub(super) struct Scratch {
+    maintenance: Connection,
+    name: String,
 }
 
-/// What a database is called that had another's name until that took its place.
-pub(super) fn replaced_by(name: &str) -> String {
-    format!("{name}{REPLACED}")
+impl Scratch {
+    /// Finds a name and locks it. `maintenance` is connected to the database `postgres`: advisory locks are a database's.
+    pub(super) async fn begin(
+        maintenance: Connection,
+        purpose: Purpose,
+    ) -> Result<Self, tokio_postgres::Error> {
+        let unique = Uuid::new_v4().simple().to_string();
+        let name = format!("{}{}", beginning(purpose), &unique[..DIGITS]);
+        let sql = "SELECT pg_catalog.pg_advisory_lock(pg_catalog.hashtextextended($1, 0))";
+        maintenance.execute(sql, &[&lock(&name)]).await?;
+        Ok(Self { maintenance, name })
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What the database whose place it takes is called from then on.
+    pub(super) fn replaced(&self) -> String {
+        format!("{}{REPLACED}", self.name)
+    }
+
+    /// Connected to another database of the server.
+    pub(super) fn maintenance(&self) -> &Connection {
+        &self.maintenance
+    }
+
+    /// Drops what is still there of it, and what it replaced; then anybody may. Where that fails it waits for `gc`, and what
+    /// was done is no less done.
+    pub(super) async fn end(self) {
+        for name in [&self.name, &self.replaced()] {
+            let sql = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quote_identifier(name));
+            if let Err(error) = self.maintenance.batch_execute(&sql).await {
+                tracing::warn!(%error, "the database {name} is left on the output server; gc drops it");
+            }
+        }
+        self.maintenance.close().await;
+    }
 }
 
 /// Whether it is a name that only such databases have.
@@ -96,6 +124,6 @@ mod tests {
             assert!(!is_scratch(name), "{name}");
         }
         let name = "postgres_test_replay_restore_0123456789ab";
-        assert_eq!(lock(name), lock(&replaced_by(name)));
+        assert_eq!(lock(name), lock(&format!("{name}{REPLACED}")));
     }
 }

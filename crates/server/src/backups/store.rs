@@ -86,6 +86,8 @@ impl Backups {
         let invalid =
             |error| ServiceError::file("understand", path)(io::Error::new(io::ErrorKind::InvalidData, error));
         let mut record: Record = serde_json::from_slice(&text).map_err(invalid)?;
+        // Where it was written is another place once the data directory was moved, or copied.
+        record.answer.path = self.dump(&record.answer.id).display().to_string();
         if record.answer.state == BackupState::Running && !process_lives(record.pid, record.born) {
             record.answer.state = BackupState::Failed;
             record.answer.error = Some("the process that made it ended before it was done".to_owned());

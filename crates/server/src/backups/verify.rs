@@ -1,12 +1,13 @@
 //! Proving that a backup restores to what was dumped.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
-use ptr_postgres::{SessionSettings, connect, quote_identifier};
+use ptr_postgres::{SessionSettings, connect};
 
 use super::{
-    contents,
-    scratch::{Purpose, take_name},
+    contents::{self, Contents},
+    scratch::{Purpose, Scratch},
+    store,
 };
 use crate::{
     resource::backup::BackupVerified,
@@ -14,29 +15,30 @@ use crate::{
 };
 
 impl Service {
-    /// `POST /api/backups/{id}/verify`.
+    /// `POST /api/backups/{id}/verify`. Goes on when whoever asked goes away.
     ///
     /// # Errors
-    /// The output server does not answer. A dump that does not restore is a finding.
-    pub async fn verify_backup(&self, id: &str) -> Result<BackupVerified, ServiceError> {
+    /// The output server does not answer, the service ends. A dump that does not restore is a finding.
+    pub async fn verify_backup(self: &Arc<Self>, id: &str) -> Result<BackupVerified, ServiceError> {
+        let (service, id) = (Arc::clone(self), id.to_owned());
+        let task = self.spawn(async move { service.compare_backup(&id).await });
+        task.await.map_err(|error| ServiceError::Broken {
+            detail: format!("the comparison's task ended: {error}"),
+        })?
+    }
+
+    async fn compare_backup(&self, id: &str) -> Result<BackupVerified, ServiceError> {
         let started = Instant::now();
         let record = self.complete_backup(id)?;
-        let maintenance = self.output_maintenance().await?;
-        let scratch = take_name(&maintenance, Purpose::Verify).await?;
-        let found = match self.restore_into_new(&maintenance, &record, &scratch).await {
-            Ok(()) => {
-                let dsn = self.output()?.with_database(&scratch);
-                let inside = connect(&dsn, &SessionSettings::canonical(APPLICATION_NAME)).await?;
-                let found = contents::read(&*inside).await;
-                inside.close().await;
-                Ok(found?)
-            }
+        let scratch = Scratch::begin(self.output_maintenance().await?, Purpose::Verify).await?;
+        let found =
+            self.unless_it_ends(self.restored_contents(&scratch, &record), "verify the backup again").await;
+        scratch.end().await;
+        let found = match found {
+            Ok(found) => Ok(found),
             Err(ServiceError::Program { output, .. }) => Err(output),
             Err(error) => return Err(error),
         };
-        let scratch = quote_identifier(&scratch);
-        maintenance.batch_execute(&format!("DROP DATABASE IF EXISTS {scratch} WITH (FORCE)")).await?;
-        maintenance.close().await;
         let (tables, rows, findings) = match found {
             Ok(found) => {
                 let rows: i64 = found.values().map(|table| table.rows).sum();
@@ -52,5 +54,18 @@ impl Service {
             findings,
             elapsed_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
         })
+    }
+
+    async fn restored_contents(
+        &self,
+        scratch: &Scratch,
+        record: &store::Record,
+    ) -> Result<Contents, ServiceError> {
+        self.restore_into(scratch, record).await?;
+        let dsn = self.output()?.with_database(scratch.name());
+        let inside = connect(&dsn, &SessionSettings::canonical(APPLICATION_NAME)).await?;
+        let found = contents::read(&*inside).await;
+        inside.close().await;
+        Ok(found?)
     }
 }

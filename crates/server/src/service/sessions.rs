@@ -369,7 +369,7 @@ impl Service {
         let session = self.session_named(Some(name)).await?;
         if open {
             let _lock = self.moves.take(session.id, &self.configuration.data.run()).await?;
-            self.mark_open(&session).await?;
+            self.mark_open(&session, true).await?;
             self.session_database(&session)?.set_access(Access::Open).await?;
         } else if session.open {
             let request = Navigate {
@@ -387,10 +387,10 @@ impl Service {
         self.moves.take(session.id, &self.configuration.data.run()).await
     }
 
-    /// Notes that a session's database may hold what no position has.
-    pub(crate) async fn mark_open(&self, session: &Session) -> Result<(), ServiceError> {
+    /// Notes that a session's database may hold what no position has, or that it does not after all.
+    pub(crate) async fn mark_open(&self, session: &Session, open: bool) -> Result<(), ServiceError> {
         let (catalog, id) = (self.catalog.clone(), session.id);
-        blocking(move || catalog.set_session_open(id, true)).await??;
+        blocking(move || catalog.set_session_open(id, open)).await??;
         Ok(())
     }
 

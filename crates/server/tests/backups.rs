@@ -69,6 +69,17 @@ async fn left_over(world: &World) -> String {
     world.replica.psql("postgres", sql).await.trim().to_owned()
 }
 
+/// The ids that a dump has in `t`, by `pg_restore`.
+fn ids_in(dump: &str) -> Vec<String> {
+    let pg_restore = ServerVersion::Debian15.installation().program("pg_restore");
+    let output =
+        Command::new(pg_restore).args(["--data-only", "--table=t", "--file=-", dump]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let rows = text.lines().skip_while(|line| !line.starts_with("COPY ")).skip(1);
+    rows.take_while(|line| *line != "\\.").map(|line| line.split('\t').next().unwrap().to_owned()).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_restores_to_what_was_dumped() {
     let world = World::start(ServerVersion::Debian15, TABLE).await;
@@ -181,6 +192,44 @@ async fn what_is_made_while_a_backup_is_restored_is_not_replaced() {
     assert!(matches!(&outcome, Err(ServiceError::Precondition { .. })), "{outcome:?}");
     assert_eq!(world.replica.psql("copy", "SELECT to_regclass('of_mine')").await.trim(), "of_mine");
     assert_eq!(left_over(&world).await, "");
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_of_a_session_holds_what_its_position_says_or_does_not_call_it_exact() {
+    let world = World::start(ServerVersion::Debian15, TABLE).await;
+    world.api.post("/api/navigate", r#"{"follow": true}"#).await;
+    let stop = CancellationToken::new();
+    let writer = tokio::spawn({
+        let (primary, stop) = (world.primary.client(DATABASE).await, stop.clone());
+        async move {
+            for id in 2.. {
+                if stop.is_cancelled() {
+                    return;
+                }
+                primary.execute("INSERT INTO t VALUES ($1, 'x')", &[&id]).await.unwrap();
+            }
+        }
+    });
+    let mut seen = 0;
+    for number in 0..8 {
+        let body = json!({"name": format!("b{number}"), "session_id": "default"}).to_string();
+        let backup = world.api.post("/api/backups", &body).await;
+        // Each entry is a row of its own; one was there before them.
+        let rows = ids_in(backup["path"].as_str().unwrap()).len();
+        let entries = backup["position"]["at"]["entry_index"].as_u64().unwrap();
+        assert_eq!((entries + 1, &backup["position"]["exact"]), (rows as u64, &json!(true)), "{backup:#}");
+        seen = rows;
+    }
+    assert!(seen > 1, "the session did not move");
+    stop.cancel();
+    writer.await.unwrap();
+
+    world.api.post("/api/sessions/default/open", r#"{"open": true}"#).await;
+    world.replica.psql(REPLICA, "DELETE FROM t").await;
+    let backup = world.api.post("/api/backups", r#"{"name": "open", "session_id": "default"}"#).await;
+    assert_eq!(ids_in(backup["path"].as_str().unwrap()), [""; 0]);
+    assert_eq!(backup["position"]["exact"], false, "{backup:#}");
     world.close().await;
 }
 

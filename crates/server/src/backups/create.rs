@@ -2,9 +2,14 @@
 
 use std::{sync::Arc, time::Instant};
 
+use ptr_log::Session;
 use ptr_model::{OUR_SCHEMA, Position};
 use ptr_postgres::{Connection, Dsn, ServerVersion, SessionSettings, connect};
-use ptr_replay::snapshot::Exported;
+use ptr_replay::{
+    SessionError,
+    cursor::{self, Cursor, CursorState},
+    snapshot::Exported,
+};
 
 use super::{contents, program, store};
 use crate::{
@@ -22,10 +27,10 @@ const JOBS: u32 = 2;
 /// What is dumped.
 struct Origin {
     dsn: Dsn,
-    session_id: Option<String>,
-    /// The log whose position the dump shows; none for a session, whose own position is known.
+    /// Whose database it is; none for the primary's.
+    session: Option<Session>,
+    /// The log whose position the dump shows.
     captured: Option<Arc<Captured>>,
-    position: Option<Position>,
 }
 
 impl Service {
@@ -53,21 +58,18 @@ impl Service {
     async fn backup_origin(&self, request: &CreateBackup) -> Result<Origin, ServiceError> {
         if let Some(session) = &request.session_id {
             let session = self.session_named(Some(session)).await?;
-            let cursor = self.cursor_of(&session).await?;
             return Ok(Origin {
                 dsn: self.output()?.with_database(&session.target_database),
-                session_id: Some(session.id.to_string()),
-                captured: None,
-                position: cursor.map(|cursor| cursor.position),
+                captured: self.captured(Some(&session.database)).ok(),
+                session: Some(session),
             });
         }
         let database = request.database.as_deref().unwrap_or(self.configuration().default_database());
         Ok(Origin {
             dsn: self.input()?.with_database(database),
-            session_id: None,
+            session: None,
             // Without a log the dump is as good; only its position is not known.
             captured: self.captured(Some(database)).ok(),
-            position: None,
         })
     }
 
@@ -87,7 +89,7 @@ impl Service {
                 path: self.backups.dump(&name).display().to_string(),
                 name,
                 database: origin.dsn.database().to_owned(),
-                session_id: origin.session_id.clone(),
+                session_id: origin.session.as_ref().map(|session| session.id.to_string()),
                 format: request.format.unwrap_or_default(),
                 bytes: 0,
                 server_version: String::new(),
@@ -112,10 +114,7 @@ impl Service {
         origin: Origin,
     ) -> Result<BackupAnswer, ServiceError> {
         let started = Instant::now();
-        let outcome = tokio::select! {
-            outcome = self.dump(&mut record, &origin) => outcome,
-            () = self.shutdown_token().cancelled() => Err(ServiceError::precondition("the service was stopped", "make the backup again")),
-        };
+        let outcome = self.unless_it_ends(self.dump(&mut record, &origin), "make the backup again").await;
         let dump = self.backups.dump(&record.answer.id);
         record.answer.elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         match &outcome {
@@ -150,9 +149,13 @@ impl Service {
     /// A snapshot, and which position it shows.
     async fn snapshot(&self, origin: &Origin) -> Result<(Exported, Option<BackupPosition>), ServiceError> {
         let at = |at: Position, exact| Some(BackupPosition { at: at.into(), exact });
-        let Some(captured) = &origin.captured else {
+        if let Some(session) = &origin.session {
             let exported = Exported::open(&origin.dsn).await?;
-            return Ok((exported, origin.position.and_then(|position| at(position, true))));
+            let shown = self.position_shown(&exported, session, origin.captured.as_deref()).await?;
+            return Ok((exported, shown.and_then(|(position, exact)| at(position, exact))));
+        }
+        let Some(captured) = &origin.captured else {
+            return Ok((Exported::open(&origin.dsn).await?, None));
         };
         let Ok(before) = self.marker_position(captured).await else {
             // Nobody captures, so there is no telling where in the log this is.
@@ -166,6 +169,24 @@ impl Service {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Which position a snapshot of a session's database shows, as the database said then, and whether it holds exactly
+    /// that; `None` where it is of another history.
+    async fn position_shown(
+        &self,
+        exported: &Exported,
+        session: &Session,
+        captured: Option<&Captured>,
+    ) -> Result<Option<(Position, bool)>, ServiceError> {
+        let cursor = cursor::read(exported.connection()).await.map_err(SessionError::from)?;
+        let is_present =
+            |cursor: &Cursor| captured.is_none_or(|captured| captured.log.identity().log_id == cursor.log_id);
+        let Some(cursor) = cursor.filter(is_present) else { return Ok(None) };
+        // Asked after the snapshot was taken: a session is marked before it takes writes, and closing it replaces its
+        // database, which ends the snapshot.
+        let is_open = self.session_named(Some(&session.id.to_string())).await?.open;
+        Ok(Some((cursor.position, cursor.state == CursorState::Settled && !is_open)))
     }
 
     /// `GET /api/backups`.

@@ -72,9 +72,10 @@ pub struct BackupAnswer {
 /// The log's position that a dump shows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BackupPosition {
-    /// The position; where it is not exact, the earliest that it can be.
+    /// The position; where it is not exact, the earliest that it can be, or the one that a session was written into from.
     pub at: PositionAnswer,
-    /// Whether the dump shows exactly this position: nothing was committed while its snapshot was taken.
+    /// Whether the dump shows exactly this position: nothing was committed on the primary while its snapshot was taken; a
+    /// session was there, and not open for local writes.
     pub exact: bool,
 }
 

@@ -50,7 +50,7 @@ pub(crate) async fn check_server(
     findings.extend(replication::check(options).await);
     findings.extend(slots::check(connection, options, is_logical).await?);
     findings.extend(tables::check(connection, facts, options).await?);
-    findings.extend(rights::check(connection).await?);
+    findings.extend(rights::check(connection, facts).await?);
     findings.extend(limits::check(connection).await?);
     Ok(findings)
 }

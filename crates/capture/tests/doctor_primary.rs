@@ -4,6 +4,8 @@
 
 mod source_support;
 
+use std::process::Command;
+
 use ptr_capture::doctor::{Finding, Severity, check_primary, fix};
 use ptr_postgres::QualifiedName;
 use ptr_postgres::programs::Installations;
@@ -112,6 +114,32 @@ on_every_version! {
         assert!(finding.severity == Severity::Info && finding.meaning.ends_with(": \"analyst\""), "{finding:?}");
         primary.run("REVOKE pg_read_all_data FROM analyst").await;
         assert_eq!(find(&primary, "secret_readers").await, None);
+    }
+
+    /// A nightly dump must not come to fail without a word.
+    async fn the_owners_dump_needs_an_option_and_goes_on_with_it(version) {
+        let primary = Primary::start(version).await;
+        primary.run(&create_role(&primary.server, "own", "")).await;
+        primary.run("ALTER DATABASE shop OWNER TO own; SET ROLE own; CREATE SCHEMA shop CREATE TABLE t (id int PRIMARY KEY)").await;
+        let dump = async |option: Option<&str>| {
+            let dsn = primary.options.dsn.with_user("own", primary.options.dsn.password().cloned());
+            let mut command = Command::new(primary.server.cluster().installation().program("pg_dump"));
+            dsn.apply_to(&mut command);
+            let output = tokio::process::Command::from(command).args(option).output().await.unwrap();
+            (output.status.success(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+        };
+        assert!(dump(None).await.0);
+        assert_eq!(found(&primary, "owner_dump").await.severity, Severity::Warning);
+        let warnings = primary.prepare().await.warnings;
+        assert!(warnings.iter().any(|finding| finding.code == "owner_dump"), "{warnings:?}");
+        let (_, _, error) = dump(None).await;
+        assert!(error.contains("permission denied for table configuration"), "{error}");
+
+        let finding = found(&primary, "owner_dump").await;
+        assert_eq!(finding.severity, Severity::Info);
+        let option = finding.fix.split([' ', ';']).nth(1).unwrap();
+        let (is_done, dumped, error) = dump(Some(option)).await;
+        assert!(is_done && dumped.contains("CREATE TABLE shop.t") && !dumped.contains("CREATE SCHEMA postgres"), "{error}");
     }
 
     async fn tables_without_a_key_are_listed_and_those_that_would_break_left_out(version) {

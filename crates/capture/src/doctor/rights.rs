@@ -4,13 +4,13 @@ use ptr_model::OUR_SCHEMA;
 use ptr_postgres::{Connection, quote_identifier};
 
 use super::{Finding, finding::list};
-use crate::source::{Doing, SourceError};
+use crate::source::{Doing, ServerFacts, SourceError};
 
-/// Nothing where our schema is not there.
-pub(super) async fn check(connection: &Connection) -> Result<Vec<Finding>, SourceError> {
+pub(super) async fn check(connection: &Connection, facts: &ServerFacts) -> Result<Vec<Finding>, SourceError> {
     let mut findings = Vec::new();
     findings.extend(owner(connection).await?);
     findings.extend(readers(connection).await?);
+    findings.extend(dump(connection, facts).await?);
     Ok(findings)
 }
 
@@ -62,4 +62,36 @@ async fn readers(connection: &Connection) -> Result<Option<Finding>, SourceError
                  REVOKE ALL ON {OUR_SCHEMA}.configuration FROM {first}"
             ))
     }))
+}
+
+/// `pg_dump` by the database's owner, which locks every table, ours too. Whether it leaves them out cannot be seen, so what is a
+/// warning before set-up is no more than good to know after it.
+async fn dump(connection: &Connection, facts: &ServerFacts) -> Result<Option<Finding>, SourceError> {
+    let query = format!(
+        "SELECT r.rolname::text, c.oid IS NOT NULL
+           FROM pg_catalog.pg_database d
+           JOIN pg_catalog.pg_roles r ON r.oid = d.datdba
+           LEFT JOIN (pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace)
+             ON n.nspname = '{OUR_SCHEMA}' AND c.relname = 'configuration'
+          WHERE d.datname = pg_catalog.current_database() AND NOT r.rolsuper
+            AND (c.oid IS NULL OR NOT pg_catalog.has_table_privilege(r.oid, c.oid, 'SELECT'))"
+    );
+    let row = connection.query_opt(&query, &[]).await.doing(|| "asking who owns the database".to_owned())?;
+    let Some((owner, is_there)) = row.map(|row| (row.get::<_, String>(0), row.get::<_, bool>(1))) else {
+        return Ok(None);
+    };
+    let new = match (is_there, facts.is_superuser) {
+        (true, _) => Finding::info,
+        (false, true) => Finding::warning,
+        (false, false) => return Ok(None),
+    };
+    let owner = quote_identifier(&owner);
+    Ok(Some(
+        new("owner_dump", format!("pg_dump as {owner}, which owns the database, needs another option"))
+            .means(format!(
+                "it locks every table, and those of schema {OUR_SCHEMA} only a superuser may read, because one holds the \
+                 secret that signs schema changes: without the option such a dump fails (42501) from set-up to teardown"
+            ))
+            .fix(format!("pg_dump --exclude-schema={OUR_SCHEMA}; or dump as a superuser")),
+    ))
 }

@@ -67,6 +67,11 @@ async fn works(version: ServerVersion) {
     }
     product.run(&["session", "create", "other", "--at", "doubled"]);
     product.run(&["verify"]);
+    // Databases of others that let nobody in are passed over.
+    replica.psql("postgres", "CREATE DATABASE precious").await;
+    replica.psql("postgres", "REVOKE CONNECT ON DATABASE precious FROM PUBLIC").await;
+    let collected = support::both(&product.output(&["gc"]));
+    assert!(!collected.contains("not looked at"), "{collected}");
     product.run(&["down"]);
     product.run(&["--yes", "teardown"]);
     let ours = "SELECT (SELECT count(*) FROM pg_replication_slots) + (SELECT count(*) FROM pg_publication)

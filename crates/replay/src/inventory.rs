@@ -43,8 +43,11 @@ pub enum Role {
 /// The server cannot be asked.
 pub async fn inventory(output: &Dsn) -> Result<Vec<Found>, SessionError> {
     let server = database::open(&maintenance(output, "")).await?;
-    let sql = "SELECT d.datname::text, coalesce(s.description, ''), pg_catalog.pg_database_size(d.oid),
-                      d.datallowconn AND pg_catalog.has_database_privilege(d.oid, 'CONNECT')
+    // A database that goes meanwhile has no size and no rights; of one that does not let us in no size is told.
+    let sql = "SELECT d.datname::text, coalesce(s.description, ''),
+                      CASE WHEN pg_catalog.has_database_privilege(d.oid, 'CONNECT')
+                           THEN pg_catalog.pg_database_size(d.oid) END,
+                      d.datallowconn AND coalesce(pg_catalog.has_database_privilege(d.oid, 'CONNECT'), false)
                FROM pg_catalog.pg_database d LEFT JOIN pg_catalog.pg_shdescription s
                  ON s.objoid = d.oid AND s.classoid = 'pg_catalog.pg_database'::regclass
                WHERE d.datname NOT IN ('postgres', 'template0', 'template1') ORDER BY 1";
@@ -53,7 +56,8 @@ pub async fn inventory(output: &Dsn) -> Result<Vec<Found>, SessionError> {
     let mut all = Vec::new();
     for row in rows {
         let (name, comment): (String, String) = (row.get(0), row.get(1));
-        let bytes = u64::try_from(row.get::<_, i64>(2)).unwrap_or_default();
+        let bytes =
+            row.get::<_, Option<i64>>(2).and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or_default();
         let said = match Mark::parse(&comment) {
             Some(mark) => Some((mark.log_id, role_of(mark.kind))),
             None if row.get(3) => of_cursor(output, &name).await?,

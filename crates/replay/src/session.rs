@@ -13,7 +13,7 @@ mod target;
 use std::time::{Duration, Instant};
 
 use ptr_log::crash_point;
-use ptr_model::{Position, SessionId};
+use ptr_model::{OUR_SCHEMA, Position, SessionId};
 use ptr_postgres::{ConnectError, Connection, Dsn, quote_identifier};
 use tokio_postgres::Client;
 use uuid::Uuid;
@@ -355,6 +355,26 @@ impl SessionDatabase {
     pub async fn set_access(&self, access: Access) -> Result<(), SessionError> {
         let server = self.server().await?;
         Ok(set_access(&server, &self.name, access).await?)
+    }
+
+    /// Takes what is ours out of the session's database: it is its user's from then on, takes writes, and nobody takes it
+    /// for one that a session left.
+    ///
+    /// # Errors
+    /// [`SessionError`] where the server refuses.
+    pub async fn let_go(&self) -> Result<(), SessionError> {
+        let server = self.server().await?;
+        self.remove_leftovers().await?;
+        self.drop_leftover(&server, &verification_name(&self.name)).await?;
+        if let TargetState::Ours(_) = self.inspect().await? {
+            set_access(&server, &self.name, Access::Open).await?;
+            let client = database::open(&self.dsn()).await?;
+            let sql = format!("DROP SCHEMA IF EXISTS {OUR_SCHEMA} CASCADE");
+            let dropped = client.batch_execute(&sql).await;
+            client.close().await;
+            dropped.doing_with(|| format!("let database {} go", self.name))?;
+        }
+        Ok(())
     }
 
     /// Deletes the session's database, if it is ours, and what moves of it left over. Returns how many

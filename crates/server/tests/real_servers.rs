@@ -144,6 +144,43 @@ async fn sessions_have_databases_and_positions_of_their_own() {
     world.close().await;
 }
 
+/// Whoever waits for a move finds the session as the move and others left it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_became_the_active_one_meanwhile_is_not_deleted() {
+    let world = World::start(ServerVersion::Debian15, TABLE).await;
+    let other = world.api.post("/api/sessions", r#"{"name": "other"}"#).await;
+    let target = other["target_database"].as_str().unwrap();
+    world.primary.psql(DATABASE, "INSERT INTO t VALUES (2)").await;
+    world.checkpoint("two").await;
+    let holder = world.replica.client(target).await;
+    holder.batch_execute("SET default_transaction_read_only = off; BEGIN; LOCK TABLE t").await.unwrap();
+    let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted";
+    let go = async {
+        world.api.send(Method::POST, "/api/navigate", r#"{"position": "two", "session_id": "other"}"#).await
+    };
+    let delete = async {
+        wait_until("the move waits", Duration::from_secs(30), async || {
+            world.replica.psql("postgres", waiting).await.trim() != "0"
+        })
+        .await;
+        world.api.send(Method::DELETE, "/api/sessions/other", "").await
+    };
+    let switch = async {
+        wait_until("the move waits", Duration::from_secs(30), async || {
+            world.replica.psql("postgres", waiting).await.trim() != "0"
+        })
+        .await;
+        world.api.post("/api/sessions/switch", r#"{"session_id": "other"}"#).await;
+        holder.batch_execute("COMMIT").await.unwrap();
+    };
+    let ((moved, _), (deleted, problem), ()) = tokio::join!(go, delete, switch);
+    assert!(moved.is_success());
+    assert_eq!(deleted, StatusCode::CONFLICT, "{problem:#}");
+    assert_eq!(world.replica.psql(target, "SELECT max(id) FROM t").await.trim(), "2");
+    holder.close().await;
+    world.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_follower_is_kept_at_head_until_its_next_move() {
     let world = World::start(ServerVersion::Debian15, TABLE).await;

@@ -231,6 +231,46 @@ async fn an_api_that_shows_the_earlier_history_keeps_it_in_its_place() {
     assert!(data.log_of(DATABASE).join("log.json").exists());
 }
 
+/// Slots are named by set-up, after the settings of then.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_set_up_made_is_gone_on_with_whatever_the_settings_say_by_now() {
+    let mut world = World::new().await;
+    world.primary.database("billing").await;
+    world.primary.psql("billing", "CREATE TABLE b (id int PRIMARY KEY)").await;
+    let dsns = [
+        ("INPUT_DSN", world.primary.dsn(DATABASE).to_uri_with_password()),
+        ("OUTPUT_DSN", world.replica.dsn(REPLICA).to_uri_with_password()),
+    ];
+    let set = |names: &str, more: &[(&str, &str)]| {
+        let mut settings: Vec<(&str, &str)> = dsns.iter().map(|(name, value)| (*name, &**value)).collect();
+        settings.push(("INPUT_DATABASES", names));
+        settings.extend(more);
+        configuration(world._folder.path(), &settings)
+    };
+    let first = set("shop,billing", &[]);
+    let others = [("REPLICATION_SLOT", "another"), ("PUBLICATION_NAME", "another")];
+    let later = [set("billing,shop", &[]), set("shop,billing", &others)];
+    world.configuration = first;
+    let (api, _) = world.up().await;
+    api.service.close().await.unwrap();
+    let slots = "SELECT string_agg(slot_name, ' ' ORDER BY slot_name) FROM pg_replication_slots";
+    let made = world.primary.psql(DATABASE, slots).await;
+    for (number, configuration) in later.into_iter().enumerate() {
+        world.configuration = configuration;
+        let (api, _) = world.up().await;
+        world.primary.psql(DATABASE, &format!("INSERT INTO t (v) VALUES ('{number}')")).await;
+        world.primary.psql("billing", &format!("INSERT INTO b VALUES ({number})")).await;
+        for database in [DATABASE, "billing"] {
+            let body = json!({"name": format!("c{number}"), "database": database}).to_string();
+            api.post("/api/checkpoints", &body).await;
+            let entries = api.get(&format!("/api/wal-logs?database={database}")).await;
+            assert_eq!(entries["total_count"], number + 1, "{database}: {entries:#}");
+        }
+        api.service.close().await.unwrap();
+    }
+    assert_eq!(world.primary.psql(DATABASE, slots).await, made);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn setting_aside_goes_on_where_a_crash_broke_it_off() {
     let world = World::new().await;

@@ -42,15 +42,16 @@ impl Service {
         let maintenance = self.output_maintenance().await?;
         self.refuse_without_consent(&maintenance, &target, request.replace).await?;
         // Nobody moves the session meanwhile, and what a move kept of its database is let go.
-        let lock = match &target.session {
-            Some(session) => Some(self.take_session(session).await?),
+        let lock = match &mut target.session {
+            Some(session) => {
+                // It may have been opened or closed while this waited.
+                let lock;
+                (*session, lock) = self.take_session(session.id).await?;
+                target.database.clone_from(&session.target_database);
+                Some(lock)
+            }
             None => None,
         };
-        if let Some(session) = &mut target.session {
-            // It may have been opened or closed while this waited.
-            *session = self.session_named(Some(&session.id.to_string())).await?;
-            target.database.clone_from(&session.target_database);
-        }
         let scratch = Scratch::begin(maintenance, Purpose::Restore).await?;
         let restored = self.restore_over(&scratch, &record, &target, request.replace).await;
         scratch.end().await;

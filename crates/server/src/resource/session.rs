@@ -120,7 +120,8 @@ fn yes() -> bool {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct DeleteSession {
-    /// Leave its database on the output server.
+    /// Leave its database on the output server, as its user's own: with what was written into it, open to writes, and
+    /// without what made it a session's.
     #[serde(default)]
     pub keep_database: bool,
 }

@@ -8,7 +8,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use ptr_capture::{
     listener::{CatchUp, ListenError, ListenerOptions, ListenerStatus as Listening, QUEUE_BYTES, listen},
     sequences::sample_sequences,
-    source::{SourceRecord, emit_marker},
+    source::{SourceRecord, Step, emit_marker},
 };
 use ptr_log::{Direction, EntryQuery, Log, LogError};
 use ptr_model::{MarkerToken, Position, Relation, SequenceState};
@@ -83,6 +83,12 @@ fn shown(pid: u32, details: serde_json::Value) -> ListenerStatus {
     ListenerStatus { state, pid: Some(pid), details }
 }
 
+/// Names on the primary.
+pub(super) struct OnPrimary {
+    pub(super) slot: String,
+    pub(super) publication: String,
+}
+
 impl Service {
     /// Opens the log of a database where there is one.
     pub(super) async fn open_log(&self, database: &str) -> Result<(), ServiceError> {
@@ -107,6 +113,7 @@ impl Service {
     pub(super) async fn start_listener(self: &Arc<Self>, database: &str) -> Result<(), ServiceError> {
         let data = &self.configuration.data;
         let record = SourceRecord::load(&data.source_record(database))?;
+        let OnPrimary { slot, publication } = self.on_primary(database)?;
         let secret = record.and_then(|record| record.secret());
         let directory = data.log_of(database);
         let known = match &secret {
@@ -116,8 +123,8 @@ impl Service {
         let dsn = self.input()?.with_database(database);
         let options = ListenerOptions {
             dsn,
-            slot: self.slot_of(database),
-            publication: self.configuration.publication.clone(),
+            slot,
+            publication,
             secret,
             known,
             queue_bytes: QUEUE_BYTES,
@@ -248,9 +255,16 @@ impl Service {
         }
     }
 
-    pub(super) fn slot_of(&self, database: &str) -> String {
+    /// What capture of a database has on the primary: what set-up made, whatever the settings say by now; before that,
+    /// what they say.
+    pub(super) fn on_primary(&self, database: &str) -> Result<OnPrimary, ServiceError> {
+        let record = SourceRecord::load(&self.configuration.data.source_record(database))?;
+        if let Some(made) = record.filter(|record| record.began(Step::Complete)) {
+            return Ok(OnPrimary { slot: made.slot, publication: made.publication });
+        }
         let first = database == self.configuration.default_database();
-        ptr_capture::source::slot_name(&self.configuration.slot, database, first)
+        let slot = ptr_capture::source::slot_name(&self.configuration.slot, database, first);
+        Ok(OnPrimary { slot, publication: self.configuration.publication.clone() })
     }
 
     /// Each log's head, as events; what a new client of the stream gets first.

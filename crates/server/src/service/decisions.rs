@@ -1,7 +1,8 @@
 //! Where sessions stopped, and what was decided about it.
 
 use ptr_log::{
-    Condition, Decision, DecisionId, DecisionKind, EntryQuery, Item, Log, LogError, Session, TableName,
+    Catalog, CatalogError, Condition, Decision, DecisionId, DecisionKind, EntryQuery, Item, Log, LogError,
+    Session, TableName,
 };
 use ptr_model::{Oid, Position, SessionId};
 use ptr_replay::{Decisions, NavigateError, ReplayError, Stop, stop::describe};
@@ -21,6 +22,17 @@ pub(super) struct Remarks {
     pub(super) notices: Vec<String>,
 }
 
+/// A decision that was made or taken back.
+struct Changed {
+    /// Those that there were.
+    before: Vec<Decision>,
+    decision: Decision,
+    /// How many transactions the session's database has.
+    here: Option<u64>,
+    /// Whether it was to be built anew anyway.
+    was_outdated: bool,
+}
+
 impl Service {
     /// `POST /api/decisions`.
     ///
@@ -28,7 +40,7 @@ impl Service {
     /// There is no such session or entry; it did not stop, and nothing else was named.
     pub async fn decide(&self, request: Decide) -> Result<DecisionAnswer, ServiceError> {
         let session = self.session_named(request.session_id.as_deref()).await?;
-        let _lock = self.moves.take(session.id, &self.configuration.data.run()).await?;
+        let (session, _lock) = self.take_session(session.id).await?;
         let stop = self.stop_of(session.id).await?;
         let (from, kind, what) = match (request.entry, &request.table, &request.resync) {
             (Some(entry), None, None) => self.skip_entry(&session, entry).await?,
@@ -44,20 +56,40 @@ impl Service {
         };
         let before = self.decisions_of(session.id).await?;
         let (from, instead_of) = replaced(&before, from, &kind);
-        let (catalog, id) = (self.catalog.clone(), session.id);
-        let decision = blocking(move || catalog.decide(id, from, &kind, &what, &instead_of)).await??;
-        self.decided(&session, before, decision).await
+        let id = session.id;
+        let decide = move |catalog: &Catalog| catalog.decide(id, from, &kind, &what, &instead_of);
+        self.change_decisions(&session, before, decide).await
     }
 
-    /// What follows from a decision that was made or taken back.
-    async fn decided(
+    /// Makes or takes back a decision. Where its database stands is asked before, and the database counts as outdated
+    /// before the decision is there: ended in between, the session is built anew once for nothing, and never goes on over
+    /// what was made by other decisions.
+    async fn change_decisions(
         &self,
         session: &Session,
         before: Vec<Decision>,
-        decision: Decision,
+        change: impl FnOnce(&Catalog) -> Result<Decision, CatalogError> + Send + 'static,
     ) -> Result<DecisionAnswer, ServiceError> {
+        let here = self.ordinal_of(session).await?;
+        let (catalog, id) = (self.catalog.clone(), session.id);
+        let (decision, was_outdated) = blocking(move || {
+            let was_outdated = catalog.condition(id)?.outdated;
+            catalog.set_condition(id, |condition| condition.outdated = true)?;
+            let decision = change(&catalog);
+            if decision.is_err() {
+                catalog.set_condition(id, |condition| condition.outdated = was_outdated)?;
+            }
+            Ok::<_, CatalogError>((decision?, was_outdated))
+        })
+        .await??;
+        self.decided(session, Changed { before, decision, here, was_outdated }).await
+    }
+
+    /// What follows from a decision that was made or taken back.
+    async fn decided(&self, session: &Session, changed: Changed) -> Result<DecisionAnswer, ServiceError> {
+        let Changed { before, decision, here, was_outdated } = changed;
         let (before, now) = (Decisions::new(before), Decisions::new(self.decisions_of(session.id).await?));
-        let behind = self.ordinal_of(session).await?.is_some_and(|here| !now.same_at(here, &before));
+        let behind = here.is_some_and(|here| !now.same_at(here, &before));
         self.remove_unnamed_contents(session).await?;
         let (catalog, id, about) = (self.catalog.clone(), session.id, decision.clone());
         blocking(move || {
@@ -66,7 +98,7 @@ impl Service {
                 catalog.set_session_follow(id, false)?;
             }
             catalog.set_condition(id, |condition| {
-                condition.outdated |= behind;
+                condition.outdated = was_outdated || behind;
                 if read_stop(condition).is_some_and(|stop| stop.position == about.from) {
                     condition.stop = None;
                 }
@@ -163,11 +195,11 @@ impl Service {
         let sessions = blocking(move || catalog.sessions()).await??;
         for session in sessions {
             if self.decisions_of(session.id).await?.iter().any(|decision| decision.id.0 == id) {
-                let _lock = self.moves.take(session.id, &self.configuration.data.run()).await?;
+                let (session, _lock) = self.take_session(session.id).await?;
                 let before = self.decisions_of(session.id).await?;
-                let (catalog, whose) = (self.catalog.clone(), session.id);
-                let gone = blocking(move || catalog.undecide(whose, DecisionId(id))).await??;
-                return self.decided(&session, before, gone).await;
+                let whose = session.id;
+                let undecide = move |catalog: &Catalog| catalog.undecide(whose, DecisionId(id));
+                return self.change_decisions(&session, before, undecide).await;
             }
         }
         Err(ServiceError::not_found("decision", id.to_string(), "session decisions lists them"))

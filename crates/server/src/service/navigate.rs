@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use ptr_log::{Conclusion, Move, MoveOutcome, MoveStep, NewMove, Session, crash_point};
-use ptr_model::{Position, PositionExpression};
+use ptr_model::{Position, PositionExpression, SessionId};
 use ptr_replay::{
     ReplayError,
     apply::Limits,
@@ -99,11 +99,18 @@ impl Service {
             return self.plan_only(journey).await;
         }
         // The lock first: what @ means may change while another move ends.
-        let lock = self.moves.take_to_move(session.id, &self.configuration.data.run()).await?;
+        let (session, lock) = self.take_to_move(session.id).await?;
         let mut journey = self.journey(session, expression, limit).await?;
         journey.follow = request.follow;
         journey.request.outdated |= request.rebuild;
         self.set_out(journey, lock, request.background).await
+    }
+
+    /// The right to move a session, and the session as it is then: it may have been opened, deleted or taken elsewhere
+    /// while this waited.
+    async fn take_to_move(&self, id: SessionId) -> Result<(Session, SessionLock), ServiceError> {
+        let lock = self.moves.take_to_move(id, &self.configuration.data.run()).await?;
+        Ok((self.session_named(Some(&id.to_string())).await?, lock))
     }
 
     /// `POST /api/replay`.
@@ -121,7 +128,7 @@ impl Service {
     /// There is nothing to take back.
     pub async fn step(self: &Arc<Self>, direction: Direction, request: Step) -> Result<Moved, ServiceError> {
         let session = self.session_named(request.session_id.as_deref()).await?;
-        let lock = self.moves.take_to_move(session.id, &self.configuration.data.run()).await?;
+        let (session, lock) = self.take_to_move(session.id).await?;
         self.find_after_a_break(&session).await?;
         let (catalog, id) = (self.catalog.clone(), session.id);
         let found = blocking(move || match direction {
@@ -480,9 +487,7 @@ impl Service {
 
     /// Takes a follower to `head`. It is no move of the history: the user asked once.
     pub(super) async fn advance(&self, session: &Session, head: Position) -> Result<(), ServiceError> {
-        let mut lock = self.moves.take_to_move(session.id, &self.configuration.data.run()).await?;
-        // It may have been taken elsewhere while this waited.
-        let session = self.session_named(Some(&session.id.to_string())).await?;
+        let (session, mut lock) = self.take_to_move(session.id).await?;
         if session.follow {
             let journey = self.journey_to(session, head, 1).await?;
             let (progress, watched) = watch::channel(NavigateProgress::default());

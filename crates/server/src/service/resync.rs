@@ -98,7 +98,7 @@ impl Service {
         let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_publication_tables
                                   WHERE pubname = $1 AND schemaname = $2 AND tablename = $3)";
         let Contents { table, is_view, .. } = contents;
-        let publication = &self.configuration.publication;
+        let publication = &self.on_primary(&captured.database)?.publication;
         let row =
             tied.exported.connection().query_one(sql, &[publication, &table.schema, &table.name]).await?;
         if *is_view || row.get(0) {

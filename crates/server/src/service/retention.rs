@@ -15,7 +15,6 @@ mod present;
 mod scratch;
 
 use std::{
-    collections::HashSet,
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -111,11 +110,11 @@ impl Service {
         let answers = databases.is_some();
         self.collect_histories(&policy, &sessions, databases.as_mut(), &mut done).await?;
         self.collect_beginnings(&policy, &mut done).await?;
-        self.collect_databases(request.foreign, &sessions, databases.unwrap_or_default(), &mut done).await?;
+        self.collect_databases(request.foreign, databases.unwrap_or_default(), &mut done).await?;
         if answers {
             self.collect_scratch(&mut done).await?;
         }
-        self.collect_files(&sessions, &mut done).await?;
+        self.collect_files(&mut done).await?;
         done.bytes = done.removed.iter().map(|thing| thing.bytes).sum();
         Ok(done)
     }
@@ -251,13 +250,9 @@ impl Service {
         Ok(())
     }
 
-    async fn collect_files(&self, sessions: &[Session], done: &mut Collected) -> Result<(), ServiceError> {
+    async fn collect_files(&self, done: &mut Collected) -> Result<(), ServiceError> {
         let data = self.configuration.data.clone();
-        let folders: HashSet<PathBuf> =
-            sessions.iter().map(|session| data.contents_of(&session.id.to_string())).collect();
-        let locks = sessions.iter().flat_map(|session| [session.id, comparison_of(session.id)]);
-        let ids: HashSet<String> = locks.map(|id| id.to_string()).collect();
-        let dry_run = done.dry_run;
+        let (catalog, dry_run) = (self.catalog.clone(), done.dry_run);
         // Who has a history begin later is making such files.
         let alone = self.beginning_made.try_lock();
         let captured = self.all_captured();
@@ -276,14 +271,20 @@ impl Service {
                 let is_out = |path: &Path| path.extension().is_some_and(|end| end == ON_ITS_WAY_OUT);
                 add(&mut found, &parent, is_out, "its history is removed")?;
             }
-            let is_lock = |path: &Path| {
-                let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-                let id = name.strip_prefix("session-").and_then(|name| name.strip_suffix(".lock"));
-                id.is_some_and(|id| !ids.contains(id))
+            let mut of_sessions = Vec::new();
+            add(&mut of_sessions, &data.run(), |path| locked_by(path).is_some(), "its session is gone")?;
+            add(&mut of_sessions, &data.root().join("resync"), |_| true, "its session is gone")?;
+            // Read after the folders: what is there of a session that was made meanwhile is not among these.
+            let sessions = catalog.sessions()?;
+            let has = |path: &Path| {
+                sessions.iter().any(|session| {
+                    path == data.contents_of(&session.id.to_string())
+                        || locked_by(path).is_some_and(|lock| {
+                            [session.id, comparison_of(session.id)].iter().any(|id| id.to_string() == lock)
+                        })
+                })
             };
-            add(&mut found, &data.run(), is_lock, "its session is gone")?;
-            let is_gone = |path: &Path| !folders.contains(path);
-            add(&mut found, &data.root().join("resync"), is_gone, "its session is gone")?;
+            found.extend(of_sessions.into_iter().filter(|thing| !has(Path::new(&thing.name))));
             // Written anew and renamed: one of these was left by a process that was killed.
             let is_left =
                 |path: &Path| path.extension().is_some_and(|end| end == "new") && is_of_the_dead(path);
@@ -323,6 +324,11 @@ fn add(
         }
     }
     Ok(())
+}
+
+/// The id in the name of a session's lock.
+fn locked_by(path: &Path) -> Option<&str> {
+    path.file_name()?.to_str()?.strip_prefix("session-")?.strip_suffix(".lock")
 }
 
 /// Whether a file is [`unfinished`], and of a process that is no more.

@@ -368,7 +368,7 @@ impl Service {
     ) -> Result<SessionAnswer, ServiceError> {
         let session = self.session_named(Some(name)).await?;
         if open {
-            let _lock = self.moves.take(session.id, &self.configuration.data.run()).await?;
+            let (session, _lock) = self.take_session(session.id).await?;
             self.mark_open(&session, true).await?;
             self.session_database(&session)?.set_access(Access::Open).await?;
         } else if session.open {
@@ -382,9 +382,10 @@ impl Service {
         self.told_session(&session).await
     }
 
-    /// The right to change a session's database, for who does more than a move does.
-    pub(crate) async fn take_session(&self, session: &Session) -> Result<SessionLock, ServiceError> {
-        self.moves.take(session.id, &self.configuration.data.run()).await
+    /// The right to change a session's database, for who does more than a move does, and the session as it is then.
+    pub(crate) async fn take_session(&self, id: SessionId) -> Result<(Session, SessionLock), ServiceError> {
+        let lock = self.moves.take(id, &self.configuration.data.run()).await?;
+        Ok((self.session_named(Some(&id.to_string())).await?, lock))
     }
 
     /// Notes that a session's database may hold what no position has, or that it does not after all.
@@ -411,10 +412,15 @@ impl Service {
     /// There is none of that id or name; it is the active one and not the last.
     pub async fn delete_session(&self, name: &str, query: DeleteSession) -> Result<Deleted, ServiceError> {
         let session = self.session_named(Some(name)).await?;
+        // Nobody waits for what is refused.
         self.refuse_to_delete(&session)?;
-        let _lock = self.moves.take(session.id, &self.configuration.data.run()).await?;
-        if !query.keep_database {
-            self.session_database(&session)?.delete().await?;
+        let (session, _lock) = self.take_session(session.id).await?;
+        self.refuse_to_delete(&session)?;
+        let its = self.session_database(&session)?;
+        if query.keep_database {
+            its.let_go().await?;
+        } else {
+            its.delete().await?;
         }
         let (catalog, id) = (self.catalog.clone(), session.id);
         blocking(move || catalog.delete_session(id)).await??;

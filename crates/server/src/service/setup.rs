@@ -7,7 +7,7 @@ use ptr_log::{Log, LogIdentity};
 use ptr_postgres::QualifiedName;
 use tokio::sync::mpsc;
 
-use super::{Announcement, Announcer, Service, ServiceError, blocking};
+use super::{Announcement, Announcer, Service, ServiceError, blocking, capturing::OnPrimary};
 use crate::{configuration::ReplicaIdentityPolicy, resource::navigation::Progress};
 
 impl Service {
@@ -48,8 +48,8 @@ impl Service {
         let dsn = self.input()?.with_database(database);
         let mut options =
             SourceOptions::new(dsn, self.programs()?, data.base_of(database), data.source_record(database));
-        options.slot = self.slot_of(database);
-        options.publication.clone_from(&self.configuration.publication);
+        let OnPrimary { slot, publication } = self.on_primary(database)?;
+        (options.slot, options.publication) = (slot, publication);
         options.replica_identity = self.configuration.replica_identity == ReplicaIdentityPolicy::Full;
         let tables = self.configuration.excluded_tables.iter();
         options.exclude_tables = tables.map(|name| table(name)).collect();

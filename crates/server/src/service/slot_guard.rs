@@ -37,11 +37,8 @@ impl Service {
 
     async fn guard_slot(&self, database: &str, limit: u64) -> Result<(), ServiceError> {
         // Only what this data directory made is ours to drop.
-        let record = self.configuration.data.source_record(database);
-        if SourceRecord::load(&record)?.is_none() {
-            return Ok(());
-        }
-        let slot = self.slot_of(database);
+        let record = SourceRecord::load(&self.configuration.data.source_record(database))?;
+        let Some(slot) = record.map(|record| record.slot) else { return Ok(()) };
         let dsn = self.input()?.with_database(database);
         let primary = connect(&dsn, &SessionSettings::named(APPLICATION_NAME)).await?;
         let kept = slot_status(&primary, &slot).await.and_then(|status| status.retained_bytes);

@@ -113,7 +113,10 @@ impl Service {
         output_answers: bool,
     ) -> DatabaseStatus {
         let slot = match primary {
-            Some(primary) => slot_status(primary, &self.slot_of(database)).await,
+            Some(primary) => match self.on_primary(database) {
+                Ok(names) => slot_status(primary, &names.slot).await,
+                Err(error) => Some(untold(database, error)),
+            },
             None => None,
         };
         let mut status = DatabaseStatus {
@@ -224,10 +227,11 @@ async fn look(dsn: Option<Dsn>, embedded: bool) -> (ServerStatus, Option<Connect
 
 /// A question that is refused, for want of a right, is told in the slot's place.
 pub(super) async fn slot_status(primary: &Connection, name: &str) -> Option<SlotStatus> {
-    ask_slot(primary, name).await.unwrap_or_else(|error| {
-        let error = ServiceError::from(error).to_string();
-        Some(SlotStatus { name: name.to_owned(), error: Some(error), ..SlotStatus::default() })
-    })
+    ask_slot(primary, name).await.unwrap_or_else(|error| Some(untold(name, ServiceError::from(error))))
+}
+
+fn untold(name: &str, error: ServiceError) -> SlotStatus {
+    SlotStatus { name: name.to_owned(), error: Some(error.to_string()), ..SlotStatus::default() }
 }
 
 async fn ask_slot(primary: &Connection, name: &str) -> Result<Option<SlotStatus>, tokio_postgres::Error> {

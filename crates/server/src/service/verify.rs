@@ -101,8 +101,9 @@ impl Service {
         request: &Verify,
         job: &Job,
     ) -> Result<Result<Compared, String>, ServiceError> {
+        let servers = [tied.exported.dsn(), &place.dsn];
         let options =
-            self.verify_options(&[tied.exported.dsn(), &place.dsn], request, &job.application_name).await?;
+            self.verify_options(&captured.database, &servers, request, &job.application_name).await?;
         let replica = Exported::open(&place.dsn).await?;
         let outcome = job.told(verify(&tied.exported, &replica, &options, &job.compared)).await;
         let report = match outcome {
@@ -163,13 +164,14 @@ impl Service {
 
     async fn verify_options(
         &self,
+        database: &str,
         servers: &[&Dsn],
         request: &Verify,
         application_name: &str,
     ) -> Result<VerifyOptions, ServiceError> {
         Ok(VerifyOptions {
             installation: self.installation_for("pg_dump", servers).await?,
-            publication: self.configuration.publication.clone(),
+            publication: self.on_primary(database)?.publication,
             jobs: request.jobs.unwrap_or(JOBS),
             application_name: application_name.to_owned(),
         })

@@ -66,7 +66,7 @@ impl Service {
             position: at,
             programs: self.programs()?,
             base_directory: self.configuration.data.base_of(&captured.database),
-            publication: self.configuration.publication.clone(),
+            publication: self.on_primary(&captured.database)?.publication,
         };
         let mut template = None;
         let begun = match self.make_image(&standing, &image, &mut template).await {
@@ -125,17 +125,22 @@ impl Service {
         };
         let made = standing.install(&options, &|_| {}).await?;
         *template = Some(made.clone());
-        self.compare_images(&standing.dsn(), &made).await?;
+        self.compare_images(&standing.dsn(), &made, &image.publication).await?;
         standing.accept(&options).await?;
         crash_point("base-accepted");
         Ok(manifest)
     }
 
     /// Schema, rows and sequences of the two, which must be the same.
-    async fn compare_images(&self, standing: &Dsn, made: &Dsn) -> Result<(), ServiceError> {
+    async fn compare_images(
+        &self,
+        standing: &Dsn,
+        made: &Dsn,
+        publication: &str,
+    ) -> Result<(), ServiceError> {
         let options = VerifyOptions {
             installation: self.installation_for("pg_dump", &[standing]).await?,
-            publication: self.configuration.publication.clone(),
+            publication: publication.to_owned(),
             jobs: JOBS,
             application_name: APPLICATION_NAME.to_owned(),
         };

@@ -15,7 +15,7 @@ use ptr_replay::{
 use uuid::Uuid;
 
 use super::{Collected, comparison_of, thing};
-use crate::service::{Service, ServiceError, moves::SessionLock};
+use crate::service::{Service, ServiceError, blocking, moves::SessionLock};
 
 /// What a database is called that is made for a session beside its own, and under which lock.
 enum Private {
@@ -30,11 +30,12 @@ impl Service {
     pub(super) async fn collect_databases(
         &self,
         foreign: bool,
-        sessions: &[Session],
         found: Vec<Found>,
         done: &mut Collected,
     ) -> Result<(), ServiceError> {
         let logs = self.logs();
+        // What was done before may have taken long.
+        let sessions = &self.all_in_catalog().await?;
         let mut images = HashMap::new();
         for found in found {
             let reason = match found.role {
@@ -57,7 +58,13 @@ impl Service {
                         self.collect_private(&private, found, done).await?;
                         continue;
                     }
-                    None => nobodys(sessions, found.role),
+                    None => match nobodys(sessions, found.role) {
+                        Ok(reason) => {
+                            self.drop_nobodys(found, reason, done).await?;
+                            continue;
+                        }
+                        kept => kept,
+                    },
                 },
             };
             match reason {
@@ -69,6 +76,33 @@ impl Service {
             self.collect_images(&logs[&log_id], left, done).await?;
         }
         Ok(())
+    }
+
+    async fn all_in_catalog(&self) -> Result<Vec<Session>, ServiceError> {
+        let catalog = self.catalog.clone();
+        Ok(blocking(move || catalog.sessions()).await??)
+    }
+
+    /// A database whose session is gone, if no session has taken it over meanwhile; none is made while this goes on.
+    async fn drop_nobodys(
+        &self,
+        found: Found,
+        reason: String,
+        done: &mut Collected,
+    ) -> Result<(), ServiceError> {
+        let _none_is_made = self.beginning.write().await;
+        let sessions = self.all_in_catalog().await?;
+        if sessions.iter().any(|session| session.target_database == found.name) {
+            return Ok(());
+        }
+        match inspect(self.output()?, &found.name).await? {
+            TargetState::Ours(cursor)
+                if cursor.log_id == found.log_id && cursor.session_id == session_of(found.role) =>
+            {
+                self.drop_found(&found, reason, done).await
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The histories of this data directory, by the name of the database.
@@ -143,6 +177,13 @@ fn private(sessions: &[Session], name: &str) -> Option<Private> {
         target if verification_name(target) == name => Some(Private::Verification(session.id)),
         _ => None,
     })
+}
+
+fn session_of(role: Role) -> Option<SessionId> {
+    match role {
+        Role::Session(id) => Some(id),
+        _ => None,
+    }
 }
 
 /// Whether a database that no session has by its name is one that nobody has.

@@ -12,14 +12,15 @@ impl Service {
     /// Drops those under whose lock nobody is, while their lock is held here.
     pub(super) async fn collect_scratch(&self, done: &mut Collected) -> Result<(), ServiceError> {
         let maintenance = self.output_maintenance().await?;
-        let sql =
-            "SELECT datname::text, pg_catalog.pg_database_size(oid) FROM pg_catalog.pg_database ORDER BY 1";
-        for row in maintenance.query(sql, &[]).await? {
-            let (name, bytes): (String, i64) = (row.get(0), row.get(1));
-            if !is_scratch(&name) {
-                continue;
-            }
-            let bytes = u64::try_from(bytes).unwrap_or_default();
+        let sql = "SELECT datname::text FROM pg_catalog.pg_database ORDER BY 1";
+        let names = maintenance.query(sql, &[]).await?.into_iter().map(|row| row.get::<_, String>(0));
+        for name in names.filter(|name| is_scratch(name)) {
+            // It may have gone meanwhile.
+            let size =
+                "SELECT pg_catalog.pg_database_size(oid) FROM pg_catalog.pg_database WHERE datname = $1";
+            let size =
+                maintenance.query_opt(size, &[&name]).await?.and_then(|row| row.get::<_, Option<i64>>(0));
+            let bytes = size.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or_default();
             if !take_over_scratch(&maintenance, &name).await? {
                 let reason = "a backup is being restored into it".to_owned();
                 done.kept.push(thing("database", &name, bytes, reason));

@@ -27,8 +27,9 @@ impl Service {
             let tied = self.tied_snapshot(captured).await?;
             // After the position, so that it is never behind.
             let (_, states) = self.marker_and_sequences(captured).await?;
+            let servers = [tied.exported.dsn(), self.output()?];
             let options = self
-                .verify_options(&[tied.exported.dsn(), self.output()?], &Verify::default(), APPLICATION_NAME)
+                .verify_options(&captured.database, &servers, &Verify::default(), APPLICATION_NAME)
                 .await?;
             let (progress, _) = watch::channel(VerifyProgress::default());
             let outcome = hash(&tied.exported, &options, &progress).await;
@@ -114,7 +115,8 @@ impl Service {
         request: &Verify,
         job: &Job,
     ) -> Result<(Compared, Vec<String>), ServiceError> {
-        let options = self.verify_options(&[&place.dsn], request, &job.application_name).await?;
+        let options =
+            self.verify_options(&session.database, &[&place.dsn], request, &job.application_name).await?;
         let options = match self.programs()?.client_program("pg_dump", kept.pg_dump) {
             Ok(program) if options.installation.version.major < kept.pg_dump => {
                 let folder = program.parent().map(std::path::Path::to_owned).unwrap_or_default();

@@ -28,9 +28,13 @@ impl World {
     }
 
     async fn make(&self, at: Position) -> Keyframe {
+        self.make_for(at, Reason::Manual).await
+    }
+
+    async fn make_for(&self, at: Position, reason: Reason) -> Keyframe {
         let (_moves, mut quiet) = watch::channel(0);
         let cancel = CancellationToken::new();
-        let made = self.keyframes().make(&self.log, at, Reason::Manual, &mut quiet, &cancel).await;
+        let made = self.keyframes().make(&self.log, at, reason, &mut quiet, &cancel).await;
         made.unwrap_or_else(|error| panic!("{error}"))
     }
 
@@ -150,6 +154,23 @@ async fn what_was_left_out_on_the_way_to_a_keyframe_is_told_by_moves_that_begin_
     let outcome = world.go(end).await;
     assert!(matches!(outcome.plan.steps[0], PlanStep::Clone { at, .. } if at == end), "{outcome:?}");
     assert_eq!(outcome.notices, expected);
+}
+
+#[tokio::test]
+async fn what_was_made_by_itself_stays_once_somebody_asks_for_it() {
+    let mut world = World::new(ServerVersion::Debian15, SHOP).await;
+    let kept = world.history().await;
+    let at = kept[3].0;
+    for (asked, is) in [
+        (Reason::SchemaChange, Reason::SchemaChange),
+        (Reason::Manual, Reason::Manual),
+        (Reason::Distance, Reason::Manual),
+    ] {
+        assert_eq!(world.make_for(at, asked).await.reason, is);
+        let all = world.keyframes().list().await.unwrap().keyframes;
+        let listed: Vec<Reason> = all.iter().filter(|one| one.position == at).map(|one| one.reason).collect();
+        assert_eq!(listed, [is]);
+    }
 }
 
 #[tokio::test]

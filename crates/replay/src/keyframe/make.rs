@@ -54,7 +54,7 @@ impl Keyframes {
         self.lock(&server, cancel).await?;
         let images = list(&server, self.log_id).await?;
         if let Some(made) = images.keyframes.iter().find(|keyframe| keyframe.position == at) {
-            return Ok(made.clone());
+            return Ok(self.keep_for(&server, made.clone(), reason).await?);
         }
         let source = images.before(at).ok_or(KeyframeError::NoBase { at })?;
         let name = keyframe_name(&self.properties.name, self.log_id, at.ordinal);
@@ -66,6 +66,20 @@ impl Keyframes {
         }
         server.close().await;
         made
+    }
+
+    /// One that was made by itself stays from now on, where somebody asks for it.
+    async fn keep_for(
+        &self,
+        server: &Connection,
+        mut made: Keyframe,
+        reason: Reason,
+    ) -> Result<Keyframe, SessionError> {
+        if reason == Reason::Manual && matches!(made.reason, Reason::SchemaChange | Reason::Distance) {
+            made.reason = reason;
+            self.finish(server, &made, Kind::Keyframe).await?;
+        }
+        Ok(made)
     }
 
     /// Makes a spare of a keyframe, or finds it made.

@@ -3,7 +3,7 @@
 
 import { get } from "./api.js";
 import { transaction } from "./log.js";
-import { isBeginning, on, session, state } from "./store.js";
+import { isBeginning, look, on, session, state } from "./store.js";
 
 export const FILTERS = ["text", "key", "table", "operation", "since", "until"];
 let applying = false;
@@ -45,10 +45,11 @@ export async function read() {
   const given = new URLSearchParams(location.search);
   state.filter = Object.fromEntries(FILTERS.filter((name) => given.get(name)).map((name) => [name, given.get(name)]));
   state.axis = given.get("axis") === "time" ? "time" : "transaction";
+  const wanted = state.sessions.find((one) => one.name === given.get("session"));
+  look(wanted?.id ?? state.status?.session?.id ?? null);
+  // After the session, for another database's takes the zoom away.
   const [since, until] = (given.get("zoom") ?? "").split("..");
   state.zoom = since && until ? { since, until } : null;
-  const wanted = state.sessions.find((one) => one.name === given.get("session"));
-  state.session = wanted?.id ?? state.status?.session?.id ?? null;
   if (!given.get("at")) return null;
   const position = await get("/api/position", { at: given.get("at"), session_id: state.session });
   return position.transaction - 1;

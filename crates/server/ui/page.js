@@ -14,7 +14,7 @@ import * as list from "./list.js";
 import * as moves from "./moves.js";
 import * as play from "./play.js";
 import * as sides from "./sides.js";
-import { database, databaseName, emit, on, select, state } from "./store.js";
+import { databaseName, emit, look, on, select, state } from "./store.js";
 import * as timeline from "./timeline.js";
 
 // ---------------------------------------------------------------- fetching
@@ -28,8 +28,7 @@ async function fetchAll() {
   const kept = get("/api/backups").catch((error) => error);
   const [status, checkpoints, sessions, backups] = await Promise.all([get("/api/status"), get("/api/checkpoints"), get("/api/sessions"), kept]);
   Object.assign(state, { status, checkpoints, backups, sessions: sessions.map((one) => told.get(one.id) ?? one) });
-  if (!sessions.some((one) => one.id === state.session)) state.session = status.session?.id ?? null;
-  state.head = Math.max(state.head, database()?.head?.transaction ?? 0);
+  look(sessions.some((one) => one.id === state.session) ? state.session : (status.session?.id ?? null));
 }
 
 function drawAll() {
@@ -100,13 +99,7 @@ function found() {
 // ---------------------------------------------------------------- the view
 
 function show(id) {
-  const before = databaseName();
-  state.session = id;
-  state.head = database()?.head?.transaction ?? 0;
-  if (databaseName() !== before) {
-    select(null);
-    emit("database");
-  }
+  look(id);
   drawAll();
 }
 

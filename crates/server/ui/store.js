@@ -33,6 +33,22 @@ export const begins = () => database()?.creation?.transaction ?? 0;
 export const isBeginning = (ordinal) => ordinal < begins();
 export const checkpoints = () => state.checkpoints.filter((one) => one.database === databaseName());
 
+/** The captured database that head, the cursor, the zoom and the transactions at hand are of. */
+let known;
+
+/** Looks at a session: the only way to do so. Where it is of another database, what was of the one before is forgotten. */
+export function look(id) {
+  state.session = id;
+  const before = known;
+  known = databaseName();
+  const head = database()?.head?.transaction ?? 0;
+  if (known === before) return void (state.head = Math.max(state.head, head));
+  state.head = head;
+  if (before === undefined) return;
+  select(null);
+  emit("database");
+}
+
 /** Moves the cursor. `how` says who moved it: the list scrolls there unless it was the list. */
 export function select(ordinal, how = {}) {
   const chosen = ordinal === null ? null : Math.max(begins() - 1, Math.min(ordinal, state.head - 1));

@@ -127,6 +127,62 @@ fn a_service_that_is_killed_is_told_and_one_that_comes_back_is_found_with_all_th
     no_errors(&mut page);
 }
 
+/// The transactions that are listed are so many, each of one table.
+#[track_caller]
+fn listed(page: &mut Browser, count: usize, table: &str) {
+    let rows = "[...document.querySelectorAll('.tx')]";
+    let all_of = format!("{rows}.every((row) => row.innerText.includes('{table}'))");
+    page.wait_for(&format!("{rows}.length === {count} && {all_of}"));
+    page.wait_for_text(PLACE, &format!("{count} transactions before head"));
+}
+
+#[test]
+fn each_session_shows_its_own_database_however_one_comes_to_it() {
+    let Some(chromium) = chromium() else { return };
+    let runtime = runtime();
+    let settings = [("INPUT_DATABASES", "shop,billing")];
+    let pair = runtime.block_on(Pair::capturing_where(ServerVersion::Debian15, &settings, async |primary| {
+        primary.database("billing").await;
+        primary.psql("shop", "CREATE TABLE orders (id int PRIMARY KEY)").await;
+        primary.psql("billing", "CREATE TABLE invoices (id int PRIMARY KEY)").await;
+    }));
+    for (database, table, count) in [("shop", "orders", 5), ("billing", "invoices", 2)] {
+        for id in 1..=count {
+            let sql = format!("INSERT INTO {table} VALUES ({id})");
+            runtime.block_on(pair.primary.psql(database, &sql));
+        }
+        pair.product.run(&["--database", database, "checkpoint", "create", "all"]);
+    }
+    let make = || pair.product.run(&["--database", "billing", "session", "create", "bills"]);
+    make();
+    let status = pair.product.json(&["status"]);
+    let address = format!("http://{}", status["address"].as_str().expect("an address"));
+    let mut page = Browser::open(&chromium, 1280, 800);
+    page.go(&address);
+    listed(&mut page, 5, "orders");
+    page.click("[aria-label='Show session bills']");
+    listed(&mut page, 2, "invoices");
+    page.wait_for("location.search.includes('session=bills')");
+
+    // Back, where what is asked for is of the session's own database.
+    page.eval("history.back()");
+    listed(&mut page, 5, "orders");
+    look_at(&mut page, 1);
+    page.wait_for_text(".plan", "2 transactions forward");
+    page.click("#go");
+    page.wait_for_text("#notices", "Arrived by redo");
+    assert_eq!(runtime.block_on(pair.replica.psql("shop", "SELECT max(id) FROM orders")).trim(), "2");
+    pair.product.run(&["navigate", "CREATION"]);
+    page.key("Escape");
+
+    // By a link, and back from there as somebody else takes the session away.
+    page.go(&format!("{address}/?session=bills"));
+    listed(&mut page, 2, "invoices");
+    pair.product.run(&["--yes", "session", "delete", "bills"]);
+    listed(&mut page, 5, "orders");
+    no_errors(&mut page);
+}
+
 #[test]
 fn two_tabs_keep_up_with_pgbench_and_with_each_other() {
     let Some(chromium) = chromium() else { return };

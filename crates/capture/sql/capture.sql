@@ -149,7 +149,7 @@ END $$;
 
 -- Says that the user's statement goes on and is not captured: where `capture` cannot be called, or no call of it was
 -- believed. Anybody can call it, as anybody can make it say so. Sets nothing that only a superuser may.
-CREATE OR REPLACE FUNCTION postgres_test_replay.uncaptured() RETURNS boolean
+CREATE OR REPLACE FUNCTION postgres_test_replay.uncaptured(event text) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET quote_all_identifiers = 'off'
@@ -169,7 +169,10 @@ BEGIN
                   'and begin a new session'
              ELSE 'errors broke off the capture of several statements of this transaction; it goes on in the next one' END,
         '42501');
-    PERFORM postgres_test_replay.put_back();
+    -- Before its end a table that becomes UNLOGGED is not yet.
+    IF event = 'ddl_command_end' THEN
+        PERFORM postgres_test_replay.put_back();
+    END IF;
     RETURN false;
 END $$;
 
@@ -190,7 +193,7 @@ BEGIN
     END IF;
     captured := postgres_test_replay.has_rights();
     IF NOT captured THEN
-        captured := postgres_test_replay.uncaptured();
+        captured := postgres_test_replay.uncaptured(TG_EVENT);
         RETURN;
     END IF;
     settings := ARRAY[
@@ -222,6 +225,6 @@ BEGIN
         captured := postgres_test_replay.capture(TG_EVENT, TG_TAG, current_user, pg_catalog.current_setting('search_path'), settings);
     END IF;
     IF captured IS NULL THEN
-        captured := postgres_test_replay.uncaptured();
+        captured := postgres_test_replay.uncaptured(TG_EVENT);
     END IF;
 END $$;

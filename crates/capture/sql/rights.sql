@@ -26,5 +26,5 @@ END $$;
 GRANT USAGE ON SCHEMA postgres_test_replay TO PUBLIC;
 GRANT EXECUTE ON FUNCTION postgres_test_replay.capture(text, text, name, text, text[]) TO PUBLIC;
 GRANT EXECUTE ON FUNCTION postgres_test_replay.has_rights() TO PUBLIC;
-GRANT EXECUTE ON FUNCTION postgres_test_replay.uncaptured() TO PUBLIC;
+GRANT EXECUTE ON FUNCTION postgres_test_replay.uncaptured(text) TO PUBLIC;
 GRANT EXECUTE ON FUNCTION postgres_test_replay.before_unlogged(name) TO PUBLIC;

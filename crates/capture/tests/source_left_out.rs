@@ -108,7 +108,9 @@ on_every_version! {
             ("DO $$ BEGIN EXECUTE 'ALTER TABLE B SET ' || 'UNLOGGED'; END $$", "a Ä \"n;"),
             ("ALTER TABLE ONLY b SET LOGGED", all),
             ("BEGIN ISOLATION LEVEL REPEATABLE READ; ALTER TABLE a SET UNLOGGED; ALTER TABLE a SET LOGGED; COMMIT", all),
-            // A session that already names our schema, and one for which nothing can be described.
+            // A session that names our schema, and one for which nothing can be described.
+            ("SET search_path = public, postgres_test_replay; ALTER TABLE b SET UNLOGGED", "a Ä \"n;"),
+            ("ALTER TABLE b SET LOGGED", all),
             ("SET search_path = public, postgres_test_replay; ALTER TABLE b ADD d int /* ALTER TABLE b SET UNLOGGED */", all),
             ("ALTER FUNCTION postgres_test_replay.describe_missing(oid[]) RENAME TO gone;
               ALTER TABLE a ADD e int DEFAULT 1; ALTER TABLE b ADD e int DEFAULT 1 /* unlogged */", all),

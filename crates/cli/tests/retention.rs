@@ -262,6 +262,44 @@ async fn wherever_the_program_ends_the_history_begins_where_it_did_or_later_and_
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_beginning_that_is_being_made_ends_with_the_service_and_nothing_is_removed() {
+    // Making the new base image's database takes for ever.
+    let slow = "CREATE FUNCTION slow(int) RETURNS int IMMUTABLE LANGUAGE sql AS $$ SELECT
+                CASE WHEN current_database() ~ '_base$' THEN length(pg_sleep(3600)::text) ELSE $1 END $$;
+                CREATE INDEX ON customer (slow(id))";
+    let mut pair = Pair::capturing_where(ServerVersion::Debian15, &VARIABLES, async |primary| {
+        primary.psql(DATABASE, &format!("{SCHEMA}; {slow}")).await;
+    })
+    .await;
+    for number in 0..5 {
+        rows(&pair, number).await;
+    }
+    let kept = pair.keep("last").await;
+    pair.product.run(&["navigate", "last"]);
+    let collecting = pair.product.spawn("gc", &["gc", "--yes", "--older-than", "0m"]);
+    let sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname ~ '_base$'";
+    let patience = std::time::Duration::from_secs(60);
+    ptr_testkit::wait_until("the new image is being restored", patience, async || {
+        pair.replica.psql("postgres", sql).await.trim() != "0"
+    })
+    .await;
+    let said = pair.product.output(&["down"]);
+    assert!(said.status.success(), "{}", both(&said));
+    let told = collecting.printed();
+    assert!(told.contains("the service was stopped"), "{told}");
+
+    pair.start_again();
+    assert_eq!(transaction_of(&pair, "CREATION"), 0);
+    assert_eq!(pair.differences(&kept).await, [""; 0]);
+    gc(&pair, &[]);
+    let left = "SELECT datname FROM pg_database WHERE datname ~ '_(base|trim)$'";
+    assert_eq!(pair.replica.psql("postgres", left).await, "");
+    let images = std::fs::read_dir(pair.product.data_directory().join("base").join(DATABASE)).unwrap();
+    let names: Vec<String> = images.map(|one| one.unwrap().file_name().into_string().unwrap()).collect();
+    assert!(names.iter().all(|name| !name.starts_with("from-")), "{names:?}");
+}
+
 /// What a session of the primary has for itself is in no base image.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_history_does_not_begin_where_temporary_objects_are_needed() {

@@ -15,8 +15,9 @@ use crate::{
     progress::Progress,
 };
 
-/// How long a service may take to end in good order: a move under way is finished or taken back first.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a service may take to end in good order: it answers for ten seconds more, finishes or takes back what is under way
+/// within a minute, and then stops its servers.
+const PATIENCE: Duration = Duration::from_secs(90);
 /// How often it is looked whether it has ended.
 const INTERVAL: Duration = Duration::from_millis(50);
 

@@ -69,7 +69,9 @@ impl Service {
             publication: self.on_primary(&captured.database)?.publication,
         };
         let mut template = None;
-        let begun = match self.make_image(&standing, &image, &mut template).await {
+        let making = self.make_image(&standing, &image, &mut template);
+        let made = self.shutdown.run_until_cancelled(making).await.unwrap_or_else(|| Err(stopped()));
+        let begun = match made {
             Ok(manifest) => self.move_beginning(captured, &image, manifest).await,
             Err(error) => Err(error),
         };
@@ -239,4 +241,8 @@ async fn sequences(database: &Exported) -> Result<Vec<SequenceState>, ServiceErr
     let mut states = sample_sequences(database.connection()).await?;
     states.sort_by(|a, b| (&a.schema, &a.name).cmp(&(&b.schema, &b.name)));
     Ok(states)
+}
+
+fn stopped() -> ServiceError {
+    ServiceError::precondition("the service was stopped", "nothing was removed; run gc again")
 }

@@ -48,7 +48,8 @@ pub enum LookUpError {
 const IS_RUNNING: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_locks
     WHERE locktype = 'transactionid' AND granted AND transactionid = $1::text::pg_catalog.xid)";
 
-/// The table, where it has FULL now and nothing that a query's table does not have.
+/// The table, where it has FULL now and nothing that a query's table does not have, and is no extension's, whose
+/// script makes it on the replica too.
 const DESCRIBE: &str = "
     SELECT n.nspname::text, c.relname::text, pg_catalog.pg_get_userbyid(c.relowner)::text,
            ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a
@@ -66,6 +67,9 @@ const DESCRIBE: &str = "
                         AND (a.attisdropped OR a.attnotnull OR a.atthasdef OR a.attidentity <> ''))
        AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conrelid = c.oid)
        AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid)
+       AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend e
+                        WHERE e.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND e.objid = c.oid
+                          AND e.deptype = 'e')
        AND NOT EXISTS (SELECT FROM pg_catalog.pg_description d
                         WHERE d.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objoid = c.oid)";
 

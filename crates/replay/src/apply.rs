@@ -48,6 +48,7 @@ use crate::{
     sql,
     stop::Stop,
 };
+pub use bracket::Boundary;
 use bracket::Bracket;
 use crew::Crew;
 use guard::Guard;
@@ -173,16 +174,10 @@ pub struct Applied {
     pub notices: Vec<Notice>,
 }
 
-/// The ends of CREATE TABLE AS and SELECT INTO among the changes of one transaction, for [`Applier::foresee`].
-pub fn ends_of_table_as(change: Change) -> Option<SchemaChange> {
-    match change {
-        Change::Schema(change)
-            if change.is_entry && change.event == "ddl_command_end" && bracket::is_table_as(&change.tag) =>
-        {
-            Some(*change)
-        }
-        _ => None,
-    }
+/// The event of a change, if a statement begins or ends there whose rows come in between, for
+/// [`Applier::foresee`].
+pub fn boundary(change: Change) -> Option<SchemaChange> {
+    bracket::boundary(change)
 }
 
 /// A replica that takes changes.
@@ -421,10 +416,10 @@ impl Applier {
         self.bracket.needs_ends(change)
     }
 
-    /// Says which CREATE TABLE AS end in the rest of the transaction that began, in order ([`ends_of_table_as`]);
-    /// `None` for those that are left out.
-    pub fn foresee(&mut self, ends: Vec<Option<SchemaChange>>) {
-        self.bracket.foresee(ends);
+    /// Says where in the transaction that began statements begin and end whose rows come in between ([`boundary`]),
+    /// in order, from its first change on.
+    pub fn foresee(&mut self, boundaries: Vec<Boundary>) {
+        self.bracket.foresee(boundaries);
     }
 
     /// A change of the transaction that began.

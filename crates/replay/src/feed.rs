@@ -58,14 +58,11 @@ impl Feed {
     }
 }
 
-/// The ends of the CREATE TABLE AS of one transaction, read before its rows are applied, and where they are.
-pub(crate) async fn ends_of_table_as(
-    log: &Log,
-    ordinal: u64,
-) -> Result<Vec<(Place, SchemaChange)>, LogError> {
+/// Where in one transaction statements begin and end whose rows come in between, read before its rows are applied.
+pub(crate) async fn boundaries(log: &Log, ordinal: u64) -> Result<Vec<(Place, SchemaChange)>, LogError> {
     let log = log.clone();
     let read = move || {
-        let (mut ends, mut number, mut entry) = (Vec::new(), 0, 0);
+        let (mut boundaries, mut number, mut entry) = (Vec::new(), 0, 0);
         for item in log.read(ordinal, ordinal + 1)? {
             match item? {
                 Item::Begin(outline) => entry = outline.first_entry,
@@ -73,12 +70,12 @@ pub(crate) async fn ends_of_table_as(
                     let place = Place::of(&change, number, entry);
                     number += 1;
                     entry += u64::from(place.entry.is_some());
-                    ends.extend(apply::ends_of_table_as(change).map(|end| (place, end)));
+                    boundaries.extend(apply::boundary(change).map(|event| (place, event)));
                 }
                 Item::Commit => {}
             }
         }
-        Ok(ends)
+        Ok(boundaries)
     };
     tokio::task::spawn_blocking(read).await.expect("reading the log does not panic")
 }

@@ -11,7 +11,7 @@ use ptr_model::{
 };
 use ptr_replay::{
     Applier, Limits, Notice, ReplayError,
-    apply::{Applied, ends_of_table_as},
+    apply::{Applied, Boundary, boundary},
 };
 use ptr_testkit::ServerVersion;
 use std::sync::Arc;
@@ -35,10 +35,11 @@ impl Hand {
     async fn transaction(&mut self, changes: Vec<Change>) -> Result<(), ReplayError> {
         let outline = outline(self.next, self.applier.reached().entry_index, &changes);
         self.applier.begin(&outline).await?;
-        let ends: Vec<_> = changes.iter().cloned().filter_map(ends_of_table_as).collect();
+        let found = changes.iter().cloned().filter_map(boundary);
+        let boundaries: Vec<_> = found.map(|change| Boundary { change, is_left_out: false }).collect();
         for change in changes {
             if self.applier.needs_ends(&change) {
-                self.applier.foresee(ends.iter().cloned().map(Some).collect());
+                self.applier.foresee(boundaries.clone());
             }
             self.applier.change(change).await?;
         }

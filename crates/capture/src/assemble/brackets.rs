@@ -1,5 +1,7 @@
-//! Statements that make tables before their event says so: CREATE TABLE AS, whose rows come before its end, and an
-//! extension's script. Pure.
+//! Statements that make tables before their event says so: CREATE TABLE AS, whose rows come before its end. Pure.
+//!
+//! Not those of extensions: one that finds nothing to do begins and has no end. What a script made belongs to its
+//! extension, which the primary says when it is asked.
 
 use ptr_model::Change;
 
@@ -12,8 +14,7 @@ pub(super) struct Brackets {
 impl Brackets {
     pub(super) fn see(&mut self, change: &Change) {
         let Change::Schema(change) = change else { return };
-        let makes_tables = ["CREATE TABLE AS", "SELECT INTO", "CREATE EXTENSION", "ALTER EXTENSION"]
-            .contains(&change.tag.as_str());
+        let makes_tables = ["CREATE TABLE AS", "SELECT INTO"].contains(&change.tag.as_str());
         match change.event.as_str() {
             "ddl_command_start" if makes_tables => self.open += 1,
             "ddl_command_end" if makes_tables => self.open = self.open.saturating_sub(1),

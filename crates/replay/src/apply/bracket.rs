@@ -13,13 +13,32 @@ pub(super) struct Bracket {
     table_as: u32,
     /// Open CREATE and ALTER EXTENSION.
     extensions: u32,
-    /// Ends of CREATE TABLE AS that the transaction still holds, in order; `None` where not looked for yet, an
-    /// element `None` where it was run ahead, or is left out.
-    ends: Option<VecDeque<Option<SchemaChange>>>,
+    /// What the rest of the transaction holds; `None` where not looked for yet.
+    ahead: Option<Ahead>,
+    /// Ends of CREATE TABLE AS that came before that.
+    passed: usize,
     /// Tables that were rewritten and views that were filled, whose rows have to come next.
     awaited: BTreeSet<String>,
     /// Tables whose rows are not in the log, unless they come before the transaction ends.
     missed: BTreeMap<String, Gap>,
+}
+
+/// What a transaction still holds of statements whose rows come before their end.
+#[derive(Debug)]
+struct Ahead {
+    /// Ends of CREATE TABLE AS, in order; an element `None` where it was run ahead, or is left out.
+    tables: VecDeque<Option<SchemaChange>>,
+    /// Whether the CREATE and ALTER EXTENSION that begin have an end, in order.
+    extensions: VecDeque<bool>,
+}
+
+/// Where a statement begins or ends whose rows come in between, for [`super::Applier::foresee`].
+#[derive(Clone, PartialEq, Debug)]
+pub struct Boundary {
+    /// Its event.
+    pub change: SchemaChange,
+    /// Whether it is left out, by a decision of the user's.
+    pub is_left_out: bool,
 }
 
 pub(super) fn is_table_as(tag: &str) -> bool {
@@ -30,11 +49,49 @@ pub(super) fn is_extension(tag: &str) -> bool {
     matches!(tag, "CREATE EXTENSION" | "ALTER EXTENSION")
 }
 
+fn is_start(change: &SchemaChange) -> bool {
+    change.event == "ddl_command_start" && (is_table_as(&change.tag) || is_extension(&change.tag))
+}
+
+/// The event of a change, if a statement begins or ends there whose rows come in between.
+pub(super) fn boundary(change: Change) -> Option<SchemaChange> {
+    let Change::Schema(change) = change else { return None };
+    let is_end = change.event == "ddl_command_end"
+        && (change.is_entry && is_table_as(&change.tag) || is_extension(&change.tag));
+    (is_end || is_start(&change)).then_some(*change)
+}
+
+/// Whether each CREATE and ALTER EXTENSION that begins has an end. One that found nothing to do (`IF NOT EXISTS`, an
+/// UPDATE to the version that it has) tells only that it began. An end is that of the last one before it with the same
+/// words; what began in between ran within its script, or found nothing to do there.
+fn have_ends(boundaries: &[Boundary]) -> VecDeque<bool> {
+    let mut have: VecDeque<bool> = VecDeque::new();
+    let mut open: Vec<(usize, &SchemaChange)> = Vec::new();
+    for change in
+        boundaries.iter().map(|boundary| &boundary.change).filter(|change| is_extension(&change.tag))
+    {
+        if is_start(change) {
+            open.push((have.len(), change));
+            have.push_back(false);
+            continue;
+        }
+        let same_tag = |(_, start): &(usize, &SchemaChange)| start.tag == change.tag;
+        let same_words = |(_, start): &(usize, &SchemaChange)| start.statement == change.statement;
+        let begun = open.iter().rposition(|start| same_tag(start) && same_words(start));
+        if let Some(at) = begun.or_else(|| open.iter().rposition(same_tag)) {
+            have[open[at].0] = true;
+            open.truncate(at);
+        }
+    }
+    have
+}
+
 impl Bracket {
-    /// A statement begins whose end comes later.
+    /// A statement begins whose end comes later, if it comes.
     pub(super) fn open(&mut self, tag: &str) {
         if is_extension(tag) {
-            self.extensions += 1;
+            let has_end = self.ahead.as_mut().and_then(|ahead| ahead.extensions.pop_front());
+            self.extensions += u32::from(has_end.unwrap_or_default());
         } else if is_table_as(tag) && self.extensions == 0 {
             self.table_as += 1;
         }
@@ -55,26 +112,34 @@ impl Bracket {
     }
 
     /// Whether the rest of the transaction has to be looked at before this: rows of a CREATE TABLE AS come before
-    /// its end, which says what table they are in.
+    /// its end, which says what table they are in; and only an end says that an extension's script ran.
     pub(super) fn needs_ends(&self, change: &Change) -> bool {
-        let Change::Schema(change) = change else { return false };
-        self.ends.is_none() && change.event == "ddl_command_start" && is_table_as(&change.tag)
+        matches!(change, Change::Schema(change) if self.ahead.is_none() && is_start(change))
     }
 
-    pub(super) fn foresee(&mut self, ends: Vec<Option<SchemaChange>>) {
-        self.ends = Some(ends.into());
+    /// `boundaries`: those of the whole transaction.
+    pub(super) fn foresee(&mut self, boundaries: Vec<Boundary>) {
+        let extensions = have_ends(&boundaries);
+        let is_end = |boundary: &Boundary| is_table_as(&boundary.change.tag) && !is_start(&boundary.change);
+        let ends = boundaries.into_iter().filter(is_end).skip(self.passed);
+        let tables = ends.map(|end| (!end.is_left_out).then_some(end.change)).collect();
+        self.ahead = Some(Ahead { tables, extensions });
     }
 
     /// The end of the open CREATE TABLE AS that makes `table`, to be run now.
     pub(super) fn take_ahead(&mut self, table: &QualifiedName) -> Option<SchemaChange> {
-        let ends = self.ends.as_mut().filter(|_| self.table_as > 0)?;
+        let ahead = self.ahead.as_mut().filter(|_| self.table_as > 0)?;
         let makes = |end: &SchemaChange| captured_table::captured(end).iter().any(|made| made.is(table));
-        ends.iter_mut().find(|end| end.as_ref().is_some_and(makes))?.take()
+        ahead.tables.iter_mut().find(|end| end.as_ref().is_some_and(makes))?.take()
     }
 
     /// Whether the CREATE TABLE AS that ends here was run ahead.
     pub(super) fn was_made_ahead(&mut self) -> bool {
-        self.ends.as_mut().and_then(VecDeque::pop_front).is_some_and(|end| end.is_none())
+        let Some(ahead) = &mut self.ahead else {
+            self.passed += 1;
+            return false;
+        };
+        ahead.tables.pop_front().is_some_and(|end| end.is_none())
     }
 
     pub(super) fn await_rows(&mut self, relation: String) {
@@ -115,6 +180,6 @@ impl Bracket {
     /// The transaction ends.
     pub(super) fn close_all(&mut self) {
         (self.table_as, self.extensions) = (0, 0);
-        self.ends = None;
+        (self.ahead, self.passed) = (None, 0);
     }
 }

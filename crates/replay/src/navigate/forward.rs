@@ -8,7 +8,7 @@ use ptr_model::{Change, Position, SchemaChange};
 
 use super::{NavigateError, Travel};
 use crate::{
-    apply::{Applier, Limits, Notice},
+    apply::{Applier, Boundary, Limits, Notice},
     decisions::{Names, Ruling},
     error::{Mismatch, ReplayError},
     feed::{self, Feed},
@@ -29,7 +29,8 @@ struct Course {
     ordinal: u64,
     next_change: u64,
     next_entry: u64,
-    /// Where CREATE TABLE AS end in the transaction; their tables are made before that, with their first row.
+    /// Where CREATE TABLE AS end in the transaction (and extensions' statements); their tables are made before that,
+    /// with their first row.
     ends: Vec<Place>,
     /// What its schema changes were about.
     names: Names,
@@ -168,14 +169,16 @@ impl Travel<'_> {
         Ok(())
     }
 
-    /// Rows of a CREATE TABLE AS come before its end: looks where that is.
+    /// Rows of a CREATE TABLE AS and of an extension's script come before its end: looks where that is.
     async fn foresee(&self, applier: &mut Applier, course: &mut Course) -> Result<(), LogError> {
-        let ends = feed::ends_of_table_as(&self.request.log, course.ordinal).await?;
-        course.ends = ends.iter().map(|(place, _)| place.clone()).collect();
-        let stays = |(place, end): (Place, SchemaChange)| {
-            (!self.request.decisions.skips(course.ordinal, place.change)).then_some(end)
+        let found = feed::boundaries(&self.request.log, course.ordinal).await?;
+        course.ends =
+            found.iter().filter(|(place, _)| place.entry.is_some()).map(|(place, _)| place.clone()).collect();
+        let boundary = |(place, change): (Place, SchemaChange)| {
+            let is_left_out = self.request.decisions.skips(course.ordinal, place.change);
+            Boundary { change, is_left_out }
         };
-        applier.foresee(ends.into_iter().map(stays).collect());
+        applier.foresee(found.into_iter().map(boundary).collect());
         Ok(())
     }
 

@@ -191,8 +191,8 @@ fn no_column(table: &TableFacts, column: &str) -> SqlError {
 /// A relation of the log and the replica's table of that name, matched by column name.
 pub(crate) struct Target<'a> {
     table: &'a TableFacts,
-    /// For each column of the relation the table's, `None` for generated ones, which compute themselves.
-    columns: Vec<Option<&'a ColumnFacts>>,
+    /// For each column of the relation the table's.
+    columns: Vec<&'a ColumnFacts>,
 }
 
 impl<'a> Target<'a> {
@@ -200,11 +200,7 @@ impl<'a> Target<'a> {
         if table.kind != TableKind::Ordinary {
             return Err(SqlError::NoTable { table: table_name(relation) });
         }
-        let column = |name: &str| match table.column(name) {
-            None => Err(no_column(table, name)),
-            Some(column) if column.generated => Ok(None),
-            Some(column) => Ok(Some(column)),
-        };
+        let column = |name: &str| table.column(name).ok_or_else(|| no_column(table, name));
         let columns = relation.columns.iter().map(|announced| column(&announced.name));
         Ok(Self { table, columns: columns.collect::<Result<_, _>>()? })
     }
@@ -214,9 +210,9 @@ impl<'a> Target<'a> {
         format!("ONLY {}", self.table.name)
     }
 
-    /// The columns that can be written, with their index in the relation.
+    /// The columns that can be written, with their index in the relation: not generated ones, which compute themselves.
     fn writable(&self) -> impl Iterator<Item = (usize, &'a ColumnFacts)> {
-        self.columns.iter().enumerate().filter_map(|(index, column)| column.map(|column| (index, column)))
+        self.columns.iter().copied().enumerate().filter(|(_, column)| !column.generated)
     }
 
     /// `t.column OPERATOR(=) value` for a key column.

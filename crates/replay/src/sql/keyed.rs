@@ -10,7 +10,7 @@ use super::{
     parameter::{of_rows, typed, unnested},
 };
 use crate::{
-    catalog::ColumnFacts,
+    catalog::{ColumnFacts, KeyColumn},
     fold::{LoneUpdate, NetRow, OldRow},
 };
 
@@ -73,7 +73,7 @@ fn text_of(datum: &Datum) -> &[u8] {
 }
 
 fn columns<'a>(target: &Target<'a>, indexes: &[usize]) -> Vec<(usize, &'a ColumnFacts)> {
-    indexes.iter().filter_map(|index| target.columns[*index].map(|column| (*index, column))).collect()
+    indexes.iter().map(|index| (*index, target.columns[*index])).collect()
 }
 
 fn sort<'a>(target: &Target<'_>, key: &[usize], rows: &'a [NetRow]) -> Result<Sorted<'a>, SqlError> {
@@ -111,16 +111,22 @@ fn is_dense(changes: usize, estimated_rows: u64) -> bool {
 }
 
 /// Columns whose change is done by deleting and inserting: those of other unique or exclusion constraints
-/// (a set-based UPDATE meets rows that still hold the value) and identity columns, which no UPDATE may set.
+/// (a set-based UPDATE meets rows that still hold the value) and identity columns, which no UPDATE may set. A
+/// generated column may be computed from any other.
 fn delicate_columns(target: &Target<'_>, key: &[usize]) -> Vec<bool> {
-    let is_key = |index: usize| key.contains(&index);
-    let constrained = |name: &str| {
-        target.table.constraints.iter().any(|constraint| {
-            constraint.columns.as_ref().is_none_or(|columns| columns.iter().any(|column| column.name == name))
-        })
+    let in_key = |name: &str| key.iter().any(|index| target.columns[*index].name == name);
+    let is_generated = |name: &str| target.table.column(name).is_some_and(|column| column.generated);
+    // What holds of the key holds of a row that keeps it.
+    let is_kept = |columns: &Vec<KeyColumn>| columns.iter().all(|column| in_key(&column.name));
+    let concerns = |columns: &Vec<KeyColumn>, name: &str| {
+        columns.iter().any(|column| column.name == name || is_generated(&column.name))
     };
-    let delicate = |(index, column): (usize, &Option<&ColumnFacts>)| {
-        column.is_some_and(|column| !is_key(index) && (column.always_identity || constrained(&column.name)))
+    let constrained = |name: &str| {
+        let mut constraints = target.table.constraints.iter().map(|constraint| constraint.columns.as_ref());
+        constraints.any(|columns| columns.is_none_or(|columns| !is_kept(columns) && concerns(columns, name)))
+    };
+    let delicate = |(index, column): (usize, &&ColumnFacts)| {
+        !key.contains(&index) && (column.always_identity || constrained(&column.name))
     };
     target.columns.iter().enumerate().map(delicate).collect()
 }
@@ -230,17 +236,22 @@ pub(super) fn lone_update(target: &Target<'_>, lone: &LoneUpdate) -> Result<Step
         typed(column, &format!("(pg_catalog.unnest({}))", unnested(column, number)))
     };
     let one = |column: &ColumnFacts, number: usize| format!("(SELECT {})", value(column, number));
-    let assignments = set.iter().enumerate().map(|(at, (_, column))| {
-        format!("{} = {}", quote_identifier(&column.name), one(column, key.len() + at + 1))
-    });
+    let assignments: Vec<String> = set
+        .iter()
+        .enumerate()
+        .map(|(at, (_, column))| {
+            format!("{} = {}", quote_identifier(&column.name), one(column, key.len() + at + 1))
+        })
+        .collect();
     let conditions =
         key.iter().enumerate().map(|(at, (_, column))| target.equals(column, &one(column, at + 1)));
-    let sql = format!(
-        "UPDATE {} AS t SET {} WHERE {}",
-        target.only(),
-        assignments.collect::<Vec<_>>().join(", "),
-        conditions.collect::<Vec<_>>().join(" AND ")
-    );
+    let (only, conditions) = (target.only(), conditions.collect::<Vec<_>>().join(" AND "));
+    let sql = if assignments.is_empty() {
+        // Nothing changed that is known, but the row has to be there.
+        format!("SELECT FROM {only} AS t WHERE {conditions}")
+    } else {
+        format!("UPDATE {only} AS t SET {} WHERE {conditions}", assignments.join(", "))
+    };
     let mut parameters = of_rows(&key, &[&lone.old]);
     parameters.extend(of_rows(&set, &[&lone.new]));
     Ok(Step { action: Action::Update, rows: 1, command: Command::Execute { sql, parameters } })

@@ -1,0 +1,132 @@
+//! Which rows a statement means, and what PostgreSQL asks of a table before it changes them: generated columns in
+//! keys, replica identities beside a user's publication, rows that changed in nothing that is known.
+
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+mod support;
+
+use ptr_model::Position;
+use ptr_testkit::{DatabaseState, ServerVersion, assert_equal_states};
+use support::World;
+
+/// Each step is a transaction on a primary set up as users do it; then everything is gone over forwards in one go,
+/// step by step, and backwards.
+async fn is_replayed(version: ServerVersion, schema: &str, steps: &[&str]) {
+    let mut world = World::set_up(version, schema).await;
+    let mut kept = vec![(world.capture().await, world.primary_state().await)];
+    for step in steps {
+        world.sql(&format!("BEGIN; {step}; COMMIT")).await;
+        kept.push((world.capture().await, world.primary_state().await));
+    }
+    let last = kept.last().unwrap();
+    let way = kept.iter().chain(kept.iter().rev()).chain([last]).chain([&kept[0]]);
+    for (position, expected) in way {
+        goes_to(&world, *position, expected).await;
+    }
+}
+
+async fn goes_to(world: &World, position: Position, expected: &DatabaseState) {
+    world.go(position).await;
+    assert_equal_states(expected, &world.session_state().await);
+}
+
+const GENERATED_KEYS: &str = "
+    CREATE TABLE pages (tenant int, title text, slug text GENERATED ALWAYS AS (lower(title)) STORED, body text,
+                        PRIMARY KEY (tenant, slug));
+    INSERT INTO pages (tenant, title, body) SELECT i % 2, 'Title ' || i, 'body ' || i FROM generate_series(1, 40) i;
+    CREATE TABLE codes (code text, short text GENERATED ALWAYS AS (left(code, 3)) STORED PRIMARY KEY, n int);
+    INSERT INTO codes (code, n) SELECT 'c' || i || 'ode', i FROM generate_series(10, 50) i;
+    CREATE TABLE places (id int PRIMARY KEY, at int, slot int GENERATED ALWAYS AS (at * 10) STORED UNIQUE, note text);
+    INSERT INTO places (id, at) SELECT i, i FROM generate_series(1, 40) i;";
+
+const GENERATED_STEPS: &[&str] = &[
+    "UPDATE pages SET body = body || '!' WHERE tenant = 1 AND slug IN ('title 1', 'title 3')",
+    "UPDATE pages SET body = 'only one' WHERE slug = 'title 4'",
+    "UPDATE pages SET title = upper(title), body = body || '?' WHERE slug = 'title 6'",
+    "UPDATE codes SET n = n + 1 WHERE short = 'c11'; DELETE FROM codes WHERE short = 'c12'",
+    "UPDATE codes SET n = -n WHERE short IN ('c13', 'c14'); UPDATE codes SET code = 'c15 anew' WHERE short = 'c15'",
+    "DELETE FROM pages WHERE slug = 'title 8'; UPDATE pages SET title = 'Other' WHERE slug = 'title 10'",
+    "UPDATE places SET at = 100 WHERE id = 1; UPDATE places SET at = 1 WHERE id = 2; UPDATE places SET at = 2 WHERE id = 1",
+    "UPDATE places SET note = 'n' WHERE id IN (3, 4)",
+    "UPDATE pages SET body = body || '.'; UPDATE codes SET n = n + 1; UPDATE places SET at = at + 1000",
+];
+
+#[tokio::test]
+async fn rows_are_told_apart_by_generated_columns_of_their_key_on_15() {
+    is_replayed(ServerVersion::Debian15, GENERATED_KEYS, GENERATED_STEPS).await;
+}
+
+#[tokio::test]
+async fn rows_are_told_apart_by_generated_columns_of_their_key_on_18() {
+    is_replayed(ServerVersion::Pypi18, GENERATED_KEYS, GENERATED_STEPS).await;
+}
+
+/// The replica has the user's publication too, and there the tables have the identities that the user gave them.
+const PUBLISHED: &str = "
+    CREATE TABLE bare (id int, c int, k text);
+    INSERT INTO bare SELECT i, i, 'k' || i FROM generate_series(1, 20) i;
+    CREATE TABLE keyed (id int PRIMARY KEY, c int); INSERT INTO keyed SELECT i, i FROM generate_series(1, 20) i;
+    CREATE PUBLICATION everything FOR ALL TABLES;";
+
+const PUBLISHED_STEPS: &[&str] = &[
+    "ALTER TABLE bare ALTER c TYPE bigint",
+    "ALTER TABLE bare ADD made timestamptz NOT NULL DEFAULT clock_timestamp()",
+    "ALTER TABLE keyed ALTER c TYPE numeric; ALTER TABLE keyed ADD made timestamptz DEFAULT now()",
+    "UPDATE bare SET k = upper(k) WHERE id < 5; UPDATE keyed SET c = c + 1; DELETE FROM bare WHERE id = 20",
+    "CREATE TABLE later (a int, b text); INSERT INTO later SELECT 1, 'x' FROM generate_series(1, 5)",
+    "ALTER TABLE later ALTER a TYPE text USING a::text || 'y', ADD made timestamptz DEFAULT now()",
+];
+
+#[tokio::test]
+async fn whole_tables_are_rewritten_and_emptied_beside_a_users_publication_on_15() {
+    is_replayed(ServerVersion::Debian15, PUBLISHED, PUBLISHED_STEPS).await;
+}
+
+#[tokio::test]
+async fn whole_tables_are_rewritten_and_emptied_beside_a_users_publication_on_18() {
+    is_replayed(ServerVersion::Pypi18, PUBLISHED, PUBLISHED_STEPS).await;
+}
+
+/// Partitions under a foreign key are emptied by DELETE.
+#[tokio::test]
+async fn partitions_without_identity_are_emptied_beside_a_users_publication() {
+    let schema = "CREATE TABLE parted (id int PRIMARY KEY, v int) PARTITION BY RANGE (id);
+        CREATE TABLE low PARTITION OF parted FOR VALUES FROM (0) TO (100);
+        CREATE TABLE refers (id int PRIMARY KEY, of int REFERENCES parted);
+        INSERT INTO parted SELECT i, i FROM generate_series(0, 99) i; INSERT INTO refers VALUES (1, 1);
+        ALTER TABLE low REPLICA IDENTITY NOTHING; CREATE PUBLICATION everything FOR ALL TABLES";
+    let mut world = World::set_up(ServerVersion::Debian15, schema).await;
+    world.go(world.log.creation()).await;
+    world.sql("TRUNCATE parted, refers").await;
+    world.sql("INSERT INTO parted VALUES (7, 1)").await;
+    world.sql("UPDATE parted SET v = 2").await;
+    // The replica has the identity that the primary has from there on.
+    world.arrives().await;
+}
+
+/// ADD COLUMN of a table that nothing else changed: the replica gives its rows the primary's value by an UPDATE.
+#[tokio::test]
+async fn a_new_column_gets_the_primarys_value_beside_a_users_publication() {
+    let schema = "CREATE TABLE bare (id int); INSERT INTO bare SELECT generate_series(1, 9);
+        CREATE PUBLICATION everything FOR ALL TABLES;";
+    let steps = &["ALTER TABLE bare ADD made timestamptz NOT NULL DEFAULT now()"];
+    is_replayed(ServerVersion::Debian15, schema, steps).await;
+}
+
+#[tokio::test]
+async fn an_update_that_changes_nothing_known_is_taken_and_finds_its_row() {
+    let schema =
+        "CREATE TABLE doc (id int PRIMARY KEY, body text); ALTER TABLE doc ALTER body SET STORAGE EXTERNAL;
+        CREATE UNIQUE INDEX ON doc (md5(body)); ALTER TABLE doc REPLICA IDENTITY USING INDEX doc_pkey;
+        INSERT INTO doc SELECT i, repeat(i::text, 10000) FROM generate_series(1, 3) i;";
+    let mut world = World::new(ServerVersion::Debian15, schema).await;
+    world.go(world.log.creation()).await;
+    world.sql("UPDATE doc SET id = id WHERE id = 1").await;
+    world.sql("UPDATE doc SET id = 7 WHERE id = 2; UPDATE doc SET id = id WHERE id = 7").await;
+    world.arrives().await;
+    world.sql("UPDATE doc SET id = id WHERE id = 3").await;
+    let head = world.capture().await;
+    world.tamper("DELETE FROM doc WHERE id = 3").await;
+    let stop = world.stops(head).await;
+    assert_eq!(stop.table.map(|table| table.to_string()), Some("public.doc".to_owned()), "{}", stop.reason);
+}

@@ -102,6 +102,26 @@ async fn a_table_that_somebody_wrote_to_is_the_primarys_again_and_each_time_the_
 }
 
 #[tokio::test]
+async fn a_table_without_identity_is_the_primarys_again_beside_a_users_publication() {
+    versions(async |version| {
+        let schema =
+            "CREATE TABLE t (id int, v text); INSERT INTO t SELECT i, 'v' || i FROM generate_series(1, 20) i;
+            CREATE PUBLICATION everything FOR ALL TABLES";
+        let mut world = World::set_up(version, schema).await;
+        world.go(world.log.creation()).await;
+        world.sql("UPDATE t SET v = 'changed' WHERE id = 7").await;
+        let head = world.capture().await;
+        world.tamper("TRUNCATE t; INSERT INTO t VALUES (0, 'not of the primary')").await;
+        let stop = world.stops(head).await;
+        world.resync("t", stop.position).await;
+        world.arrives().await;
+        world.sql("DELETE FROM t WHERE id > 10; UPDATE t SET v = upper(v)").await;
+        world.arrives().await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_table_that_is_missing_or_has_other_columns_is_made_as_the_primary_has_it() {
     versions(async |version| {
         let mut world = World::new(version, SHOP).await;

@@ -50,9 +50,7 @@ impl Applier {
             self.client.batch_execute(&sql).await.doing_with(doing)?;
             self.client.batch_execute(&views::as_table(&table.name)).await.doing_with(doing)?;
         } else {
-            // Not TRUNCATE, which foreign keys of other tables forbid.
-            let sql = format!("DELETE FROM ONLY {}", table.name);
-            self.client.batch_execute(&sql).await.doing_with(doing)?;
+            self.empty(&table).await?;
         }
         let checks = Unvalidated::take(&self.client, &table).await?;
         if table.evaluates {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ptr_model::{Relation, RelationRows, ReplicaIdentity};
 use ptr_postgres::QualifiedName;
+use tokio_postgres::error::SqlState;
 
 use super::{Applier, send::Window, unvalidated::Unvalidated};
 use crate::{
@@ -14,6 +15,11 @@ use crate::{
     fold::{LoneUpdate, TableEffect},
     sql::{self, SqlError, Step},
 };
+
+/// What PostgreSQL refuses an UPDATE or DELETE with for want of a replica identity: none (55000), or one without a
+/// column of a publication's row filter (42P10).
+const WANTS_IDENTITY: [SqlState; 2] =
+    [SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, SqlState::INVALID_COLUMN_REFERENCE];
 
 impl Applier {
     /// Sends effects after what was sent ahead, and waits for them.
@@ -72,9 +78,7 @@ impl Applier {
         self.guard.silence(&self.client, &table).await?;
         let is_view = table.kind == TableKind::MaterializedView;
         if rows.first && !is_view {
-            // Not TRUNCATE, which foreign keys of other tables forbid.
-            let sql = format!("DELETE FROM ONLY {}", table.name);
-            self.client.batch_execute(&sql).await.doing_with(|| format!("empty {}", table.name))?;
+            self.empty(&table).await?;
         }
         self.bracket.rows_arrived(&rows.relation);
         let step =
@@ -146,11 +150,46 @@ impl Applier {
         }
         self.gather().await?;
         self.open_transaction().await?;
-        let sql = format!("ALTER TABLE ONLY {} REPLICA IDENTITY FULL", table.name);
-        let doing = || format!("give {} the replica identity that it has on the primary", table.name);
+        self.make_identity_full(&table.name).await?;
+        self.table(relation).await
+    }
+
+    /// Takes all rows of a table away. Not by TRUNCATE, which foreign keys of other tables forbid.
+    pub(super) async fn empty(&mut self, table: &TableFacts) -> Result<(), ReplayError> {
+        let sql = format!("DELETE FROM ONLY {}", table.name);
+        self.change_all(table, &sql, || format!("empty {}", table.name)).await
+    }
+
+    /// Runs an UPDATE or DELETE of all rows of a table, in the open transaction. No change of a row in the log says
+    /// which replica identity the table has on the primary; where PostgreSQL refuses the statement for want of one,
+    /// the table gets FULL.
+    pub(super) async fn change_all(
+        &mut self,
+        table: &TableFacts,
+        sql: &str,
+        doing: impl Fn() -> String,
+    ) -> Result<(), ReplayError> {
+        if !table.lacks_identity {
+            return Ok(self.client.batch_execute(sql).await.doing_with(doing)?);
+        }
+        self.client.batch_execute("SAVEPOINT all_rows").await.doing("set a savepoint")?;
+        if let Err(error) = self.client.batch_execute(sql).await {
+            if !error.code().is_some_and(|code| WANTS_IDENTITY.contains(code)) {
+                return Err(DatabaseError::new(doing(), error).into());
+            }
+            self.client.batch_execute("ROLLBACK TO all_rows").await.doing("go back to a savepoint")?;
+            self.make_identity_full(&table.name).await?;
+            self.client.batch_execute(sql).await.doing_with(doing)?;
+        }
+        Ok(self.client.batch_execute("RELEASE all_rows").await.doing("release a savepoint")?)
+    }
+
+    async fn make_identity_full(&mut self, table: &QualifiedName) -> Result<(), ReplayError> {
+        let sql = format!("ALTER TABLE ONLY {table} REPLICA IDENTITY FULL");
+        let doing = || format!("give {table} the replica identity that it has on the primary");
         self.client.batch_execute(&sql).await.doing_with(doing)?;
         self.forget_schema();
-        self.table(relation).await
+        Ok(())
     }
 
     /// Our statements name everything in full and run under `pg_catalog` alone. What users wrote into a table (an

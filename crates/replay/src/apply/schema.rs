@@ -421,10 +421,8 @@ impl Applier {
             let column = quote_identifier(&value.column);
             let sql = format!("UPDATE ONLY {table} SET {column} = {literal}::{}", row.get::<_, String>(3));
             let constraints = Unvalidated::take(&self.client, &facts).await?;
-            self.client
-                .batch_execute(&sql)
-                .await
-                .doing_with(|| format!("give the new column {column} of {table} the value that it had"))?;
+            let doing = || format!("give the new column {column} of {table} the value that it had");
+            self.change_all(&facts, &sql, doing).await?;
             constraints.put_back(&self.client, &facts).await?;
             self.guard.release(&self.client).await?;
         }

@@ -51,7 +51,7 @@ impl Applier {
     }
 
     async fn delete_all(
-        &self,
+        &mut self,
         tables: &[Arc<TableFacts>],
         options: TruncateOptions,
         refused: &tokio_postgres::Error,
@@ -63,8 +63,7 @@ impl Applier {
             );
         }
         for table in tables {
-            let sql = format!("DELETE FROM ONLY {}", table.name);
-            self.client.batch_execute(&sql).await.doing_with(|| format!("empty {}", table.name))?;
+            self.empty(table).await?;
         }
         Ok(())
     }

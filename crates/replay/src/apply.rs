@@ -335,6 +335,16 @@ impl Applier {
         }
     }
 
+    /// How much is kept in memory and in one transaction.
+    pub(crate) fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Goes on with other limits, from where it is.
+    pub(crate) fn go_on_within(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
     /// Takes back what is not committed and goes on from there with other limits.
     pub(crate) async fn start_again(&mut self, limits: Limits) -> Result<(), ReplayError> {
         self.limits = limits;

@@ -1,7 +1,8 @@
 //! Forwards: the log from here to there, without what the session leaves out, and exactly where it cannot go on.
 //!
 //! Changes are folded over many transactions, so a fold that does not fit says neither which transaction nor which
-//! change it was. Then the way from the last commit is gone again in smaller steps, in the end change by change.
+//! change it was. Then the way from the last commit is gone again in smaller steps, in the end change by change, until
+//! it is beyond that place.
 
 use ptr_log::{Item, LogError, Outline};
 use ptr_model::{Change, Position, SchemaChange};
@@ -81,9 +82,8 @@ impl Travel<'_> {
     async fn redo_with(&self, applier: &mut Applier, to: Position) -> Result<(), ReplayError> {
         let from = applier.position();
         self.progress.send_modify(|progress| progress.total = to.ordinal.saturating_sub(from.ordinal));
-        let mut limits = self.request.limits;
-        loop {
-            let Err(halt) = self.redo_part(applier, from, to).await else { break };
+        let mut trouble = None;
+        while let Err(halt) = self.redo_part(applier, from, to, trouble).await {
             if applier.has_shared() {
                 // It is at no position from which to go on in smaller steps.
                 return Err(halt.error);
@@ -91,17 +91,25 @@ impl Travel<'_> {
             // What stopped took whole transactions with it that were not committed yet.
             let too_far =
                 matches!(halt.error, ReplayError::Stopped(_)) && applier.reached() != applier.position();
-            match finer(limits).filter(|_| too_far || is_of_a_fold(&halt.error)) {
-                Some(finer) => limits = finer,
-                None => return Err(located(halt.error, halt.place, applier.position())),
-            }
-            applier.start_again(limits).await?;
+            let finer = finer(applier.limits()).filter(|_| too_far || is_of_a_fold(&halt.error));
+            let Some(finer) = finer else {
+                return Err(located(halt.error, halt.place, applier.position()));
+            };
+            trouble = Some(applier.reached());
+            applier.start_again(finer).await?;
         }
         self.restore_sequences(applier, to).await
     }
 
-    /// Goes as far as it can.
-    async fn redo_part(&self, applier: &mut Applier, from: Position, to: Position) -> Result<(), Halt> {
+    /// Goes as far as it can. `trouble` is the last transaction that was whole where it halted before: once more than
+    /// that is committed, the steps are large again.
+    async fn redo_part(
+        &self,
+        applier: &mut Applier,
+        from: Position,
+        to: Position,
+        trouble: Option<Position>,
+    ) -> Result<(), Halt> {
         let somewhere = |error: ReplayError| Halt { error, place: None };
         let begin = applier.position().ordinal;
         let mut feed = Feed::start(&self.request.log, begin, to.ordinal);
@@ -116,7 +124,12 @@ impl Travel<'_> {
                         applier.begin(&outline).await.map_err(somewhere)?;
                     }
                     Item::Change(change) => self.pass(applier, &mut course, change).await?,
-                    Item::Commit => self.end(applier, course.ordinal).await.map_err(somewhere)?,
+                    Item::Commit => {
+                        self.end(applier, course.ordinal).await.map_err(somewhere)?;
+                        if trouble.is_some_and(|place| applier.position().ordinal > place.ordinal) {
+                            applier.go_on_within(self.request.limits);
+                        }
+                    }
                 }
             }
             self.report(applier, from);

@@ -92,7 +92,8 @@ pub struct ReplicationConnection {
 }
 
 impl ReplicationConnection {
-    /// Logs in, with the settings under which one value has one text.
+    /// Logs in, with the settings under which one value has one text, and without limits of time: decoding counts
+    /// as a transaction.
     ///
     /// # Errors
     /// [`TransportError::Connect`] or [`TransportError::Login`].

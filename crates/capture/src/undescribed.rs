@@ -79,7 +79,7 @@ const DESCRIBE: &str = "
 /// # Errors
 /// [`LookUpError`]; the table is then not described.
 pub async fn look_up(dsn: &Dsn, asked: &Undescribed) -> Result<Option<SchemaChange>, LookUpError> {
-    let client = connect(dsn, &SessionSettings::canonical(ptr_model::OUR_SCHEMA)).await?;
+    let client = connect(dsn, &SessionSettings::canonical(ptr_model::OUR_SCHEMA).that_writes()).await?;
     let found = ask(&client, asked).await;
     client.close().await;
     let Some(row) = found? else { return Ok(None) };

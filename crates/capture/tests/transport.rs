@@ -144,3 +144,17 @@ async fn a_slot_comes_with_a_snapshot_that_others_can_use_on_every_version() {
         assert_eq!(connection.query("SELECT 1").await.unwrap(), [[Some("1".to_owned())]]);
     }
 }
+
+/// Decoding runs in transactions, which `transaction_timeout` of the database or of the role would end.
+#[tokio::test]
+async fn no_limit_of_time_of_a_database_is_one_for_the_stream() {
+    for (version, limit) in
+        [(ServerVersion::Debian15, "statement_timeout"), (ServerVersion::Pypi18, "transaction_timeout")]
+    {
+        let server = TestServer::start(version, TestServerOptions::default()).await;
+        server.psql("postgres", &format!("ALTER DATABASE postgres SET {limit} = '50s'")).await;
+        let mut connection = ReplicationConnection::connect(&server.dsn("postgres")).await.unwrap();
+        let shown = connection.query(&format!("SHOW {limit}")).await.unwrap();
+        assert_eq!(shown, [[Some("0".to_owned())]], "{version:?}");
+    }
+}

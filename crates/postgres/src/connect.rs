@@ -156,14 +156,11 @@ async fn log_in_and_watch(
     // One statement: the settings, and by what the server knows the session.
     let mut settings = session.to_sql();
     if is_watched {
-        let select = if settings.is_empty() { "SELECT " } else { ", " };
-        settings.push_str(&format!("{select}{WHO_WE_ARE}"));
+        settings.push_str(&format!(", {WHO_WE_ARE}"));
     }
-    if !settings.is_empty() {
-        let answer = connection.simple_query(&settings).await.map_err(refused)?;
-        if is_watched {
-            session_watch.begin(dsn, backend_in(&answer));
-        }
+    let answer = connection.simple_query(&settings).await.map_err(refused)?;
+    if is_watched {
+        session_watch.begin(dsn, backend_in(&answer));
     }
     Ok(connection)
 }

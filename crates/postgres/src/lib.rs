@@ -28,6 +28,6 @@ pub use owners::OWNERS;
 pub use password::Password;
 pub use programs::{Installation, ProgramsError, ServerVersion};
 pub use server_error::ServerError;
-pub use settings::{CANONICAL_SETTINGS, SessionSettings};
+pub use settings::{CANONICAL_SETTINGS, SessionSettings, own_settings_sql};
 pub use sqlstate::SqlState;
 pub use stream::{OpenedStream, PgStream, open_stream};

@@ -19,6 +19,37 @@ pub const CANONICAL_SETTINGS: &[(&str, &str)] = &[
     ("quote_all_identifiers", "off"),
 ];
 
+/// Limits of time that a database, a role or a server may have for its users, those of later versions among them
+/// (`transaction_timeout` is 17's). A move, a base image or the decoding of a transaction takes what it takes.
+const TIME_LIMITS: [&str; 5] = [
+    "statement_timeout",
+    "lock_timeout",
+    "idle_in_transaction_session_timeout",
+    "idle_session_timeout",
+    "transaction_timeout",
+];
+
+/// SQL that gives a session what each of ours has, whatever the database, the role or the server has for its users: no
+/// limit of time, and the isolation level that our statements are written for.
+#[must_use]
+pub fn own_settings_sql() -> String {
+    let mut calls: Vec<String> = TIME_LIMITS
+        .iter()
+        .map(|name| {
+            format!(
+                "CASE WHEN pg_catalog.current_setting('{name}', true) IS NOT NULL \
+                 THEN pg_catalog.set_config('{name}', '0', false) END"
+            )
+        })
+        .collect();
+    calls.push(call("default_transaction_isolation", "read committed"));
+    format!("SELECT {}", calls.join(", "))
+}
+
+fn call(name: &str, value: &str) -> String {
+    format!("pg_catalog.set_config({}, {}, false)", crate::quote_literal(name), crate::quote_literal(value))
+}
+
 /// What a session is called and which settings it gets right after the login.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionSettings {
@@ -41,6 +72,12 @@ impl SessionSettings {
             .fold(Self::named(application_name), |all, (name, value)| all.with(name, value))
     }
 
+    /// A session that may write where transactions are read-only unless they ask for more.
+    #[must_use]
+    pub fn that_writes(self) -> Self {
+        self.with("default_transaction_read_only", "off")
+    }
+
     /// Adds a setting; a later one of the same name wins.
     #[must_use]
     pub fn with(mut self, name: &str, value: &str) -> Self {
@@ -48,22 +85,12 @@ impl SessionSettings {
         self
     }
 
-    /// One SQL string that sets them all, empty when there is nothing to set.
+    /// One SQL statement that sets them all, after [`own_settings_sql`].
     ///
     /// `set_config` takes lists (`search_path`) as one string, so a value is never split by us.
     pub fn to_sql(&self) -> String {
-        if self.settings.is_empty() {
-            return String::new();
-        }
-        let calls: Vec<String> = self
-            .settings
-            .iter()
-            .map(|(name, value)| {
-                let (name, value) = (crate::quote_literal(name), crate::quote_literal(value));
-                format!("pg_catalog.set_config({name}, {value}, false)")
-            })
-            .collect();
-        format!("SELECT {}", calls.join(", "))
+        let calls = self.settings.iter().map(|(name, value)| format!(", {}", call(name, value)));
+        own_settings_sql() + &calls.collect::<String>()
     }
 }
 
@@ -82,11 +109,13 @@ mod tests {
     #[test]
     fn settings_become_one_statement_with_quoted_values() {
         let session = SessionSettings::named("x").with("search_path", "a, b").with("TimeZone", "O'Clock");
+        let own = SessionSettings::named("x").to_sql();
         assert_eq!(
-            session.to_sql(),
-            "SELECT pg_catalog.set_config('search_path', 'a, b', false), \
-             pg_catalog.set_config('TimeZone', 'O''Clock', false)"
+            session.to_sql().strip_prefix(&own),
+            Some(
+                ", pg_catalog.set_config('search_path', 'a, b', false), \
+                 pg_catalog.set_config('TimeZone', 'O''Clock', false)"
+            )
         );
-        assert_eq!(SessionSettings::named("x").to_sql(), "");
     }
 }

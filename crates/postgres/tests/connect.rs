@@ -36,6 +36,33 @@ async fn a_session_has_its_name_and_the_canonical_settings() {
     connection.close().await;
 }
 
+/// What a database may have for its users, and what a session of ours has then.
+#[tokio::test]
+async fn no_limit_of_time_of_a_database_is_one_for_us() {
+    for version in ServerVersion::ALL {
+        let server = TestServer::start(version, TestServerOptions::default()).await;
+        server.database("shop").await;
+        let sql =
+            "SELECT string_agg(format('ALTER DATABASE shop SET %I = 50000', name), ';') FROM pg_settings
+                   WHERE name IN ('statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout',
+                                  'idle_session_timeout', 'transaction_timeout')";
+        let limits = server.psql("postgres", sql).await;
+        server.psql("postgres", &limits).await;
+        server
+            .psql("postgres", "ALTER DATABASE shop SET default_transaction_isolation = 'serializable'")
+            .await;
+        for settings in [session(), SessionSettings::named("connect-test")] {
+            let connection = connect(&server.dsn("shop"), &settings).await.unwrap();
+            let sql = "SELECT coalesce(string_agg(name, ', '), 'none') FROM pg_settings
+                       WHERE name LIKE '%\\_timeout' AND setting = '50000'";
+            assert_eq!(text(&connection, sql).await, "none", "{version:?}");
+            assert_eq!(text(&connection, "SHOW transaction_isolation").await, "read committed");
+            connection.close().await;
+        }
+        assert!(!limits.is_empty() && server.psql("shop", "SHOW lock_timeout").await.starts_with("50"));
+    }
+}
+
 #[tokio::test]
 async fn hosts_are_tried_in_turn_but_not_after_a_refused_login() {
     let server = server().await;

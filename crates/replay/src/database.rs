@@ -84,11 +84,7 @@ pub(crate) async fn open(dsn: &Dsn) -> Result<Connection, ConnectError> {
 
 /// What each session of ours has from its login on.
 pub(crate) fn settings() -> SessionSettings {
-    SessionSettings::canonical(APPLICATION_NAME)
-        .with("default_transaction_read_only", "off")
-        .with("statement_timeout", "0")
-        .with("idle_in_transaction_session_timeout", "0")
-        .with("standard_conforming_strings", "on")
+    SessionSettings::canonical(APPLICATION_NAME).that_writes().with("standard_conforming_strings", "on")
 }
 
 /// The server's version as `server_version_num` has it, such as 150018.

@@ -51,7 +51,7 @@ pub async fn fix(
 }
 
 async fn session(options: &SourceOptions) -> Result<ptr_postgres::Connection, FixError> {
-    let session = SessionSettings::canonical("postgres-test-replay doctor");
+    let session = SessionSettings::canonical("postgres-test-replay doctor").that_writes();
     Ok(connect(&options.dsn, &session).await.map_err(SourceError::from)?)
 }
 

@@ -178,7 +178,7 @@ async fn check_slot(
 /// Puts a marker into the stream over a connection of its own. Answers with a position of the WAL after it:
 /// when the server has decoded that far, the marker must have come.
 pub(super) async fn send_marker(dsn: Dsn, token: MarkerToken) -> Result<Lsn, MarkerError> {
-    let connection = connect(&dsn, &SessionSettings::canonical(ptr_model::OUR_SCHEMA)).await?;
+    let connection = connect(&dsn, &SessionSettings::canonical(ptr_model::OUR_SCHEMA).that_writes()).await?;
     emit_marker(&connection, token).await?;
     let row = connection.query_one("SELECT pg_catalog.pg_current_wal_insert_lsn()::text", &[]).await?;
     let lsn: String = row.try_get(0)?;

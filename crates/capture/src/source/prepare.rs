@@ -48,8 +48,8 @@ pub async fn prepare(
     progress: &dyn Progress,
 ) -> Result<PreparedSource, SourceError> {
     progress.report(SetupEvent::Checking);
-    let connection =
-        connect(&options.dsn, &SessionSettings::canonical("postgres-test-replay set-up")).await?;
+    let session = SessionSettings::canonical("postgres-test-replay set-up").that_writes();
+    let connection = connect(&options.dsn, &session).await?;
     exclusive::keep_others_out(&connection).await?;
     let facts = ServerFacts::ask(&connection).await?;
     if let Some(record) = SourceRecord::load(&options.record_path)? {

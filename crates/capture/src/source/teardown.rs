@@ -73,8 +73,8 @@ pub async fn teardown(
     progress: &dyn Progress,
 ) -> Result<TeardownReport, SourceError> {
     let record = SourceRecord::load(&options.record_path)?;
-    let connection =
-        connect(&options.dsn, &SessionSettings::canonical("postgres-test-replay teardown")).await?;
+    let session = SessionSettings::canonical("postgres-test-replay teardown").that_writes();
+    let connection = connect(&options.dsn, &session).await?;
     exclusive::keep_others_out(&connection).await?;
     exclusive::end_slot_makers(&connection).await?;
     remove(&connection, options, record.as_ref(), progress).await

@@ -13,7 +13,7 @@ use postgres_protocol::{
 };
 use ptr_postgres::{
     CANONICAL_SETTINGS, ConnectError, Dsn, OpenedStream, SqlState, SslMode, dsn::ChannelBindingMode,
-    open_stream, sqlstate,
+    open_stream, own_settings_sql, sqlstate,
 };
 
 use super::{TransportError, wire::Wire};
@@ -94,6 +94,8 @@ async fn authenticate(
         }
     }
     until_ready(&mut wire).await?;
+    wire.query(&own_settings_sql()).await?;
+    until_ready(&mut wire).await?;
     Ok(wire)
 }
 
@@ -117,6 +119,7 @@ async fn until_ready(wire: &mut Wire) -> Result<(), TransportError> {
         match wire.message().await? {
             Message::ReadyForQuery(_) => return Ok(()),
             Message::AuthenticationOk | Message::BackendKeyData(_) => {}
+            Message::RowDescription(_) | Message::DataRow(_) | Message::CommandComplete(_) => {}
             _ => {
                 return Err(TransportError::Protocol {
                     what: "something else at the end of the login".to_owned(),

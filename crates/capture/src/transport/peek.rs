@@ -51,18 +51,17 @@ pub struct Peek<'a> {
 }
 
 impl ReplicationConnection {
-    /// Makes the session fit to peek: no time limit of the role's, and the server notices soon when we are gone, so
+    /// Makes the session fit to peek: temporary files have a limit, and the server notices soon when we are gone, so
     /// that the slot is free again.
     ///
     /// # Errors
     /// [`TransportError`].
     pub async fn prepare_to_peek(&mut self) -> Result<(), TransportError> {
         let settings = format!(
-            "SELECT pg_catalog.set_config(name, CASE name WHEN 'temp_file_limit' THEN '{TEMPORARY_FILES}' ELSE '0' END, false)
+            "SELECT pg_catalog.set_config(name, '{TEMPORARY_FILES}', false)
                FROM pg_catalog.pg_settings
-              WHERE name IN ('statement_timeout', 'transaction_timeout')
-                 OR name = 'temp_file_limit' AND setting::bigint NOT BETWEEN 0 AND {TEMPORARY_FILES}
-                    AND (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)"
+              WHERE name = 'temp_file_limit' AND setting::bigint NOT BETWEEN 0 AND {TEMPORARY_FILES}
+                AND (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)"
         );
         self.query(&settings).await?;
         match self.query("SET client_connection_check_interval = '1s'").await {

@@ -67,8 +67,8 @@ pub(super) async fn hold(
             overtaken.push(relation.name.to_string());
         }
     }
-    let doing = || "waiting for locks as long as usual again".to_owned();
-    snapshot.batch_execute("SET LOCAL lock_timeout TO DEFAULT").await.doing(doing)?;
+    let doing = || "waiting for locks as long as it takes again".to_owned();
+    snapshot.batch_execute("SET LOCAL lock_timeout = 0").await.doing(doing)?;
     let latest: HashMap<u32, Relation> =
         relations(observer).await?.into_iter().map(|relation| (relation.oid, relation)).collect();
     for relation in &known {

@@ -76,6 +76,8 @@ pub enum Mismatch {
         message: String,
         /// Its SQLSTATE.
         sqlstate: String,
+        /// The constraint or index that refused them, where one did.
+        constraint: Option<String>,
         /// Where the session is.
         position: Position,
     },

@@ -4,6 +4,7 @@
 //! move within the database commits at positions; a move by keyframe builds another database first.
 
 mod departure;
+mod dropped_index;
 mod facts;
 mod forward;
 mod undo;

@@ -104,11 +104,13 @@ async fn a_table_that_somebody_wrote_to_is_the_primarys_again_and_each_time_the_
 #[tokio::test]
 async fn a_table_without_identity_is_the_primarys_again_beside_a_users_publication() {
     versions(async |version| {
-        let schema =
-            "CREATE TABLE t (id int, v text); INSERT INTO t SELECT i, 'v' || i FROM generate_series(1, 20) i;
-            CREATE PUBLICATION everything FOR ALL TABLES";
-        let mut world = World::set_up(version, schema).await;
+        let mut world = World::set_up(version, "").await;
         world.go(world.log.creation()).await;
+        let made =
+            "CREATE TABLE t (id int, v text); INSERT INTO t SELECT i, 'v' || i FROM generate_series(1, 20) i";
+        world.sql(made).await;
+        world.sql("CREATE PUBLICATION everything FOR ALL TABLES").await;
+        world.arrives().await;
         world.sql("UPDATE t SET v = 'changed' WHERE id = 7").await;
         let head = world.capture().await;
         world.tamper("TRUNCATE t; INSERT INTO t VALUES (0, 'not of the primary')").await;
@@ -243,4 +245,42 @@ async fn whatever_ends_a_load_the_session_is_before_it_whole() {
     std::fs::write(&rows, sound).unwrap();
     world.go(until).await;
     assert_equal_states(&expected, &world.session_state().await);
+}
+
+/// DROP INDEX CONCURRENTLY waits twice: for who may still read the index, then for who may still write to it. New
+/// transactions leave it alone during the second wait, and what they commit comes before the drop in the log.
+#[tokio::test]
+async fn a_unique_index_that_is_about_to_be_dropped_is_named_where_it_refuses_a_row() {
+    let schema = "CREATE TABLE t (id int PRIMARY KEY, v text); CREATE UNIQUE INDEX \"Of v\" ON t (v);
+        INSERT INTO t SELECT i, 'v' || i FROM generate_series(1, 20) i";
+    let mut world = World::set_up(ServerVersion::Debian15, schema).await;
+    world.go(world.log.creation()).await;
+    let client = async || world.server.client(PRIMARY).await;
+    let (reader, writer, dropping) = (client().await, client().await, client().await);
+    reader.batch_execute("BEGIN; INSERT INTO t VALUES (21, 'read')").await.unwrap();
+    let drop = async {
+        dropping.batch_execute("DROP INDEX CONCURRENTLY \"Of v\"").await.unwrap();
+    };
+    let is = async |flag: &str| {
+        let sql = format!("SELECT {flag} FROM pg_index WHERE indexrelid = '\"Of v\"'::regclass");
+        world.primary.query_one(&sql, &[]).await.unwrap().get::<_, bool>(0)
+    };
+    let others = async {
+        let limit = Duration::from_secs(30);
+        wait_until("the index is invalid", limit, async || !is("indisvalid").await).await;
+        writer.batch_execute("BEGIN; INSERT INTO t VALUES (22, 'write')").await.unwrap();
+        reader.batch_execute("COMMIT").await.unwrap();
+        wait_until("the index is dead", limit, async || !is("indislive").await).await;
+        world.sql("INSERT INTO t VALUES (23, 'v1')").await;
+        writer.batch_execute("COMMIT").await.unwrap();
+    };
+    tokio::join!(drop, others);
+    let head = world.capture().await;
+    let stop = world.stops(head).await;
+    assert_eq!(stop.sqlstate.as_deref(), Some("23505"), "{stop}");
+    let follows = "\"DROP INDEX CONCURRENTLY \\\"Of v\\\"\" follows, which says so only when it is done";
+    assert!(stop.reason.ends_with(follows), "{}", stop.reason);
+    assert!(stop.choices().contains(&Choice::Resync), "{stop}");
+    world.resync("t", stop.position).await;
+    world.arrives().await;
 }

@@ -65,6 +65,7 @@ impl Sender<'_> {
                         action,
                         sqlstate: server.sqlstate.code().to_owned(),
                         message: server.to_string(),
+                        constraint: constraint_of(&error),
                         position,
                     })
                 }
@@ -97,6 +98,10 @@ impl Sender<'_> {
             }
         }
     }
+}
+
+fn constraint_of(error: &DatabaseError) -> Option<String> {
+    error.source.as_db_error().and_then(|error| error.constraint()).map(str::to_owned)
 }
 
 impl Applier {

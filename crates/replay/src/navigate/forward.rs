@@ -7,7 +7,7 @@
 use ptr_log::{Item, LogError, Outline};
 use ptr_model::{Change, Position, SchemaChange};
 
-use super::{NavigateError, Travel};
+use super::{NavigateError, Travel, dropped_index};
 use crate::{
     apply::{Applier, Boundary, Limits, Notice},
     decisions::{Names, Ruling},
@@ -93,7 +93,13 @@ impl Travel<'_> {
                 matches!(halt.error, ReplayError::Stopped(_)) && applier.reached() != applier.position();
             let finer = finer(applier.limits()).filter(|_| too_far || is_of_a_fold(&halt.error));
             let Some(finer) = finer else {
-                return Err(located(halt.error, halt.place, applier.position()));
+                let at = applier.position();
+                let more = dropped_index::explained(&self.request.log, &halt.error, at.ordinal).await;
+                let mut error = located(halt.error, halt.place, at);
+                if let (ReplayError::Stopped(stop), Some(more)) = (&mut error, more) {
+                    stop.reason.push_str(&more);
+                }
+                return Err(error);
             };
             trouble = Some(applier.reached());
             applier.start_again(finer).await?;

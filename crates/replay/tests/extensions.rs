@@ -78,7 +78,7 @@ async fn rows_are_replayed(version: ServerVersion, steps: &[&str]) {
     }
     world.goes_to(&kept[0]).await;
     world.goes_to(kept.last().unwrap()).await;
-    for place in kept.iter().rev() {
+    for place in kept.iter().rev().step_by(3) {
         world.goes_to(place).await;
     }
 }

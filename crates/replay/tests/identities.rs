@@ -19,7 +19,7 @@ async fn is_replayed(version: ServerVersion, schema: &str, steps: &[&str]) {
         kept.push((world.capture().await, world.primary_state().await));
     }
     let last = kept.last().unwrap();
-    let way = kept.iter().chain(kept.iter().rev()).chain([last]).chain([&kept[0]]);
+    let way = kept.iter().chain(kept.iter().rev().step_by(3)).chain([last]).chain([&kept[0]]);
     for (position, expected) in way {
         goes_to(&world, *position, expected).await;
     }

@@ -124,7 +124,7 @@ impl Configuration {
             program_directory: layers.path(Setting::PgBin),
             replica_identity: layers.parsed(Setting::ReplicaIdentity, policy)?.unwrap_or_default(),
             excluded_tables: layers.list(Setting::ExcludeTables),
-            slot_limit: layers.parsed(Setting::SlotLimit, bytes)?,
+            slot_limit: layers.parsed(Setting::SlotLimit, limit)?,
             retain_age: layers.parsed(Setting::RetainAge, |text| age(text).map(|_| text.to_owned()))?,
             retain_bytes: layers.parsed(Setting::RetainBytes, bytes)?,
             keyframe_budget: layers.parsed(Setting::KeyframeBudget, bytes)?.unwrap_or_default(),
@@ -194,6 +194,20 @@ pub(crate) fn age(text: &str) -> Result<i64, String> {
     let count: i64 = text[..text.len() - unit.len_utf8()].trim().parse().map_err(|_| wrong())?;
     let age = count.checked_mul(seconds).and_then(|age| age.checked_mul(1_000_000));
     age.filter(|age| *age >= 0).ok_or_else(wrong)
+}
+
+/// What a slot may keep at least: less than a WAL file would let go a slot that is in good order.
+const SMALLEST_SLOT_LIMIT: u64 = 16 << 20;
+
+/// A size at which a slot is given up. None at all is said by leaving it out.
+fn limit(text: &str) -> Result<u64, String> {
+    let limit = bytes(text)?;
+    if limit < SMALLEST_SLOT_LIMIT {
+        return Err(format!(
+            "{text:?} would drop a slot that is in good order; write 16MB or more, or leave it out for no limit"
+        ));
+    }
+    Ok(limit)
 }
 
 /// A number of bytes, written as PostgreSQL does: `500MB`, `2GB`.

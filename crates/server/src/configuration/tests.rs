@@ -102,6 +102,21 @@ fn a_wrong_json_type_is_an_error_with_file_and_line() {
 }
 
 #[test]
+fn a_limit_that_would_drop_a_slot_in_good_order_is_refused() {
+    let limit = |text: &str| {
+        let mut sources = sources();
+        sources.environment = [("SLOT_LIMIT".to_owned(), text.to_owned())].into_iter().collect();
+        Configuration::resolve(&sources).map(|configuration| configuration.slot_limit)
+    };
+    for text in ["0", "20", "15MB"] {
+        let error = limit(text).unwrap_err().to_string();
+        assert!(error.contains("16MB or more, or leave it out"), "{error}");
+    }
+    assert_eq!(limit("16MB").unwrap(), Some(16 << 20));
+    assert_eq!(limit("").unwrap(), None);
+}
+
+#[test]
 fn a_port_alone_means_loopback_and_a_stronger_port_holds() {
     let address = |flag: &str, port: Option<&str>| {
         let mut sources = sources();

@@ -93,6 +93,11 @@ async fn errors_say_who_can_do_something_about_it() {
     assert_eq!(error.server_error().unwrap().sqlstate.code(), "28P01");
     assert!(!format!("{error} {error:?}").contains("s3cr"));
     assert!(error.hint().contains("check the password"));
+    let none = connect(&dsn.with_user("postgres", None), &session()).await.unwrap_err();
+    assert!(matches!(none, ConnectError::NoPassword { .. }) && !none.is_transient(), "{none}");
+    assert!(
+        none.to_string().contains("asks \"postgres\" for a password") && none.hint().contains("PGPASSWORD")
+    );
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let error = connect(&parse(&format!("postgres://u@127.0.0.1:{free}/x")), &session()).await.unwrap_err();
     assert!(matches!(error, ConnectError::Unreachable { .. }) && error.is_transient());

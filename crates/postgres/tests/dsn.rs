@@ -103,6 +103,7 @@ fn what_is_wrong_is_named_with_its_place_and_never_with_the_password() {
     for (text, expected) in [
         ("postgres://u:s3cr/et@h/x", "character 14: a port number"),
         ("postgres://u:s3cr@et@h/x", "a second @"),
+        ("postgres://u:s3@cr/et@h/x", "a second @ behind the host"),
         ("postgres://u:s3cr%zzet@h/x", "character 18: % without two hexadecimal digits"),
         ("postgres://u:12/x?s3cr@h", "an option without a value"),
         ("postgres://u:12/x?s3cr=1@h", "an option that is not known"),

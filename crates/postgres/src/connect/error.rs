@@ -4,6 +4,7 @@ use crate::dsn::{Dsn, Host, HostAddress, TargetSession};
 use crate::server_error::ServerError;
 use crate::sqlstate::{self, SqlState};
 use crate::tls::TlsError;
+use std::error::Error;
 use std::io;
 use std::time::Duration;
 
@@ -55,6 +56,14 @@ pub enum ConnectError {
         host: String,
         /// The server's words.
         error: Box<ServerError>,
+    },
+    /// The server wants a password, and nothing gives one.
+    #[error("{host} asks {user:?} for a password, and none is given")]
+    NoPassword {
+        /// `host:port`.
+        host: String,
+        /// The role.
+        user: String,
     },
     /// Something other than a PostgreSQL server answered, a login method we do not have, or the
     /// connection broke in the middle.
@@ -109,6 +118,7 @@ impl ConnectError {
                 error,
             },
             Some(error) => Self::Server { host, error },
+            None if misses_password(dsn, &error) => Self::NoPassword { host, user: dsn.user().to_owned() },
             None => Self::Protocol { host, source: error },
         }
     }
@@ -125,7 +135,7 @@ impl ConnectError {
     pub(crate) fn leaves_other_hosts_to_try(&self) -> bool {
         match self {
             Self::Server { error, .. } => error.sqlstate == SqlState::CANNOT_CONNECT_NOW,
-            Self::LoginRefused { .. } => false,
+            Self::LoginRefused { .. } | Self::NoPassword { .. } => false,
             _ => true,
         }
     }
@@ -146,7 +156,7 @@ impl ConnectError {
             Self::Server { error, .. } => error.is_transient(),
             Self::Protocol { source, .. } => source.is_closed(),
             Self::NoHost { attempts } => attempts.iter().any(Self::is_transient),
-            Self::Tls { .. } | Self::LoginRefused { .. } => false,
+            Self::Tls { .. } | Self::LoginRefused { .. } | Self::NoPassword { .. } => false,
         }
     }
 
@@ -160,13 +170,20 @@ impl ConnectError {
             Self::Tls { .. } => "check sslmode, sslrootcert and the name in the server's certificate",
             Self::LoginRefused { error, .. } => login_hint(&error.sqlstate),
             Self::Server { error, .. } => error.hint.as_deref().unwrap_or("see the server's log"),
-            Self::Protocol { .. } => {
-                "check that a PostgreSQL server listens there (not a web server), and that the password is given"
+            Self::NoPassword { .. } => {
+                "give it in the connection string, in PGPASSWORD, or in ~/.pgpass, which nobody else may read (chmod 0600)"
             }
+            Self::Protocol { .. } => "check that a PostgreSQL server listens there (not a web server)",
             Self::WrongKind { .. } => "name another host, or drop target_session_attrs",
             Self::NoHost { attempts } => attempts.last().map_or("name a host", Self::hint),
         }
     }
+}
+
+/// The client library calls a missing password a wrong configuration. Of an error that has a cause, nothing else is left
+/// where there is no password to be sent, but for the connection itself.
+fn misses_password(dsn: &Dsn, error: &tokio_postgres::Error) -> bool {
+    dsn.password().is_none() && error.source().is_some_and(|cause| !cause.is::<io::Error>())
 }
 
 fn login_hint(state: &SqlState) -> &'static str {

@@ -104,6 +104,10 @@ impl<'a> Uri<'a> {
     fn database(&mut self) -> Result<(), DsnError> {
         let at = self.at;
         let name = self.until(['?']);
+        // libpq would take it for a part of the name. It is the end of a password with a @ and a slash.
+        if let Some(offset) = name.find('@') {
+            return Err(malformed(self.text, at + offset, "a second @ behind the host"));
+        }
         if name.is_empty() { Ok(()) } else { self.store("dbname", name, at) }
     }
 

@@ -236,7 +236,16 @@ impl fmt::Display for PositionExpression {
             Self::Entry(index) => write!(f, "entry:{index}"),
             Self::Xid(xid) => write!(f, "xid:{xid}"),
             Self::Time(time) => write!(f, "{time}"),
-            Self::Ago(microseconds) => write!(f, "{}ms ago", microseconds / 1_000),
+            Self::Ago(microseconds) => {
+                let milliseconds = microseconds / 1_000;
+                // The largest unit that says it whole: 5m, not 300000ms.
+                let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
+                let whole = units.iter().find(|(_, length)| milliseconds != 0 && milliseconds % length == 0);
+                match whole {
+                    Some((unit, length)) => write!(f, "{}{unit} ago", milliseconds / length),
+                    None => write!(f, "{milliseconds}ms ago"),
+                }
+            }
             Self::Checkpoint(name) => f.write_str(name),
         }
     }
@@ -262,6 +271,11 @@ mod tests {
         assert_eq!(parsed("xid:812"), PositionExpression::Xid(Xid(812)));
         assert_eq!(parsed("5m ago"), PositionExpression::Ago(300_000_000));
         assert_eq!(parsed("-1h30m"), PositionExpression::Ago(5_400_000_000));
+        for (typed, shown) in
+            [("5m ago", "5m ago"), ("-1h30m", "90m ago"), ("48h ago", "2d ago"), ("0s ago", "0ms ago")]
+        {
+            assert_eq!(parsed(typed).to_string(), shown);
+        }
         assert_eq!(parsed("2000-01-01T00:00:00Z"), PositionExpression::Time(Timestamp::from_postgres(0)));
         assert_eq!(parsed("CREATION"), PositionExpression::Checkpoint("CREATION".into()));
         assert_eq!(parsed("before/after"), PositionExpression::Checkpoint("before/after".into()));

@@ -36,7 +36,10 @@ use axum::{
     routing::get,
 };
 use tower_http::compression::CompressionLayer;
-use utoipa::OpenApi;
+use utoipa::{
+    OpenApi,
+    openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder},
+};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 #[cfg(test)]
@@ -67,7 +70,8 @@ struct Description;
 
 /// The whole API and the page, guarded.
 pub fn router(service: Arc<Service>) -> Router {
-    let (router, description) = routes().split_for_parts();
+    let (router, mut description) = routes().split_for_parts();
+    describe_problems(&mut description);
     let description = Arc::new(description);
     let openapi = move || async move { Json(description.as_ref().clone()) };
     router
@@ -81,6 +85,39 @@ pub fn router(service: Arc<Service>) -> Router {
         // All but events, which are a stream of small messages.
         .layer(CompressionLayer::new())
         .with_state(service)
+}
+
+/// Says of every call that what is no success is a problem, and of which content type.
+fn describe_problems(description: &mut utoipa::openapi::OpenApi) {
+    let schema = Ref::from_schema_name("Problem");
+    let problem = ContentBuilder::new().schema(Some(schema)).build();
+    let described = |text: &str| {
+        ResponseBuilder::new().description(text).content("application/problem+json", problem.clone()).build()
+    };
+    for path in description.paths.paths.values_mut() {
+        let calls = [&mut path.get, &mut path.post, &mut path.patch, &mut path.delete];
+        for call in calls.into_iter().filter_map(Option::as_mut) {
+            let answers = &mut call.responses.responses;
+            for (_, answer) in answers.iter_mut().filter(|(status, _)| status.starts_with(['4', '5'])) {
+                let RefOr::T(said) = answer else { continue };
+                // `GET /ready` answers 503 with what is not ready.
+                if !said.content.is_empty() && !is_problem(said) {
+                    continue;
+                }
+                *answer = RefOr::T(described(&said.description));
+            }
+            answers.insert(
+                "default".into(),
+                RefOr::T(described("A problem: RFC 9457, with code, detail and hint")),
+            );
+        }
+    }
+}
+
+fn is_problem(answer: &utoipa::openapi::Response) -> bool {
+    answer.content.values().all(|content| {
+        matches!(&content.schema, Some(RefOr::Ref(schema)) if schema.ref_location.ends_with("/Problem"))
+    })
 }
 
 /// The same for the user who started the service, or could: for ways that nobody else has.

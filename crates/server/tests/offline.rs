@@ -430,6 +430,16 @@ async fn openapi_describes_every_route_of_the_contract() {
     ] {
         assert!(paths[path][method].is_object(), "{method} {path} is missing");
     }
+    // What is answered where something is wrong is described as it comes.
+    let (status, _) = api.send(Method::GET, "/api/checkpoints/none", "").await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    let described = &paths["/api/checkpoints/{id}"]["get"]["responses"];
+    for status in ["404", "default"] {
+        let content = described[status]["content"].as_object().unwrap();
+        assert_eq!(content.keys().collect::<Vec<_>>(), ["application/problem+json"], "{described:#}");
+    }
+    let all = paths.as_object().unwrap().values().flat_map(|path| path.as_object().unwrap().values());
+    assert!(all.clone().all(|call| call["responses"]["default"].is_object()), "{paths:#}");
 }
 
 #[tokio::test]

@@ -14,6 +14,8 @@ use crate::problem::{Code, Problem};
 /// The largest body that is read.
 const LARGEST_BODY: usize = 1 << 20;
 
+const ONE_OBJECT: &str = "send one JSON object, such as {\"name\": \"before migration\"}";
+
 /// How long a client may take to send its body, all in all: an extension of the request where it is less than usual.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BodyTime(pub(crate) Duration);
@@ -44,6 +46,10 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
 fn read<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, Problem> {
     let text = bytes.trim_ascii();
     let text = if text.is_empty() { b"{}".as_slice() } else { text };
+    if text.starts_with(b"[") {
+        // serde would take its elements for fields, in the order in which they happen to be declared.
+        return Err(Problem::new(Code::Usage, "the body is an array, not an object").with_hint(ONE_OBJECT));
+    }
     serde_json::from_slice(text).map_err(|error| malformed(&error))
 }
 
@@ -59,7 +65,7 @@ fn malformed(error: &serde_json::Error) -> Problem {
     } else if text.starts_with("missing field") {
         "add the field"
     } else {
-        "send one JSON object, such as {\"name\": \"before migration\"}"
+        ONE_OBJECT
     };
     Problem::new(Code::Usage, format!("{what}: {text}"))
         .with_hint(hint)
@@ -98,6 +104,8 @@ mod tests {
     #[test]
     fn a_wrong_type_a_missing_and_an_unknown_field_are_named() {
         assert!(problem("{\"name\": 3}").detail.contains("expected a string"));
+        let all = "[\"a\", \"\", null, null, null, false, null, null]";
+        assert!(problem(all).detail.contains("an array, not an object"));
         assert!(problem("{}").detail.contains("missing field `name`"));
         let unknown = problem("{\"name\": \"a\", \"lns\": \"0/1\"}").detail;
         assert!(unknown.contains("unknown field `lns`") && unknown.contains("`lsn`"), "{unknown}");

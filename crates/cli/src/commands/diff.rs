@@ -120,20 +120,25 @@ fn statements(context: &Context, answer: &DiffAnswer) -> Result<(), Failure> {
             format!("{} was truncated between, so the log does not say which rows went away", table.table);
         return Err(Failure::new(Kind::Precondition, what).hint("take positions on one side of the TRUNCATE"));
     }
+    let is_backward = answer.to.transaction < answer.from.transaction;
+    if let (Some(statement), true) = (answer.schema_changes.first(), is_backward) {
+        let what =
+            format!("schema changes lie between, which no statement takes back: {}", one_line(statement));
+        return Err(Failure::new(Kind::Precondition, what)
+            .hint("take positions on one side of them (`log --op ddl` shows where they are), or navigate"));
+    }
+    if !answer.schema_changes.is_empty() {
+        context.output.prose(
+            "the schema changes come first; rows that one of them makes by itself, such as CREATE TABLE AS, come twice",
+        );
+    }
     for statement in &answer.schema_changes {
         context.output.line(format_args!("{};", statement.trim_end().trim_end_matches(';')))?;
     }
-    for table in &answer.tables {
-        for row in &table.rows {
-            let statement = sql::statement(&table.table, row).ok_or_else(|| {
-                Failure::new(
-                    Kind::Precondition,
-                    format!("the log does not hold a whole row of {}", table.table),
-                )
-                .hint("tables with REPLICA IDENTITY FULL have whole rows; see `doctor`")
-            })?;
-            context.output.line(statement)?;
-        }
-    }
+    let rows = sql::rows(&answer.tables).map_err(|table| {
+        Failure::new(Kind::Precondition, format!("the log does not hold a whole row of {table}"))
+            .hint("tables with REPLICA IDENTITY FULL have whole rows; see `doctor`")
+    })?;
+    rows.iter().try_for_each(|statement| context.output.line(statement))?;
     Ok(())
 }

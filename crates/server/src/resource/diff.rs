@@ -48,7 +48,7 @@ pub struct DiffAnswer {
 }
 
 /// One table's net difference.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TableDiff {
     /// `schema.table`.
     pub table: String,
@@ -60,6 +60,12 @@ pub struct TableDiff {
     pub deleted: u64,
     /// Whether it was emptied between, so that what it held before cannot be told from the log.
     pub truncated: bool,
+    /// The columns that tell its rows apart; none where all of their values do.
+    #[serde(default)]
+    pub key: Vec<String>,
+    /// Columns that the primary computes: no statement may write them.
+    #[serde(default)]
+    pub computed: Vec<String>,
     /// The rows.
     pub rows: Vec<RowDiff>,
 }

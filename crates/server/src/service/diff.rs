@@ -44,24 +44,42 @@ impl Service {
         let wanted =
             Wanted { table: query.table, limit: if with_rows { page_length(query.limit)? } else { 0 } };
         let log = captured.log.clone();
+        let computed = if with_rows { self.computed_columns(&captured).await } else { Keys::new() };
         // One after the other, because each may take as much memory as one may.
         let _alone = self.comparing.lock().await;
-        blocking(move || net_difference(&log, from, to, &wanted, &keys)).await?
+        let mut answer = blocking(move || net_difference(&log, from, to, &wanted, &keys)).await??;
+        for table in &mut answer.tables {
+            table.computed = computed.get(&table.table).cloned().unwrap_or_default();
+        }
+        Ok(answer)
     }
 
     /// Best effort: without an answer, rows are told apart by all their values.
     pub(super) async fn primary_keys(&self, captured: &Arc<Captured>) -> Keys {
+        let sql = "SELECT n.nspname || '.' || c.relname,
+                          array_agg(a.attname::text ORDER BY a.attnum)
+                   FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+                   JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY (i.indkey)
+                   WHERE i.indisprimary AND i.indimmediate GROUP BY 1";
+        self.columns_of_primary(captured, sql).await
+    }
+
+    /// Generated columns, some of which PostgreSQL 18 sends. Best effort, too.
+    async fn computed_columns(&self, captured: &Arc<Captured>) -> Keys {
+        let sql = "SELECT n.nspname || '.' || c.relname, array_agg(a.attname::text ORDER BY a.attnum)
+                   FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+                   WHERE a.attgenerated <> '' AND NOT a.attisdropped GROUP BY 1";
+        self.columns_of_primary(captured, sql).await
+    }
+
+    /// Columns by table, from a query that answers `schema.table` and names.
+    async fn columns_of_primary(&self, captured: &Arc<Captured>, sql: &str) -> Keys {
         let Ok(input) = self.input() else { return Keys::new() };
         let dsn = input.with_database(&captured.database);
         let _turn = self.lanes.turn().await;
         let Ok(connection) = connect(&dsn, &SessionSettings::canonical(APPLICATION_NAME)).await else {
             return Keys::new();
         };
-        let sql = "SELECT n.nspname || '.' || c.relname,
-                          array_agg(a.attname::text ORDER BY a.attnum)
-                   FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-                   JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY (i.indkey)
-                   WHERE i.indisprimary AND i.indimmediate GROUP BY 1";
         let rows = connection.query(sql, &[]).await.unwrap_or_default();
         connection.close().await;
         rows.iter().map(|row| (row.get(0), row.get(1))).collect()
@@ -94,6 +112,7 @@ impl Difference {
     fn add(&mut self, effects: &[TableEffect]) {
         for effect in effects {
             let diff = table_diff(&mut self.tables, name(&effect.relation));
+            diff.tell_apart_by(key(effect));
             let [inserted, updated, deleted] = counts(effect, self.backward);
             diff.inserted += inserted;
             diff.updated += updated;
@@ -117,6 +136,7 @@ impl Difference {
     fn append(&mut self, other: Self) {
         for (name, more) in other.tables {
             let diff = table_diff(&mut self.tables, name);
+            diff.tell_apart_by(more.key);
             diff.inserted += more.inserted;
             diff.updated += more.updated;
             diff.deleted += more.deleted;
@@ -154,9 +174,29 @@ fn name(relation: &Relation) -> String {
     format!("{}.{}", relation.schema, relation.name)
 }
 
+/// The columns by which an effect tells rows apart.
+fn key(effect: &TableEffect) -> Vec<String> {
+    match &effect.rows {
+        RowsEffect::Keyed { key, .. } => {
+            key.iter().map(|column| effect.relation.columns[*column].name.clone()).collect()
+        }
+        RowsEffect::Counted { .. } => Vec::new(),
+    }
+}
+
+impl TableDiff {
+    /// Rows of a table that had several keys are told apart by all their values.
+    fn tell_apart_by(&mut self, key: Vec<String>) {
+        if self.inserted + self.updated + self.deleted == 0 {
+            self.key = key;
+        } else if self.key != key {
+            self.key.clear();
+        }
+    }
+}
+
 fn table_diff(tables: &mut BTreeMap<String, TableDiff>, name: String) -> &mut TableDiff {
-    let empty =
-        |table| TableDiff { table, inserted: 0, updated: 0, deleted: 0, truncated: false, rows: Vec::new() };
+    let empty = |table| TableDiff { table, ..TableDiff::default() };
     tables.entry(name.clone()).or_insert_with(|| empty(name))
 }
 

@@ -27,7 +27,9 @@ pub async fn stop(configuration: &Configuration) -> Result<bool, Failure> {
         let installations = Installations::find(&lookup).map_err(|error| failed(&error))?;
         let installation = installations.newest_server().map_err(|error| failed(&error))?.clone();
         let options = ClusterOptions::new(&directory, installation, role);
-        let mut cluster = Cluster::create_or_open(options).await.map_err(|error| failed(&error))?;
+        let Some(mut cluster) = Cluster::open(options).await.map_err(|error| failed(&error))? else {
+            continue;
+        };
         if cluster.is_running() {
             cluster.stop().await.map_err(|error| failed(&error))?;
             stopped = true;

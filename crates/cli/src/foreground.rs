@@ -1,5 +1,5 @@
 //! A service in this process, in front of a person or as the process that `up --detach` leaves behind: started
-//! step by step aloud, ended by Ctrl-C, SIGTERM or `down`.
+//! step by step aloud, ended by Ctrl-C, SIGTERM, a terminal that is closed, or `down`.
 
 use std::{
     pin::pin,
@@ -198,10 +198,12 @@ async fn refuse_a_second(
         .hint("use it, or end it with `postgres-test-replay down`, or take another --data-dir"))
 }
 
-/// Ctrl-C and SIGTERM, caught from the start.
+/// Ctrl-C, SIGTERM and a terminal that is closed, caught from the start.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    /// None where `nohup` or the like had it ignored: then it stays so.
+    hangup: Option<Signal>,
 }
 
 impl Signals {
@@ -210,15 +212,35 @@ impl Signals {
             signal(kind)
                 .map_err(|error| Failure::new(Kind::Failed, format!("signals cannot be caught: {error}")))
         };
-        Ok(Self { interrupt: caught(SignalKind::interrupt())?, terminate: caught(SignalKind::terminate())? })
+        Ok(Self {
+            interrupt: caught(SignalKind::interrupt())?,
+            terminate: caught(SignalKind::terminate())?,
+            hangup: (!hangup_is_ignored()).then(|| caught(SignalKind::hangup())).transpose()?,
+        })
     }
 
     async fn one(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
+            () = hung_up(self.hangup.as_mut()) => {}
         }
     }
+}
+
+async fn hung_up(signal: Option<&mut Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether whoever started us wants a closed terminal to be survived. Where the system does not tell, it is not.
+fn hangup_is_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & 1 << (SignalKind::hangup().as_raw_value() - 1) != 0)
 }
 
 /// Returns when the role's work is done from here on: every captured database streams, the API answers. Fails

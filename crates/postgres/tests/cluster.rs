@@ -170,6 +170,19 @@ async fn children_of_a_killed_server_that_are_slow_to_go_are_waited_for() {
 }
 
 #[tokio::test]
+async fn opening_makes_no_cluster_and_leaves_one_alone_that_is_being_made() {
+    let folder = folder();
+    let making = folder.path().join("data.new");
+    std::fs::create_dir(&making).unwrap();
+    assert!(Cluster::open(options(folder.path())).await.unwrap().is_none());
+    assert!(making.exists() && !folder.path().join("data").exists());
+    Cluster::create_or_open(options(folder.path())).await.unwrap();
+    assert!(
+        Cluster::open(options(folder.path())).await.unwrap().is_some_and(|cluster| !cluster.is_running())
+    );
+}
+
+#[tokio::test]
 async fn a_port_taken_by_somebody_else_is_replaced_and_remembered_unless_it_was_fixed() {
     let folder = folder();
     let mut cluster = Cluster::create_or_open(options(folder.path())).await.unwrap();

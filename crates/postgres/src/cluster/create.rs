@@ -23,6 +23,22 @@ impl Cluster {
             .await
             .expect("making a cluster does not panic, and the runtime outlives its tasks")
     }
+
+    /// Opens the cluster in the folder; `None` where there is none, or one that is still being made.
+    ///
+    /// # Errors
+    /// [`ClusterError`], with the file that could not be used.
+    pub async fn open(options: ClusterOptions) -> Result<Option<Self>, ClusterError> {
+        tokio::task::spawn_blocking(move || {
+            let account = Account::for_servers()?;
+            let directory = std::path::absolute(&options.directory)
+                .map_err(ClusterError::file("find", &options.directory))?;
+            let is_made = place::place(&directory, &account)?.join("data").join("PG_VERSION").exists();
+            is_made.then(|| create_or_open(options)).transpose()
+        })
+        .await
+        .expect("opening a cluster does not panic, and the runtime outlives its tasks")
+    }
 }
 
 fn create_or_open(mut options: ClusterOptions) -> Result<Cluster, ClusterError> {

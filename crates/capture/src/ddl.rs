@@ -110,7 +110,7 @@ impl SchemaEvents {
             Err(error) => Reading::Change(Change::Gap(Gap {
                 reason: format!(
                     "a schema change arrived in a form that this version cannot read ({error}); \
-                     the event triggers on the primary were made by another version: run doctor --fix"
+                     the event triggers on the primary were made by another version: run teardown, then up"
                 ),
                 statement: event::statement_of_unreadable(json),
                 sqlstate: None,

@@ -42,5 +42,5 @@ pub(crate) use error::Doing;
 pub(crate) use identity::{due, due_of, set_full};
 pub(crate) use open_transactions::writers;
 pub(crate) use publication::exists as find_publication;
-pub(crate) use schema::mark_as_ours;
+pub(crate) use schema::{is_there as schema_is_there, mark_as_ours};
 pub(crate) use slot::{SlotState, drop as drop_slot, find as find_slot, looks_ours as slot_looks_ours};

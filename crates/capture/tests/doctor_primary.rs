@@ -203,6 +203,22 @@ on_every_version! {
         assert_eq!(primary.value("SELECT slot_name FROM pg_replication_slots").await, "theirs");
     }
 
+    async fn what_another_data_directory_left_is_told_before_set_up_refuses_it(version) {
+        let mut primary = Primary::start(version).await;
+        primary.prepare().await;
+        let elsewhere = tempfile::tempdir().unwrap();
+        primary.options.record_path = elsewhere.path().join("shop.json");
+        primary.options.slot = "another".to_owned();
+        let publication = found(&primary, "leftover_publication").await;
+        assert!(publication.fix.contains("PUBLICATION_NAME") && !publication.fixable, "{publication:?}");
+        let schema = found(&primary, "leftover_schema").await;
+        assert!(schema.fix.contains("teardown") && !schema.fixable, "{schema:?}");
+        primary.options.publication = "another".to_owned();
+        assert_eq!(find(&primary, "leftover_publication").await, None);
+        let refused = ptr_capture::source::prepare(&primary.options, &()).await.unwrap_err();
+        assert!(refused.to_string().contains("another data directory captures this database"), "{refused}");
+    }
+
     async fn a_slot_whose_wal_was_given_up_is_told(version) {
         let primary = Primary::with_a_lost_slot(version).await;
         assert_eq!(found(&primary, "slot_lost").await.severity, Severity::Error);

@@ -22,7 +22,7 @@ pub(crate) use copy::copy_database;
 pub(crate) use names::image_number;
 pub use names::{
     base_name, discarded_name, keyframe_name, keyframe_prefix, maintenance, next_name, spare_name,
-    standing_name, template_name, verification_name,
+    standing_name, template_name, unfit, verification_name,
 };
 pub(crate) use properties::put_back;
 pub use target::{TargetState, inspect};

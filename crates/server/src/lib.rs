@@ -35,7 +35,8 @@
 //! | `GET /api/transactions/{xid}` | `limit`, `cursor`, `database` of the same | [`resource::transaction::TransactionDetail`] |
 //! | `GET /api/diff` | [`resource::diff::DiffQuery`] | [`resource::diff::DiffAnswer`] |
 //! | `POST /api/verify` | [`resource::status::Verify`] | [`resource::status::Verified`] |
-//! | `GET /api/doctor`, `POST /api/doctor/fix` | | [`resource::status::Doctor`] |
+//! | `GET /api/doctor` | | [`resource::status::Doctor`] |
+//! | `POST /api/doctor/fix` | [`resource::status::Mend`] | [`resource::status::Doctor`] |
 //! | `POST /api/teardown` | [`resource::status::Teardown`] | [`resource::status::TornDown`] |
 //! | `POST /api/backups` | [`resource::backup::CreateBackup`] | 201 (202 with `background`) [`resource::backup::BackupAnswer`] |
 //! | `GET /api/backups`, `GET /api/backups/{id}` | | array of the same, one |

@@ -74,6 +74,7 @@ pub(crate) use capturing::Captured;
 pub(crate) use history::blocking;
 pub(crate) use positions::now;
 pub(crate) use running::{born, process_lives, write_private};
+pub(crate) use sessions::check_target;
 pub(crate) use snapshots::TiedSnapshot;
 
 use embedded::{Embedded, Ends, Start};

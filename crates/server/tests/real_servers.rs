@@ -182,6 +182,35 @@ async fn a_session_that_became_the_active_one_meanwhile_is_not_deleted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn names_that_the_server_or_a_move_needs_are_no_databases_of_ours() {
+    let world = World::start(ServerVersion::Debian15, TABLE).await;
+    world.api.post("/api/backups", r#"{"name": "dump"}"#).await;
+    let kept = "SELECT string_agg(datname, ',' ORDER BY datname) FROM pg_database WHERE datname !~ '^ptr_'";
+    let before = world.replica.psql("postgres", kept).await;
+    let long = "n".repeat(64);
+    let refused = async |path: &str, body: Value| {
+        let (status, problem) = world.api.send(Method::POST, path, &body.to_string()).await;
+        assert_eq!(
+            (status, &problem["code"]),
+            (StatusCode::BAD_REQUEST, &json!("usage")),
+            "{body}: {problem}"
+        );
+    };
+    for name in ["", "postgres", "template1", "shop__next", "shop__verify", &long] {
+        refused("/api/sessions", json!({"name": "s", "target_database": name, "replace": true})).await;
+    }
+    for name in ["", "shop__next", "shop__verify"] {
+        refused("/api/backups/dump/restore", json!({"database": name, "replace": true})).await;
+    }
+    assert_eq!(world.replica.psql("postgres", kept).await, before);
+    // A name that comes to such a one by itself is given another.
+    let session = world.api.post("/api/sessions", r#"{"name": "of--next"}"#).await;
+    let target = session["target_database"].as_str().unwrap();
+    assert!(!target.ends_with("__next"), "{target}");
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_follower_is_kept_at_head_until_its_next_move() {
     let world = World::start(ServerVersion::Debian15, TABLE).await;
     world.api.post("/api/navigate", r#"{"follow": true}"#).await;

@@ -6,6 +6,7 @@ mod support;
 
 use ptr_server::{Code, Role};
 use ptr_testkit::{ServerVersion, TestServer, TestServerOptions};
+use serde_json::json;
 use support::{Api, configuration};
 
 const DATABASE: &str = "shop";
@@ -67,6 +68,46 @@ async fn everything_that_stands_in_the_way_is_told_at_once_with_its_fix() {
         assert!(problem.detail.contains(expected), "{}", problem.detail);
     }
     assert_eq!(traces(&primary).await, "1");
+}
+
+/// Another data directory may need it: then its history would end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_is_left_over_is_dropped_with_consent_only() {
+    let primary = primary().await;
+    primary
+        .psql(DATABASE, "SELECT pg_create_logical_replication_slot('postgres_test_replay', 'pgoutput')")
+        .await;
+    let (input, output) = (primary.dsn(DATABASE), primary.dsn("replica"));
+    let folder = tempfile::tempdir().unwrap();
+    let dsns =
+        [("INPUT_DSN", &*input.to_uri_with_password()), ("OUTPUT_DSN", &*output.to_uri_with_password())];
+    let api = Api::open(configuration(folder.path(), &dsns), Role::Offline).await;
+    let left = api.post("/api/doctor/fix", "").await;
+    assert_eq!((&left["healthy"], &left["findings"][0]["code"]), (&json!(false), &json!("leftover_slot")));
+    assert_eq!(traces(&primary).await, "1");
+    let left = api.post("/api/doctor/fix", r#"{"drop_slot": true}"#).await;
+    assert_eq!(left["healthy"], true, "{left}");
+    assert_eq!(traces(&primary).await, "0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_output_that_every_server_needs_is_refused_with_what_to_name() {
+    let primary = primary().await;
+    let output = TestServer::start(ServerVersion::Debian15, TestServerOptions::default()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let dsns = [
+        ("INPUT_DSN", &*primary.dsn(DATABASE).to_uri_with_password()),
+        ("OUTPUT_DSN", &*output.dsn("postgres").to_uri_with_password()),
+    ];
+    let problem = Api::refused(configuration(folder.path(), &dsns), Role::Up).await;
+    assert_eq!(problem.code, Code::Precondition, "{problem:?}");
+    assert!(
+        problem.detail.contains("the database \"postgres\", which no session can have")
+            && problem.detail.contains("name another database in OUTPUT_DSN"),
+        "{}",
+        problem.detail
+    );
+    assert_eq!(traces(&primary).await, "0");
 }
 
 #[tokio::test(flavor = "multi_thread")]

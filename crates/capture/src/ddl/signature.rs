@@ -18,7 +18,7 @@ pub struct Secret(String);
 pub enum SecretError {
     /// It is not 64 lower-case hexadecimal digits.
     #[error(
-        "the secret of the event triggers is not 64 lower-case hexadecimal digits; run doctor --fix to make another"
+        "the secret of the event triggers is not 64 lower-case hexadecimal digits; run teardown, then up, to make another"
     )]
     Malformed,
 }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::source::{
     Doing, OpenTransaction, SlotState, SourceError, SourceOptions, SourceRecord, Step, find_publication,
-    find_slot, slot_looks_ours, writers,
+    find_slot, schema_is_there, slot_looks_ours, writers,
 };
 
 /// WAL kept for a slot that is worth a word.
@@ -36,6 +36,31 @@ pub(super) async fn check(
                 findings.extend(waiting(connection).await?);
             }
         }
+    }
+    if record.is_none() {
+        findings.extend(of_another(connection, options).await?);
+    }
+    Ok(findings)
+}
+
+/// What set-up would refuse: things of our names that no record of this data directory knows.
+async fn of_another(connection: &Connection, options: &SourceOptions) -> Result<Vec<Finding>, SourceError> {
+    let mut findings = Vec::new();
+    if find_publication(connection, &options.publication).await? {
+        let name = &options.publication;
+        let finding =
+            Finding::error("leftover_publication", format!("a publication {name:?} is there already"))
+                .means("it is not of this data directory, so set-up does not begin")
+                .fix("choose another name with PUBLICATION_NAME, or run teardown if nothing else uses it");
+        findings.push(finding);
+    }
+    if schema_is_there(connection).await? {
+        let finding = Finding::error("leftover_schema", format!("schema {OUR_SCHEMA:?} is there already"))
+            .means(
+                "another data directory captures this database, or captured it; a database is captured once",
+            )
+            .fix("run teardown with that data directory, or here if it is gone");
+        findings.push(finding);
     }
     Ok(findings)
 }

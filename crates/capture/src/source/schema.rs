@@ -207,6 +207,11 @@ pub(super) struct Installed {
     pub(super) missing_triggers: Vec<&'static str>,
 }
 
+/// Whether a schema of our name is there, whoever made it.
+pub(crate) async fn is_there(connection: &Connection) -> Result<bool, SourceError> {
+    installed(connection).await.map(|installed| installed.schema)
+}
+
 pub(super) async fn installed(connection: &Connection) -> Result<Installed, SourceError> {
     let doing = || "looking for our event triggers".to_owned();
     let schema = connection

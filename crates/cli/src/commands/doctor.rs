@@ -1,7 +1,7 @@
 //! `doctor`: what stands in the way, and the exact fix.
 
 use clap::Args;
-use ptr_server::resource::status::{Doctor as Report, FindingAnswer};
+use ptr_server::resource::status::{Doctor as Report, FindingAnswer, Mend};
 
 use crate::{
     client::Call,
@@ -14,7 +14,7 @@ use crate::{
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  postgres-test-replay doctor\n  postgres-test-replay doctor --fix")]
 pub struct Doctor {
-    /// Do the fixes that can be done from here
+    /// Do the fixes that can be done from here; a slot that another data directory may need is dropped with --yes only
     #[arg(long)]
     fix: bool,
 }
@@ -23,7 +23,7 @@ impl Doctor {
     /// Runs it.
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
         let call = match self.fix {
-            true => Call::post("/api/doctor/fix", &serde_json::Map::new()),
+            true => Call::post("/api/doctor/fix", &Mend { drop_slot: context.global.yes }),
             false => Call::get("/api/doctor"),
         };
         let report: Report = context.ask(&call).await?;
@@ -54,7 +54,11 @@ fn show(output: &Output, finding: &FindingAnswer) -> Result<(), Failure> {
         output.line(format_args!("  {}", finding.meaning))?;
     }
     if !finding.fix.is_empty() {
-        let by_us = if finding.fixable { " (doctor --fix does it)" } else { "" };
+        let by_us = match (finding.fixable, finding.code.as_str()) {
+            (false, _) => "",
+            (true, "leftover_slot") => " (doctor --fix --yes drops it)",
+            (true, _) => " (doctor --fix does it)",
+        };
         output.line(format_args!("  fix: {}{by_us}", finding.fix))?;
     }
     Ok(())

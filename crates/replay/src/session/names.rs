@@ -71,6 +71,29 @@ pub fn verification_name(database: &str) -> String {
     with_suffix(database, "__verify")
 }
 
+/// Why no database of ours can have that name, a session's or one made from a backup; `None` where one can.
+#[must_use]
+pub fn unfit(name: &str) -> Option<&'static str> {
+    if name.is_empty() {
+        return Some("it is empty");
+    }
+    if name.len() > MAX_NAME {
+        return Some("it is longer than 63 bytes");
+    }
+    if name.contains('\0') {
+        return Some("it holds a zero byte");
+    }
+    if ["postgres", "template0", "template1"].contains(&name) {
+        return Some("every server has it, and databases are made and dropped from there");
+    }
+    // What stands under these is dropped when it is to be made anew, or was left over.
+    let is_given = ["__next", "__verify"].iter().any(|suffix| name.ends_with(suffix));
+    if is_given || name.starts_with("postgres_test_replay_") {
+        return Some("databases in the making are named so");
+    }
+    None
+}
+
 /// The name with the suffix, the name cut at a character's end if both together are too long.
 fn with_suffix(name: &str, suffix: &str) -> String {
     format!("{}{suffix}", cut(name, MAX_NAME - suffix.len()))
@@ -115,5 +138,18 @@ mod tests {
         let prefix = keyframe_prefix(&long, log);
         assert!(given[2..].iter().all(|name| name.starts_with(&prefix)));
         assert_eq!(spare_name("shop", log, 7), "ptr_shop_12345678_7_spare");
+    }
+
+    #[test]
+    fn names_of_the_server_and_of_what_is_in_the_making_are_unfit() {
+        let making = [next_name("shop"), verification_name(&"n".repeat(MAX_NAME))];
+        let others =
+            ["", "a\0b", "postgres", "template1", "postgres_test_replay_restore_1"].map(str::to_owned);
+        for name in making.iter().chain(&others).chain([&"n".repeat(MAX_NAME + 1)]) {
+            assert!(unfit(name).is_some(), "{name:?}");
+        }
+        for name in ["shop", "shop_next", "Postgres", "ptr_shop", "two words", "表"] {
+            assert_eq!(unfit(name), None, "{name:?}");
+        }
     }
 }

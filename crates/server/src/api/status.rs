@@ -7,7 +7,7 @@ use crate::{
     configuration::ConfigurationReport,
     problem::{Code, Problem},
     resource::retention::{Collect, Collected},
-    resource::status::{Doctor, DsnAnswer, DsnQuery, Health, Status, Teardown, TornDown},
+    resource::status::{Doctor, DsnAnswer, DsnQuery, Health, Mend, Status, Teardown, TornDown},
     service::End,
 };
 
@@ -54,9 +54,9 @@ pub(super) async fn doctor(State(service): Shared) -> Answer<Doctor> {
 }
 
 /// Mends what can be mended and looks again.
-#[utoipa::path(post, path = "/api/doctor/fix", responses((status = 200, body = Doctor)))]
-pub(super) async fn doctor_fix(State(service): Shared) -> Answer<Doctor> {
-    Ok(Json(service.doctor_fix().await?))
+#[utoipa::path(post, path = "/api/doctor/fix", request_body = Mend, responses((status = 200, body = Doctor)))]
+pub(super) async fn doctor_fix(State(service): Shared, Body(request): Body<Mend>) -> Answer<Doctor> {
+    Ok(Json(service.doctor_fix(request).await?))
 }
 
 /// Removes everything that we put on the primary.

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     resource::backup::{BackupState, RestoreBackup, Restored},
-    service::{Service, ServiceError},
+    service::{Service, ServiceError, check_target},
 };
 
 impl Service {
@@ -41,6 +41,9 @@ impl Service {
         let mut target = self.target(&request).await?;
         let maintenance = self.output_maintenance().await?;
         self.refuse_without_consent(&maintenance, &target, request.replace).await?;
+        if target.session.is_none() {
+            check_target(&target.database)?;
+        }
         // Nobody moves the session meanwhile, and what a move kept of its database is let go.
         let lock = match &mut target.session {
             Some(session) => {

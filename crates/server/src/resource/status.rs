@@ -228,6 +228,16 @@ pub struct FindingAnswer {
     pub fixable: bool,
 }
 
+/// `POST /api/doctor/fix`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Mend {
+    /// Whether a slot of our name that is not of this data directory may be dropped. Another one may need it: its
+    /// history ends then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub drop_slot: bool,
+}
+
 /// `POST /api/teardown`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

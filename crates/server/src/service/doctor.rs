@@ -4,17 +4,22 @@ use std::{path::Path, time::Duration};
 
 use ptr_capture::doctor::{Finding, OutputOptions, Severity, check_output, check_primary, fix};
 
+use ptr_log::DEFAULT_SESSION;
 use ptr_model::Timestamp;
-use ptr_postgres::{Dsn, SessionSettings, connect};
+use ptr_postgres::{ConnectError, Dsn, SessionSettings, connect, sqlstate::SqlState};
+use ptr_replay::session::unfit;
 
 use super::{APPLICATION_NAME, Service, ServiceError, now};
 use crate::{
-    resource::status::{Doctor, FindingAnswer},
+    resource::status::{Doctor, FindingAnswer, Mend},
     serve::expires_by,
 };
 
 /// Space below which a full disk is near.
 const SCARCE_BYTES: u64 = 1 << 30;
+
+/// The finding of a slot of our name that is not of this data directory.
+const SLOT: &str = "leftover_slot";
 
 /// How long before its end a certificate is told of.
 const SOON: Duration = Duration::from_secs(14 * 24 * 60 * 60);
@@ -35,14 +40,15 @@ impl Service {
         Ok(Doctor { healthy: findings.iter().all(|finding| finding.severity != "error"), findings })
     }
 
-    /// `POST /api/doctor/fix`.
+    /// `POST /api/doctor/fix`. A slot, which may be what another data directory's history hangs on, only with consent.
     ///
     /// # Errors
     /// Nothing can be checked at all. A fix that fails leaves its finding.
-    pub async fn doctor_fix(&self) -> Result<Doctor, ServiceError> {
+    pub async fn doctor_fix(&self, request: Mend) -> Result<Doctor, ServiceError> {
         for database in &self.configuration.databases {
             let options = self.source_options(database)?;
-            for finding in check_primary(&options).await.iter().filter(|finding| finding.fixable) {
+            let wanted = |finding: &&Finding| finding.fixable && (finding.code != SLOT || request.drop_slot);
+            for finding in check_primary(&options).await.iter().filter(wanted) {
                 match fix(&options, finding, &()).await {
                     Ok(done) => tracing::info!("{done}"),
                     Err(error) => self.warn(format!("{} was not mended: {error}", finding.code)),
@@ -70,6 +76,8 @@ impl Service {
             Err(error) => return vec![of_error("output", &error)],
         };
         let mut findings: Vec<FindingAnswer> = Vec::new();
+        findings.extend(self.check_output_name(output.database()).await);
+        findings.extend(self.check_maintenance().await);
         for input in self.reachable_inputs().await {
             let options = OutputOptions { output: output.clone(), input };
             for finding in check_output(&options).await.into_iter().map(shown) {
@@ -79,6 +87,44 @@ impl Service {
             }
         }
         findings
+    }
+
+    /// A database that the server needs, or that is dropped when something is made, is none for a session. One that
+    /// the default session has already is only warned of.
+    async fn check_output_name(&self, database: &str) -> Option<FindingAnswer> {
+        let reason = unfit(database)?;
+        let mut found = finding(
+            "output_name",
+            &format!("OUTPUT_DSN names the database {database:?}, which no session can have: {reason}"),
+            "The default session's database is replaced and dropped as the session moves.",
+            "name another database in OUTPUT_DSN; it is made where it is not there",
+        );
+        if self.session_named(Some(DEFAULT_SESSION)).await.is_ok_and(|had| had.target_database == database) {
+            found.severity = "warning".into();
+        }
+        Some(found)
+    }
+
+    /// Databases are made, renamed and dropped from `postgres`.
+    async fn check_maintenance(&self) -> Option<FindingAnswer> {
+        match self.output_maintenance().await {
+            Ok(connection) => {
+                connection.close().await;
+                None
+            }
+            Err(ServiceError::Connect(ConnectError::LoginRefused { error, .. }))
+                if error.sqlstate == SqlState::UNDEFINED_DATABASE =>
+            {
+                Some(finding(
+                    "output_maintenance",
+                    "the output server has no database \"postgres\"",
+                    "Sessions' databases and keyframes are made, renamed and dropped from there.",
+                    "on the output server, connected to template1: CREATE DATABASE postgres",
+                ))
+            }
+            // Told by whoever looks at the output itself.
+            Err(_) => None,
+        }
     }
 
     /// What the output is compared with; a primary that does not answer is a finding of its own, and then the

@@ -255,8 +255,9 @@ impl From<ServiceError> for Problem {
 fn not_ready(findings: &[FindingAnswer], detail: String) -> Problem {
     let problem = Problem::new(Code::Precondition, detail)
         .with("findings", serde_json::to_value(findings).unwrap_or_default());
-    let fixable: Vec<&str> =
-        findings.iter().filter(|finding| finding.fixable).map(|finding| finding.code.as_str()).collect();
+    // What needs consent is told by its own finding.
+    let mended = findings.iter().filter(|finding| finding.fixable && finding.code != "leftover_slot");
+    let fixable: Vec<&str> = mended.map(|finding| finding.code.as_str()).collect();
     if fixable.is_empty() {
         return problem;
     }

@@ -10,7 +10,7 @@ use ptr_postgres::{Installation, SessionSettings, connect};
 use ptr_replay::{
     base::{BaseOptions, BaseProgress, Manifest, install_base},
     cursor::{Cursor, CursorState},
-    session::{Access, Consent, SessionDatabase, TargetState, inspect},
+    session::{Access, Consent, SessionDatabase, TargetState, inspect, unfit},
 };
 
 use super::{
@@ -42,6 +42,9 @@ impl Service {
         if let Some(at) = &request.at {
             // Before anything is made.
             self.resolve(&captured, at, None).await?;
+        }
+        if let Some(target) = &request.target_database {
+            check_target(target)?;
         }
         let target =
             request.target_database.unwrap_or_else(|| target_database(&captured.database, &request.name));
@@ -430,12 +433,30 @@ impl Service {
     }
 }
 
+/// Refuses names that a database of ours on the output server cannot have.
+///
+/// # Errors
+/// What is wrong with the name.
+pub(crate) fn check_target(name: &str) -> Result<(), ServiceError> {
+    match unfit(name) {
+        None => Ok(()),
+        Some(reason) => Err(ServiceError::usage(
+            format!("{name:?} cannot name a database of ours on the output server: {reason}"),
+            "name another one; it is made where it is not there",
+        )),
+    }
+}
+
 /// `shop_my_session`, of at most 63 bytes.
 fn target_database(database: &str, name: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' };
     let name: String = name.chars().map(plain).collect();
     let mut target = format!("{database}_{name}");
     while target.len() > 63 {
+        target.pop();
+    }
+    if unfit(&target).is_some() {
+        // Such as of a session `a--next`.
         target.pop();
     }
     target

@@ -8,12 +8,10 @@ use std::{
 
 use ptr_server::{
     Configuration, Flags, Setting,
-    resource::{
-        navigation::{MoveAnswer, MoveQuery, MoveState},
-        verification::VerificationAnswer,
-    },
+    resource::{navigation::MoveAnswer, verification::VerificationAnswer},
 };
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
 use tokio::sync::oneshot;
 
 use crate::{
@@ -99,20 +97,20 @@ impl Context {
         answer
     }
 
-    /// One question whose answer takes a move of a session; tells how far that is.
-    pub async fn ask_for_move<T: DeserializeOwned>(&self, call: &Call) -> Result<T, Failure> {
+    /// One question whose answer takes a move of a session, which it gives this id; tells how far that is. Ctrl-C ends it,
+    /// while it waits for another one too.
+    pub async fn ask_for_move<T: DeserializeOwned>(&self, call: &Call, id: &str) -> Result<T, Failure> {
         let client = self.client().await?;
         let progress = Progress::spinner(&self.output, "moving");
-        let moves = Call::get("/api/moves").query(&MoveQuery { session_id: call.session_id() });
+        let path = format!("/api/moves/{id}");
         let answer = {
-            let watching = watch_move(&client, &moves, &progress);
+            let watching = watch_move(&client, &path, &progress);
             let stopping = Stopping {
                 said: "stopping at the next position; Ctrl-C again leaves it to go on",
                 hint: "postgres-test-replay undo takes the session back",
                 left: "interrupted; the move may still be under way",
             };
-            self.or_stopped(client.ask(call), watching, stop_move(&client, &moves), &progress, &stopping)
-                .await
+            self.or_stopped(client.ask(call), watching, stop(&client, &path), &progress, &stopping).await
         };
         progress.finish();
         client.close().await;
@@ -138,8 +136,11 @@ impl Context {
             _ = tokio::signal::ctrl_c() => {
                 progress.above(|| self.output.prose(stopping.said));
                 let stopped = async {
-                    stop.await;
-                    asked.await.map_err(|failure: Failure| failure.interrupted(stopping.hint))
+                    let answer = tokio::select! {
+                        answer = &mut asked => answer,
+                        () = stop => asked.await,
+                    };
+                    answer.map_err(|failure: Failure| failure.interrupted(stopping.hint))
                 };
                 tokio::select! {
                     answer = stopped => answer,
@@ -173,13 +174,12 @@ impl Context {
         let path = format!("/api/verifications/{id}");
         let answer = {
             let watching = watch_verification(&client, &path, &progress);
-            let stop = async { drop(client.ask::<VerificationAnswer>(&Call::delete(path.clone())).await) };
             let stopping = Stopping {
                 said: "stopping the verification; Ctrl-C again leaves it to go on",
                 hint: "nothing was changed; verify again when there is time",
                 left: "interrupted; the verification may still be under way",
             };
-            self.or_stopped(client.ask(call), watching, stop, &progress, &stopping).await
+            self.or_stopped(client.ask(call), watching, stop(&client, &path), &progress, &stopping).await
         };
         progress.finish();
         client.close().await;
@@ -279,21 +279,21 @@ async fn watch_verification(client: &Client, path: &str, progress: &Progress) {
     }
 }
 
-/// Asks the move under way to end, and waits until it has. What goes wrong the answer of the move itself tells.
-async fn stop_move(client: &Client, moves: &Call) {
-    let Ok(moves) = client.ask::<Vec<MoveAnswer>>(moves).await else { return };
-    let Some(running) = moves.into_iter().find(|one| one.state == MoveState::Running) else { return };
-    let _ = client.ask::<MoveAnswer>(&Call::delete(format!("/api/moves/{}", running.id))).await;
+/// Asks what was asked for to end. What goes wrong its own answer tells.
+async fn stop(client: &Client, path: &str) {
+    // The service may not know of it yet: asking for it and Ctrl-C are on the way at the same time.
+    while client.ask::<Value>(&Call::delete(path)).await.is_err_and(|failure| failure.is_not_found()) {
+        tokio::time::sleep(INTERVAL / 10).await;
+    }
 }
 
-/// Draws how far the move under way is, for ever.
-async fn watch_move(client: &Client, moves: &Call, progress: &Progress) {
+/// Draws how far the move is, for ever.
+async fn watch_move(client: &Client, path: &str, progress: &Progress) {
     loop {
         tokio::time::sleep(INTERVAL).await;
-        // What is only drawn may fail: the answer that is waited for says what is wrong.
-        let Ok(moves) = client.ask::<Vec<MoveAnswer>>(moves).await else { continue };
-        let running = moves.into_iter().find(|one| one.state == MoveState::Running);
-        if let Some(step) = running.and_then(|one| one.progress) {
+        // What is only drawn may fail: the answer that is waited for says what is wrong. One that waits has not begun.
+        let Ok(moving) = client.ask::<MoveAnswer>(&Call::get(path)).await else { continue };
+        if let Some(step) = moving.progress {
             progress.step(&step);
         }
     }

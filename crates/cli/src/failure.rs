@@ -99,13 +99,20 @@ impl Failure {
         Self { kind, what: what.to_string(), hint: None, problem: None }
     }
 
-    /// Of what somebody ended by Ctrl-C: what it says, with the exit code for that and what can be done then.
+    /// Whether what was named is not there.
+    pub fn is_not_found(&self) -> bool {
+        self.kind == Kind::NotFound
+    }
+
+    /// Of what somebody ended by Ctrl-C: what it says, with the exit code for that and what can be done then, unless it
+    /// says that itself.
     #[must_use]
     pub fn interrupted(self, hint: &str) -> Self {
         if self.kind != Kind::Precondition {
             return self;
         }
-        Self { kind: Kind::Interrupted, hint: Some(hint.to_owned()), problem: None, ..self }
+        let hint = self.hint.or_else(|| Some(hint.to_owned()));
+        Self { kind: Kind::Interrupted, hint, problem: None, ..self }
     }
 
     /// Adds what to do next.

@@ -50,12 +50,6 @@ impl Call {
         self
     }
 
-    /// The session that the body names, where it names one.
-    pub fn session_id(&self) -> Option<String> {
-        let body: Value = serde_json::from_slice(&self.body).ok()?;
-        Some(body.get("session_id")?.as_str()?.to_owned())
-    }
-
     /// Path and query.
     pub(super) fn target(&self) -> String {
         format!("{}{}", self.path, self.query)

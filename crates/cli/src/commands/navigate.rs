@@ -38,7 +38,9 @@ pub struct Navigate {
 impl Navigate {
     /// Runs it.
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
+        let id = new_id();
         let request = Request {
+            id: Some(id.clone()),
             position: Some(self.position),
             session_id: self.session,
             dry_run: self.dry_run,
@@ -49,7 +51,7 @@ impl Navigate {
         if !request.dry_run {
             tell_connections(context, request.clone()).await?;
         }
-        go(context, &Call::post("/api/navigate", &request)).await
+        go(context, &Call::post("/api/navigate", &request), &id).await
     }
 }
 
@@ -91,9 +93,14 @@ fn span(milliseconds: f64) -> String {
     }
 }
 
+/// By what a move is ended that is about to be asked for.
+pub fn new_id() -> String {
+    uuid::Uuid::now_v7().to_string()
+}
+
 /// Makes a move, or only plans it, and tells what it did.
-pub async fn go(context: &Context, call: &Call) -> Result<(), Failure> {
-    let done: Navigated = context.ask_for_move(call).await?;
+pub async fn go(context: &Context, call: &Call, id: &str) -> Result<(), Failure> {
+    let done: Navigated = context.ask_for_move(call, id).await?;
     let from = done.from.as_ref().map_or("no position".to_owned(), place);
     let to = place(&done.to);
     let (strategy, between) = (&done.strategy, counted(done.transactions, "transaction"));

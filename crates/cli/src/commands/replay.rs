@@ -6,7 +6,7 @@ use clap::Args;
 use ptr_server::resource::navigation::{Navigate, Navigated, Replay as Request};
 
 use self::speed::Speed;
-use super::navigate::tell_connections;
+use super::navigate::{new_id, tell_connections};
 use crate::{client::Call, context::Context, entry_line::place, failure::Failure};
 
 /// Take a session to a position and tell what was applied
@@ -38,8 +38,14 @@ impl Replay {
             ..Navigate::default()
         };
         tell_connections(context, planned).await?;
-        let request = Request { session_id: self.session, position: Some(self.to), checkpoint_id: None };
-        let done: Navigated = context.ask_for_move(&Call::post("/api/replay", &request)).await?;
+        let id = new_id();
+        let request = Request {
+            id: Some(id.clone()),
+            session_id: self.session,
+            position: Some(self.to),
+            checkpoint_id: None,
+        };
+        let done: Navigated = context.ask_for_move(&Call::post("/api/replay", &request), &id).await?;
         context.result(&done, || {
             format!("{}: {} entries applied, now at {}", done.status, done.entries_applied, place(&done.to))
         })

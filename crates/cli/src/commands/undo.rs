@@ -4,7 +4,7 @@ use clap::Args;
 
 use ptr_server::resource::navigation::Step;
 
-use super::navigate::{go, tell_planned};
+use super::navigate::{go, new_id, tell_planned};
 use crate::{client::Call, context::Context, failure::Failure};
 
 /// Take back the session's last move
@@ -34,20 +34,27 @@ pub struct Redo {
 impl Undo {
     /// Runs it.
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
-        step(context, "/api/undo", Step { session_id: self.session, dry_run: self.dry_run }).await
+        step(context, "/api/undo", self.session, self.dry_run).await
     }
 }
 
 impl Redo {
     /// Runs it.
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
-        step(context, "/api/redo", Step { session_id: self.session, dry_run: self.dry_run }).await
+        step(context, "/api/redo", self.session, self.dry_run).await
     }
 }
 
-async fn step(context: &Context, path: &str, step: Step) -> Result<(), Failure> {
+async fn step(
+    context: &Context,
+    path: &str,
+    session_id: Option<String>,
+    dry_run: bool,
+) -> Result<(), Failure> {
+    let id = new_id();
+    let step = Step { id: Some(id.clone()), session_id, dry_run };
     if !step.dry_run {
-        tell_planned(context, &Call::post(path, &Step { dry_run: true, ..step.clone() })).await?;
+        tell_planned(context, &Call::post(path, &Step { id: None, dry_run: true, ..step.clone() })).await?;
     }
-    go(context, &Call::post(path, &step)).await
+    go(context, &Call::post(path, &step), &id).await
 }

@@ -10,6 +10,10 @@ use super::{entry::EntryAnswer, position::PositionAnswer};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Navigate {
+    /// A UUID of the client's own, by which the move can be ended from before it begins until it is over, while it waits
+    /// for another one too: `DELETE /api/moves/{id}`. Left out, it can be ended once it has begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
     /// A checkpoint's id or name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint_id: Option<String>,
@@ -49,6 +53,9 @@ pub struct Navigate {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Replay {
+    /// A UUID of the client's own to end the move by, as that of `/api/navigate`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
     /// The session, by id or name; the active one when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_id: Option<String>,
@@ -64,6 +71,9 @@ pub struct Replay {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Step {
+    /// A UUID of the client's own to end the move by, as that of `/api/navigate`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
     /// The session, by id or name; the active one when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_id: Option<String>,

@@ -2,7 +2,7 @@
 //! moves a session's connection stays open for a moment, so that the next one need not begin with another.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     fs::File,
     os::unix::fs::OpenOptionsExt,
     path::Path,
@@ -38,6 +38,8 @@ pub enum Direction {
 /// The moves of this process.
 pub(super) struct Moves {
     running: Mutex<HashMap<String, RunningMove>>,
+    /// Those that clients gave an id, from when they are asked for until they are over.
+    asked: Arc<Mutex<HashMap<Uuid, AskedMove>>>,
     /// How many are under way; whoever works in the background waits for none.
     under_way: watch::Sender<usize>,
     /// How many have ended.
@@ -80,6 +82,51 @@ impl Slot {
 struct RunningMove {
     answer: watch::Receiver<MoveAnswer>,
     cancel: CancellationToken,
+}
+
+/// A move that a client gave an id.
+struct AskedMove {
+    cancel: CancellationToken,
+    /// The move's own id, once it has begun.
+    began: Option<MoveId>,
+}
+
+/// A move from when it is asked for until it is over: its client can end it all the while.
+pub(super) struct Asked {
+    id: Option<Uuid>,
+    all: Arc<Mutex<HashMap<Uuid, AskedMove>>>,
+    pub(super) cancel: CancellationToken,
+}
+
+impl Asked {
+    /// Does what comes before the move, unless that is ended meanwhile.
+    pub(super) async fn unless_ended<T>(
+        &self,
+        before: impl Future<Output = Result<T, ServiceError>>,
+    ) -> Result<T, ServiceError> {
+        tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => Err(ServiceError::precondition(
+                "the move was ended before it began",
+                "the session was left where it is; ask for the move again",
+            )),
+            done = before => done,
+        }
+    }
+
+    fn began(&self, move_id: MoveId) {
+        if let Some(id) = self.id {
+            lock(&self.all).entry(id).and_modify(|known| known.began = Some(move_id));
+        }
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            lock(&self.all).remove(&id);
+        }
+    }
 }
 
 /// The right to move a session. Dropping it gives the session free, in this order: who waits in this process must
@@ -134,6 +181,7 @@ impl Default for Moves {
     fn default() -> Self {
         Self {
             running: Mutex::default(),
+            asked: Arc::default(),
             under_way: watch::Sender::default(),
             made: AtomicU64::default(),
             taken: AtomicU64::default(),
@@ -217,10 +265,28 @@ impl Moves {
         }
     }
 
-    pub(super) fn began(&self, answer: &watch::Sender<MoveAnswer>, cancel: &CancellationToken) {
-        let id = answer.borrow().id.clone();
-        let running = RunningMove { answer: answer.subscribe(), cancel: cancel.clone() };
-        lock(&self.running).insert(id, running);
+    /// Notes that a move is asked for, by the id that its client gave it.
+    pub(super) fn asked(&self, id: Option<&str>, cancel: CancellationToken) -> Result<Asked, ServiceError> {
+        let unfit = |what| {
+            ServiceError::usage(
+                format!("id {:?} {what}", id.unwrap_or_default()),
+                "leave it out, or make another",
+            )
+        };
+        let id: Option<Uuid> = id.map(str::parse).transpose().map_err(|_| unfit("is no UUID"))?;
+        if let Some(id) = id {
+            match lock(&self.asked).entry(id) {
+                Entry::Occupied(_) => return Err(unfit("is that of another move")),
+                Entry::Vacant(free) => drop(free.insert(AskedMove { cancel: cancel.clone(), began: None })),
+            }
+        }
+        Ok(Asked { id, all: Arc::clone(&self.asked), cancel })
+    }
+
+    pub(super) fn began(&self, moved: MoveId, answer: &watch::Sender<MoveAnswer>, asked: &Asked) {
+        let running = RunningMove { answer: answer.subscribe(), cancel: asked.cancel.clone() };
+        lock(&self.running).insert(moved.0.to_string(), running);
+        asked.began(moved);
         self.under_way.send_modify(|moves| *moves += 1);
     }
 
@@ -253,6 +319,16 @@ impl Moves {
     fn running(&self, id: &str) -> Option<MoveAnswer> {
         lock(&self.running).get(id).map(|running| running.answer.borrow().clone())
     }
+
+    /// The move's own id, where it may be the one that its client gave it. `Err` is what ends one that has not begun.
+    fn own_id(&self, id: &str) -> Result<String, CancellationToken> {
+        let asked = lock(&self.asked);
+        match id.parse().ok().and_then(|id: Uuid| asked.get(&id)) {
+            None => Ok(id.to_owned()),
+            Some(AskedMove { began: Some(began), .. }) => Ok(began.0.to_string()),
+            Some(AskedMove { began: None, cancel }) => Err(cancel.clone()),
+        }
+    }
 }
 
 impl Service {
@@ -274,11 +350,18 @@ impl Service {
     /// # Errors
     /// There is none of that id.
     pub async fn moved(&self, id: &str) -> Result<MoveAnswer, ServiceError> {
-        if let Some(running) = self.moves.running(id) {
+        let begun = self.moves.own_id(id).map_err(|_| {
+            ServiceError::not_found(
+                "move",
+                id,
+                "it is asked for and has not begun; DELETE ends it all the same",
+            )
+        })?;
+        if let Some(running) = self.moves.running(&begun) {
             return Ok(running);
         }
         let missing = || ServiceError::not_found("move", id, "GET /api/moves lists them");
-        let wanted = MoveId(id.parse().map_err(|_| missing())?);
+        let wanted = MoveId(begun.parse().map_err(|_| missing())?);
         let catalog = self.catalog.clone();
         match blocking(move || catalog.moved(wanted)).await? {
             Ok(found) => Ok(answer(&found)),
@@ -287,15 +370,24 @@ impl Service {
         }
     }
 
-    /// `DELETE /api/moves/{id}`: asks it to end; it does at the next position.
+    /// `DELETE /api/moves/{id}`: asks it to end; it does at the next position. `None` is one that had not begun.
     ///
     /// # Errors
     /// It is not under way in this process.
-    pub async fn cancel_move(&self, id: &str) -> Result<MoveAnswer, ServiceError> {
-        let cancel =
-            lock(&self.moves.running).get(id).map(|running| (running.cancel.clone(), running.answer.clone()));
-        let Some((cancel, mut watched)) = cancel else {
-            self.moved(id).await?;
+    pub async fn cancel_move(&self, id: &str) -> Result<Option<MoveAnswer>, ServiceError> {
+        let id = match self.moves.own_id(id) {
+            Ok(id) => id,
+            Err(cancel) => {
+                cancel.cancel();
+                return Ok(None);
+            }
+        };
+        let running = |id| {
+            let running = lock(&self.moves.running);
+            running.get(id).map(|running: &RunningMove| (running.cancel.clone(), running.answer.clone()))
+        };
+        let Some((cancel, mut watched)) = running(&id) else {
+            self.moved(&id).await?;
             return Err(ServiceError::precondition(
                 format!("the move {id} is not under way in this service"),
                 "undo takes the session back",
@@ -305,7 +397,7 @@ impl Service {
         // An error means that the move is gone, and what was borrowed last is how it ended.
         let _ = watched.wait_for(|answer| answer.state != MoveState::Running).await;
         let answer = watched.borrow().clone();
-        Ok(answer)
+        Ok(Some(answer))
     }
 }
 

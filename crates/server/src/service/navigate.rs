@@ -25,7 +25,7 @@ use super::{
     decisions::{Ended, refused},
     entries::{Wanted, cursor, page_length},
     lanes::{OwnedPlace, is_heavy},
-    moves::SessionLock,
+    moves::{Asked, SessionLock},
 };
 use crate::resource::{
     event::Event,
@@ -98,12 +98,13 @@ impl Service {
             journey.request.outdated |= request.rebuild;
             return self.plan_only(journey).await;
         }
+        let asked = self.moves.asked(request.id.as_deref(), self.shutdown.child_token())?;
         // The lock first: what @ means may change while another move ends.
-        let (session, lock) = self.take_to_move(session.id).await?;
+        let (session, lock) = asked.unless_ended(self.take_to_move(session.id)).await?;
         let mut journey = self.journey(session, expression, limit).await?;
         journey.follow = request.follow;
         journey.request.outdated |= request.rebuild;
-        self.set_out(journey, lock, request.background).await
+        self.set_out(journey, lock, asked, request.background).await
     }
 
     /// The right to move a session, and the session as it is then: it may have been opened, deleted or taken elsewhere
@@ -118,8 +119,8 @@ impl Service {
     /// # Errors
     /// As [`Service::navigate`].
     pub async fn replay(self: &Arc<Self>, request: Replay) -> Result<Moved, ServiceError> {
-        let Replay { session_id, checkpoint_id, position } = request;
-        self.navigate(Navigate { session_id, checkpoint_id, position, ..Navigate::default() }).await
+        let Replay { id, session_id, checkpoint_id, position } = request;
+        self.navigate(Navigate { id, session_id, checkpoint_id, position, ..Navigate::default() }).await
     }
 
     /// `POST /api/undo` and `POST /api/redo`.
@@ -128,7 +129,8 @@ impl Service {
     /// There is nothing to take back.
     pub async fn step(self: &Arc<Self>, direction: Direction, request: Step) -> Result<Moved, ServiceError> {
         let session = self.session_named(request.session_id.as_deref()).await?;
-        let (session, lock) = self.take_to_move(session.id).await?;
+        let asked = self.moves.asked(request.id.as_deref(), self.shutdown.child_token())?;
+        let (session, lock) = asked.unless_ended(self.take_to_move(session.id)).await?;
         self.find_after_a_break(&session).await?;
         let (catalog, id) = (self.catalog.clone(), session.id);
         let found = blocking(move || match direction {
@@ -162,7 +164,7 @@ impl Service {
             return self.plan_only(journey).await;
         }
         journey.step = if direction == Direction::Undo { MoveStep::Undo } else { MoveStep::Redo };
-        self.set_out(journey, lock, false).await
+        self.set_out(journey, lock, asked, false).await
     }
 
     /// Where the last move did not arrive, the history may not know how far it came; the session's database does.
@@ -265,18 +267,18 @@ impl Service {
         self: &Arc<Self>,
         journey: Journey,
         mut lock: SessionLock,
+        asked: Asked,
         background: bool,
     ) -> Result<Moved, ServiceError> {
-        let (departure, place) = self.depart(&journey, &mut lock).await?;
+        let (departure, place) = asked.unless_ended(self.depart(&journey, &mut lock)).await?;
         let moved = self.begin(&journey, &departure).await?;
         crash_point("move");
         let first = super::moves::answer(&moved);
         let (told, _) = watch::channel(first.clone());
-        let cancel = self.shutdown.child_token();
-        self.moves.began(&told, &cancel);
+        self.moves.began(moved.id, &told, &asked);
         let service = Arc::clone(self);
         let task = self.spawn(async move {
-            let (outcome, kept) = service.travel(&journey, departure, &moved, &told, &cancel).await;
+            let (outcome, kept) = service.travel(&journey, departure, &moved, &told, &asked.cancel).await;
             service.moves.ended(&moved.id.0.to_string());
             lock.keep(kept);
             drop((lock, place));

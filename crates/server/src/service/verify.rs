@@ -203,7 +203,10 @@ fn left_out(report: &VerifyReport) -> Vec<String> {
 }
 
 fn stopped() -> ServiceError {
-    ServiceError::precondition("the verification was stopped", "begin it again")
+    ServiceError::precondition(
+        "the verification was stopped",
+        "nothing was changed; verify again when there is time",
+    )
 }
 
 /// `first` is what the side that is compared with is called in sentences.

@@ -12,6 +12,7 @@ use ptr_server::resource::{
 
 use crate::{
     client::{Call, encode},
+    commands::navigate::new_id,
     context::Context,
     failure::{Failure, Kind},
 };
@@ -105,8 +106,10 @@ pub async fn play(
 }
 
 async fn step(context: &Context, session_id: Option<String>, to: &TransactionAnswer) -> Result<(), Failure> {
-    let request = Request { session_id, position: Some(to.position.lsn.clone()), checkpoint_id: None };
-    let done: Navigated = context.ask_for_move(&Call::post("/api/replay", &request)).await?;
+    let id = new_id();
+    let position = Some(to.position.lsn.clone());
+    let request = Request { id: Some(id.clone()), session_id, position, checkpoint_id: None };
+    let done: Navigated = context.ask_for_move(&Call::post("/api/replay", &request), &id).await?;
     if context.output.is_json() {
         context.output.json_line(&done)?;
     } else {

@@ -140,6 +140,49 @@ async fn a_statement_sent_together_with_others_or_run_by_a_function_is_exact_on_
     statements_sent_together_or_by_functions(ServerVersion::Pypi18).await;
 }
 
+/// Some of a string's statements fire no event: they are about the whole cluster, or had nothing to do.
+async fn statements_beside_some_without_an_event(version: ServerVersion) {
+    let strings = [
+        "CREATE ROLE app; CREATE ROLE clerk",
+        "CREATE SCHEMA a; CREATE SCHEMA b; CREATE TABLE a.t (x int, y int); CREATE INDEX i ON a.t (x)",
+        "GRANT CONNECT ON DATABASE shop TO app; GRANT clerk TO app; GRANT USAGE ON SCHEMA a TO app;
+         GRANT SELECT ON ALL TABLES IN SCHEMA a TO app",
+        "REVOKE clerk FROM app; REVOKE SELECT ON a.t FROM app; REVOKE CONNECT ON DATABASE shop FROM app;
+         REVOKE USAGE ON SCHEMA a FROM app",
+        "COMMENT ON DATABASE shop IS 'x'; COMMENT ON ROLE clerk IS 'y'; COMMENT ON TABLE a.t IS 'z'",
+        "CREATE TABLE IF NOT EXISTS a.t (x int); CREATE TABLE IF NOT EXISTS b.t (z text)",
+        "SET search_path = a; CREATE TABLE IF NOT EXISTS t (x int); CREATE TABLE IF NOT EXISTS public.t (q text)",
+        "CREATE INDEX IF NOT EXISTS i ON a.t (x); CREATE INDEX ON a.t (y)",
+        "ALTER TABLE IF EXISTS missing RENAME y TO z; ALTER TABLE IF EXISTS a.t RENAME y TO z",
+    ];
+    let expected = [
+        "CREATE SCHEMA a",
+        "CREATE SCHEMA b",
+        "CREATE TABLE a.t (x int, y int)",
+        "CREATE INDEX i ON a.t (x)",
+        "GRANT USAGE ON SCHEMA a TO app",
+        "GRANT SELECT ON ALL TABLES IN SCHEMA a TO app",
+        "REVOKE SELECT ON a.t FROM app",
+        "REVOKE USAGE ON SCHEMA a FROM app",
+        "COMMENT ON TABLE a.t IS 'z'",
+        "CREATE TABLE IF NOT EXISTS b.t (z text)",
+        "CREATE TABLE IF NOT EXISTS public.t (q text)",
+        "CREATE INDEX ON a.t (y)",
+        "ALTER TABLE IF EXISTS a.t RENAME y TO z",
+    ];
+    assert_eq!(statements(captured(version, &strings).await), expected);
+}
+
+#[tokio::test]
+async fn a_statement_beside_others_that_fire_no_event_is_exact_on_15() {
+    statements_beside_some_without_an_event(ServerVersion::Debian15).await;
+}
+
+#[tokio::test]
+async fn a_statement_beside_others_that_fire_no_event_is_exact_on_18() {
+    statements_beside_some_without_an_event(ServerVersion::Pypi18).await;
+}
+
 #[tokio::test]
 async fn an_extension_is_one_entry_and_hides_nothing_after_it() {
     let strings = [

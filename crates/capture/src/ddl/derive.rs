@@ -21,7 +21,7 @@ use super::{
     context::{Caller, caller},
     event::{EventKind, SchemaEvent},
     split::{Backslashes, split},
-    tag::Outline,
+    tag::{Outline, Touched},
 };
 use script::Script;
 
@@ -110,16 +110,10 @@ impl Derivation {
         backslashes: Backslashes,
     ) -> Result<String, String> {
         let (script, place) = self.script(event, text, backslashes)?;
-        let touched: Vec<&str> = event
-            .objects
-            .iter()
-            .map(|object| object.identity.as_str())
-            .chain(event.dropped.iter().map(|object| object.identity.as_str()))
-            .collect();
         // What a language runs begins in the transaction in which it ends.
         let chosen = match place {
             Place::Forgotten if !repeats => script.only(&event.tag)?,
-            _ => script.choose(&event.tag, &touched, repeats)?,
+            _ => script.choose(&event.tag, &Touched::by(event), repeats)?,
         };
         if event.event == EventKind::DdlCommandEnd {
             script.advance_past(chosen);

@@ -4,9 +4,13 @@
 //! what was written (`ALTER TABLE v RENAME ..` of a view has the tag `ALTER TABLE`), without the words that
 //! only modify it.
 
+mod names;
+
 use std::collections::HashSet;
 
 use super::split::{SqlStatement, Word};
+use names::Path;
+pub use names::Touched;
 
 /// Words after CREATE that no tag has. `DEFAULT` is CREATE DEFAULT CONVERSION.
 const CREATE_MODIFIERS: [&str; 11] = [
@@ -31,8 +35,25 @@ const LEADING_WORDS: usize = 8;
 pub struct Outline {
     leading: Vec<String>,
     selects: bool,
-    names: HashSet<String>,
+    /// Whether it is about objects of the whole cluster, for which no event is fired.
+    is_global: bool,
+    names: HashSet<Path>,
+    condition: Condition,
 }
+
+/// `IF [NOT] EXISTS`, with which a statement may have nothing to do. It fires no event then.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Condition {
+    /// It always does something.
+    None,
+    /// It makes what has this name, or nothing.
+    Missing(Path),
+    /// It does something to what it names, or nothing.
+    There,
+}
+
+/// Kinds of objects of the cluster (`EventTriggerSupportsObjectType` in `event_trigger.c`), as they stand behind ON.
+const GLOBAL_KINDS: [&str; 4] = ["DATABASE", "TABLESPACE", "ROLE", "PARAMETER"];
 
 impl Outline {
     /// That of one statement.
@@ -41,7 +62,9 @@ impl Outline {
         Self {
             leading: leading_keywords(&statement.words),
             selects: selects(&statement.words),
-            names: statement.words.iter().filter_map(Word::name).collect(),
+            is_global: is_global(&statement.words),
+            names: names::written(&statement.words),
+            condition: Condition::of(&statement.words),
         }
     }
 
@@ -65,18 +88,67 @@ impl Outline {
                 starts(leading, tag)
                     && !leading.get(2).is_some_and(|word| word == "CLASS" || word == "FAMILY")
             }
+            "GRANT" | "REVOKE" | "COMMENT" | "SECURITY LABEL" => starts(leading, tag) && !self.is_global,
             // Without a handler, CREATE LANGUAGE is a way to write CREATE EXTENSION (gram.y).
             "CREATE EXTENSION" => starts(leading, tag) || starts(leading, "CREATE LANGUAGE"),
             _ => starts(leading, tag),
         }
     }
 
-    /// Whether it names an object of that identity, as `pg_event_trigger_ddl_commands` prints it: its last part
-    /// stands in the statement as a name.
+    /// Whether it names one of these objects.
     #[must_use]
-    pub fn names_object(&self, identity: &str) -> bool {
-        last_part(identity).is_some_and(|wanted| self.names.contains(&wanted))
+    pub fn names_one_of(&self, touched: &Touched) -> bool {
+        match &self.condition {
+            Condition::Missing(path) => touched.has(path, self.makes_index()),
+            Condition::None | Condition::There => touched.are_named_by(&self.names),
+        }
     }
+
+    /// Whether it had nothing to do, as what was touched instead shows: `IF [NOT] EXISTS`, and nothing of its own is
+    /// among it.
+    #[must_use]
+    pub fn is_idle(&self, touched: &Touched) -> bool {
+        self.condition != Condition::None && !touched.is_empty() && !self.names_one_of(touched)
+    }
+
+    /// An index is in the schema of its table.
+    fn makes_index(&self) -> bool {
+        self.leading.get(1).is_some_and(|kind| kind == "INDEX")
+    }
+}
+
+impl Condition {
+    fn of(words: &[Word<'_>]) -> Self {
+        let outer = || words.iter().take(LEADING_WORDS + CREATE_MODIFIERS.len());
+        let Some(at) = outer().position(|word| word.depth == 0 && word.is("IF")) else { return Self::None };
+        let is_missing = words.get(at + 1).is_some_and(|word| word.is("NOT"));
+        let at = at + if is_missing { 3 } else { 2 };
+        if !words[..at.min(words.len())].last().is_some_and(|word| word.is("EXISTS")) {
+            return Self::None;
+        }
+        // Here the object is called by other words than its name: a user mapping, the schema of a role.
+        if words.get(at).is_none_or(|word| word.is("FOR") || word.is("AUTHORIZATION")) {
+            return Self::None;
+        }
+        match names::path_at(words, at) {
+            // An operator.
+            None => Self::None,
+            // Not a part of what is altered: ADD COLUMN IF NOT EXISTS.
+            Some(path) if is_missing && words[0].is("CREATE") => Self::Missing(path),
+            Some(_) if is_missing => Self::None,
+            Some(_) => Self::There,
+        }
+    }
+}
+
+/// Whether a GRANT, REVOKE, COMMENT or SECURITY LABEL is about objects of the cluster, or about membership in a role.
+fn is_global(words: &[Word<'_>]) -> bool {
+    let Some(on) = words.iter().position(|word| word.depth == 0 && word.is("ON")) else { return true };
+    let (Some(kind), Some(next)) = (words.get(on + 1), words.get(on + 2)) else { return false };
+    // A table may be called `database`.
+    let is_kind = next.name().is_some() && !next.is("TO") && !next.is("FROM");
+    let of_events = kind.is("EVENT") && next.is("TRIGGER");
+    of_events || is_kind && GLOBAL_KINDS.iter().any(|global| kind.is(global))
 }
 
 /// Whether a query makes the table: `CREATE TABLE t AS ..`, with AS outside the parentheses of the columns.
@@ -106,27 +178,6 @@ fn leading_keywords(words: &[Word<'_>]) -> Vec<String> {
         leading.remove(1);
     }
     leading
-}
-
-/// The unquoted last part of a qualified name, without arguments: `public."A b"(integer)` gives `A b`.
-/// Identities of parts of tables end with `on <table>` (`trigger on public.t`); the name comes first there.
-fn last_part(identity: &str) -> Option<String> {
-    let mut part = String::new();
-    let mut quoted = false;
-    let mut chars = identity.chars().peekable();
-    while let Some(c) = chars.next() {
-        match c {
-            '"' if quoted && chars.peek() == Some(&'"') => {
-                part.push('"');
-                chars.next();
-            }
-            '"' => quoted = !quoted,
-            '.' if !quoted => part.clear(),
-            '(' | ' ' if !quoted => break,
-            _ => part.push(c),
-        }
-    }
-    (!part.is_empty()).then_some(part)
 }
 
 #[cfg(test)]
@@ -188,11 +239,25 @@ mod tests {
     }
 
     #[test]
-    fn an_object_is_recognised_by_the_last_part_of_its_identity() {
-        let table = outline(r#"create table app."Or""der" (a int)"#);
-        assert!(table.names_object(r#"app."Or""der""#));
-        assert!(!table.names_object("app.order"));
-        assert!(outline("create function F(a int) returns int").names_object("public.f(integer,text)"));
-        assert!(outline("create trigger tr after insert on t").names_object("tr on public.t"));
+    fn what_is_about_the_whole_cluster_has_no_event() {
+        for (sql, tag, expected) in [
+            ("grant connect on database shop to app", "GRANT", false),
+            ("grant select (a, b) on t to app", "GRANT", true),
+            ("grant select on database to app", "GRANT", true),
+            ("grant select on database.t, tablespace to app", "GRANT", true),
+            ("grant usage on schema public to app", "GRANT", true),
+            ("grant clerk, admin to app with admin option", "GRANT", false),
+            ("grant create on tablespace fast to app", "GRANT", false),
+            ("grant set on parameter work_mem to app", "GRANT", false),
+            ("revoke admin option for clerk from app", "REVOKE", false),
+            ("revoke grant option for select on all tables in schema public from app", "REVOKE", true),
+            ("comment on role app is 'x'", "COMMENT", false),
+            ("comment on event trigger e is 'x'", "COMMENT", false),
+            ("comment on trigger event on t is 'x'", "COMMENT", true),
+            ("security label for p on database shop is 'x'", "SECURITY LABEL", false),
+            ("security label on table t is 'x'", "SECURITY LABEL", true),
+        ] {
+            assert_eq!(matches(sql, tag), expected, "{sql}");
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::HashMap, ops::Range, sync::Arc};
 
 use super::super::{
     split::{Backslashes, SqlStatement, split},
-    tag::Outline,
+    tag::{Outline, Touched},
 };
 
 /// A string that was sent or run at one time.
@@ -103,21 +103,31 @@ impl Script {
         &self.by_tag[tag]
     }
 
-    /// The first statement of that tag that names an object that the event touched, else the first: a statement
-    /// may touch objects that it does not name, and one in between may have had nothing to do (`IF NOT EXISTS`).
-    pub(super) fn choose(&mut self, tag: &str, touched: &[&str], repeats: bool) -> Result<usize, String> {
+    /// The first statement of that tag that names an object that the event touched, else the first that did something:
+    /// a statement may touch objects that it does not name, and one in between may have had nothing to do
+    /// (`IF NOT EXISTS`). Where all that are left seem to have had nothing to do, a guess would be no better than
+    /// another.
+    pub(super) fn choose(&mut self, tag: &str, touched: &Touched, repeats: bool) -> Result<usize, String> {
         self.of_tag(tag);
         let (statements, all) = (&self.statements, &self.by_tag[tag]);
         let later = &all[all.partition_point(|index| *index < self.next)..];
         let starts_over = later.is_empty() && (repeats || statements.len() == 1);
         let candidates = if starts_over { all.as_slice() } else { later };
-        let names = |index: &&usize| {
-            touched.iter().any(|identity| statements[**index].outline.names_object(identity))
-        };
-        let chosen = candidates.iter().find(names).or(candidates.first());
-        chosen.copied().ok_or_else(|| match statements.len() {
-            1 => format!("the statement does not do {tag} itself; something that it called did"),
-            number => format!("none of the {number} statements sent together that are left is a {tag}"),
+        if let [only] = candidates {
+            return Ok(*only);
+        }
+        let outline = |index: &&usize| &statements[**index].outline;
+        let chosen = candidates
+            .iter()
+            .find(|index| outline(index).names_one_of(touched))
+            .or_else(|| candidates.iter().find(|index| !outline(index).is_idle(touched)));
+        chosen.copied().ok_or_else(|| match (statements.len(), candidates) {
+            (1, _) => format!("the statement does not do {tag} itself; something that it called did"),
+            (number, []) => format!("none of the {number} statements sent together that are left is a {tag}"),
+            (number, several) => format!(
+                "{} of the {number} statements sent together are left that may do {tag}, and none names what it was done to",
+                several.len()
+            ),
         })
     }
 }

@@ -72,6 +72,93 @@ fn a_statement_that_had_nothing_to_do_is_passed_over() {
     assert_eq!(text(Derivation::default().statement(&event)), "create table if not exists b (x int)");
 }
 
+/// Runs the events of one string, each with what it touched, and compares the statements.
+fn derives(query: &str, events: &[(&str, &str, &str)]) {
+    let mut derivation = Derivation::default();
+    for (tag, touched, expected) in events {
+        let mut event = event(tag, query);
+        event.search_path = "\"$user\", public".to_owned();
+        event.current_user = "alice".to_owned();
+        assert_eq!(text(derivation.statement(&touching(event, touched))), *expected, "{query}");
+    }
+}
+
+#[test]
+fn a_grant_that_fires_no_event_is_passed_over() {
+    let query = "grant connect on database shop to app; grant clerk to app; \
+                 grant usage on schema public to app; grant select on all tables in schema public to app";
+    derives(
+        query,
+        &[
+            ("GRANT", "", "grant usage on schema public to app"),
+            ("GRANT", "", "grant select on all tables in schema public to app"),
+        ],
+    );
+}
+
+#[test]
+fn what_had_nothing_to_do_is_told_by_schema_and_name() {
+    for (query, tag, touched, expected) in [
+        (
+            "create table if not exists a.t (x int); create table if not exists b.t (y int)",
+            "CREATE TABLE",
+            "b.t",
+            "create table if not exists b.t (y int)",
+        ),
+        (
+            "create table if not exists t (x int); create table if not exists b.t (y int)",
+            "CREATE TABLE",
+            "b.t",
+            "create table if not exists b.t (y int)",
+        ),
+        (
+            "create table if not exists a.t (x int); create table if not exists t (y int)",
+            "CREATE TABLE",
+            "alice.t",
+            "create table if not exists t (y int)",
+        ),
+        (
+            "create index if not exists i on t (a); create index on t (b)",
+            "CREATE INDEX",
+            "public.t_b_idx",
+            "create index on t (b)",
+        ),
+        (
+            "create index if not exists i on elsewhere.t (a); create index on t (b)",
+            "CREATE INDEX",
+            "elsewhere.i",
+            "create index if not exists i on elsewhere.t (a)",
+        ),
+        (
+            "alter table if exists a.t add x int; alter table b.t add x int",
+            "ALTER TABLE",
+            "b.t",
+            "alter table b.t add x int",
+        ),
+        (
+            "create schema if not exists there; create schema if not exists authorization bob",
+            "CREATE SCHEMA",
+            "bob",
+            "create schema if not exists authorization bob",
+        ),
+        (
+            "drop trigger if exists tr on a; drop trigger if exists tr on b",
+            "DROP TRIGGER",
+            "tr on public.b",
+            "drop trigger if exists tr on b",
+        ),
+    ] {
+        derives(query, &[(tag, touched, expected)]);
+    }
+}
+
+#[test]
+fn where_all_that_are_left_had_nothing_to_do_nothing_is_guessed() {
+    let query = "create table if not exists a (x int); create table if not exists b (x int)";
+    let why = reason(Derivation::default().statement(&touching(event("CREATE TABLE", query), "public.c")));
+    assert!(why.contains("none names what it was done to"), "{why}");
+}
+
 #[test]
 fn the_start_of_a_command_does_not_use_up_its_statement() {
     let query = "create index a on t (x); create index b on t (x)";

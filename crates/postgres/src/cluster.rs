@@ -149,6 +149,7 @@ impl Cluster {
             hosts: vec![Host { address, port: self.port, password: None }],
             user: SUPERUSER.to_owned(),
             password: Some(self.password.clone()),
+            passfile: None,
             database: database.to_owned(),
             ssl: SslSettings { mode: SslMode::Prefer, ..SslSettings::default() },
             connect_timeout: Some(crate::dsn::DEFAULT_CONNECT_TIMEOUT),

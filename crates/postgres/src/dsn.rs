@@ -34,6 +34,8 @@ pub struct Dsn {
     pub(crate) hosts: Vec<Host>,
     pub(crate) user: String,
     pub(crate) password: Option<Password>,
+    /// The password file, where it is not the usual one.
+    pub(crate) passfile: Option<PathBuf>,
     pub(crate) database: String,
     pub(crate) ssl: SslSettings,
     pub(crate) connect_timeout: Option<Duration>,

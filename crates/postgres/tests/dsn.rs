@@ -99,6 +99,45 @@ fn the_environment_fills_what_the_string_leaves_open() {
 }
 
 #[test]
+fn what_the_environment_asks_for_and_we_cannot_do_is_refused_by_name() {
+    for (variable, value) in [
+        ("PGREQUIREAUTH", "scram-sha-256"),
+        ("PGREQUIREPEER", "postgres"),
+        ("PGSSLCRL", "/crl"),
+        ("PGSSLCRLDIR", "/crls"),
+        ("PGSSLMINPROTOCOLVERSION", "TLSv1.3"),
+        ("PGSSLMAXPROTOCOLVERSION", "TLSv1.2"),
+    ] {
+        let with = |value: &'static str| {
+            move |name: &str| match name {
+                "USER" => Some("u".to_owned()),
+                name => (name == variable).then(|| value.to_owned()),
+            }
+        };
+        let error = Dsn::parse("postgres://h/x", &with(value)).unwrap_err().to_string();
+        assert!(error.contains(variable), "{error}");
+        Dsn::parse("postgres://h/x", &with("")).unwrap();
+    }
+    let granted = |name: &str| (name == "PGSSLMINPROTOCOLVERSION").then(|| "TLSv1.2".to_owned());
+    Dsn::parse("postgres://u@h/x", &granted).unwrap();
+}
+
+#[test]
+fn a_list_of_revoked_certificates_that_libpq_would_read_is_refused() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().join(".postgresql");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("root.crl"), "").unwrap();
+    let variable = |name: &str| (name == "HOME").then(|| home.path().display().to_string());
+    // Without a root certificate nothing is verified, and libpq does not read it either.
+    Dsn::resolve("postgres://u@h/x", &variable).unwrap();
+    Dsn::resolve("postgres://u@h/x?sslmode=disable&sslrootcert=/ca.crt", &variable).unwrap();
+    let error = Dsn::resolve("postgres://u@h/x?sslmode=verify-full&sslrootcert=/ca.crt", &variable);
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("root.crl") && error.contains("not checked"), "{error}");
+}
+
+#[test]
 fn what_is_wrong_is_named_with_its_place_and_never_with_the_password() {
     for (text, expected) in [
         ("postgres://u:s3cr/et@h/x", "character 14: a port number"),
@@ -178,6 +217,26 @@ fn service_and_password_files_are_read_and_open_ones_ignored() {
     assert_eq!(password(), None);
     let missing = Dsn::resolve("service=other", &variable).unwrap_err().to_string();
     assert!(missing.contains("[other]") && missing.contains(".pg_service.conf"), "{missing}");
+}
+
+#[test]
+fn a_child_process_gets_no_hosts_password_for_another_host() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let passfile = folder.path().join("passwords");
+    std::fs::write(&passfile, "a:*:*:*:of a\nb:*:*:*:of b\nc:*:*:*:of b\n").unwrap();
+    std::fs::set_permissions(&passfile, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let passed = |hosts: &str| {
+        let text = format!("host={hosts} user=u dbname=x passfile={}", passfile.display());
+        let environment = Dsn::resolve(&text, &|_| None).unwrap().libpq_environment();
+        environment.into_iter().filter(|(name, _)| name.starts_with("PGPASS")).collect::<Vec<_>>()
+    };
+    let password = |value: &str| vec![("PGPASSWORD".to_owned(), value.to_owned())];
+    assert_eq!(passed("a"), password("of a"));
+    assert_eq!(passed("b,c"), password("of b"));
+    let file = vec![("PGPASSFILE".to_owned(), passfile.display().to_string())];
+    assert_eq!(passed("a,b"), file);
+    assert_eq!(passed("unknown,b"), file);
 }
 
 fn quoted(value: &str) -> String {

@@ -29,7 +29,7 @@ impl Dsn {
         if let Some(service) = parameters.get("service") {
             return Err(DsnError::UnknownService { service: service.to_owned(), files: Vec::new() });
         }
-        parameters.or_environment(lookup);
+        parameters.or_environment(lookup)?;
         build(&parameters, lookup)
     }
 
@@ -45,11 +45,13 @@ impl Dsn {
             let defined = service::look_up(name, lookup)?;
             parameters.or_all(defined);
         }
-        parameters.or_environment(lookup);
+        parameters.or_environment(lookup)?;
         let mut dsn = build(&parameters, lookup)?;
         let home = lookup("HOME").map(PathBuf::from);
         dsn.default_certificates(home.as_deref());
+        dsn.refuse_default_revocations(home.as_deref())?;
         let given = parameters.get("passfile").map(PathBuf::from);
+        dsn.passfile.clone_from(&given);
         if let Some(path) = given.or_else(|| home.map(|home| home.join(".pgpass"))) {
             passfile::fill(&mut dsn, &path);
         }
@@ -66,6 +68,20 @@ impl Dsn {
             (None, "USER") => account_name(),
             (value, _) => value,
         })
+    }
+
+    /// libpq would read them where it checks the server's certificate by a file of authorities.
+    fn refuse_default_revocations(&self, home: Option<&Path>) -> Result<(), DsnError> {
+        let checks = self.ssl.mode != SslMode::Disable
+            && matches!(self.ssl.root, Some(RootCertificates::File(_)))
+            && self.hosts.iter().any(|host| matches!(host.address, HostAddress::Tcp { .. }));
+        if checks && home.is_some_and(|home| home.join(".postgresql").join("root.crl").exists()) {
+            return Err(DsnError::Unsupported {
+                option: "~/.postgresql/root.crl",
+                reason: "revocation lists are not checked; move the file away, or trust another root certificate instead",
+            });
+        }
+        Ok(())
     }
 
     fn default_certificates(&mut self, home: Option<&Path>) {
@@ -113,6 +129,7 @@ fn build(parameters: &Parameters, lookup: &dyn Fn(&str) -> Option<String>) -> Re
     Ok(Dsn {
         hosts: hosts(parameters)?,
         password: own("password").map(Password::new),
+        passfile: None,
         database: own("dbname").unwrap_or_else(|| user.clone()),
         ssl: ssl(parameters)?,
         connect_timeout: connect_timeout(parameters)?,

@@ -51,21 +51,24 @@ const IGNORED: &[&str] = &[
     "tty",
 ];
 
-const REFUSED: &[(&str, &str)] = &[
-    ("oauth_client_id", "OAuth logins are not implemented"),
-    ("oauth_client_secret", "OAuth logins are not implemented"),
-    ("oauth_issuer", "OAuth logins are not implemented"),
-    ("oauth_scope", "OAuth logins are not implemented"),
-    ("require_auth", "leave it out; the server decides how to authenticate"),
-    ("requirepeer", "leave it out and protect the socket directory instead"),
-    ("scram_client_key", "give the password instead"),
-    ("scram_server_key", "give the password instead"),
-    ("ssl_max_protocol_version", "leave it out; TLS 1.2 and 1.3 are used"),
-    ("sslcrl", "revocation lists are not checked; trust another root certificate instead"),
-    ("sslcrldir", "revocation lists are not checked; trust another root certificate instead"),
-    ("sslkeylogfile", "leave it out"),
-    ("sslpassword", "decrypt the key first: openssl pkey -in KEY -out PLAIN-KEY"),
+/// Options that we cannot honour, with the environment variable that libpq takes as their default.
+const REFUSED: &[(&str, Option<&str>, &str)] = &[
+    ("oauth_client_id", None, "OAuth logins are not implemented"),
+    ("oauth_client_secret", None, "OAuth logins are not implemented"),
+    ("oauth_issuer", None, "OAuth logins are not implemented"),
+    ("oauth_scope", None, "OAuth logins are not implemented"),
+    ("require_auth", Some("PGREQUIREAUTH"), "leave it out; the server decides how to authenticate"),
+    ("requirepeer", Some("PGREQUIREPEER"), "leave it out and protect the socket directory instead"),
+    ("scram_client_key", None, "give the password instead"),
+    ("scram_server_key", None, "give the password instead"),
+    ("ssl_max_protocol_version", Some("PGSSLMAXPROTOCOLVERSION"), "leave it out; TLS 1.2 and 1.3 are used"),
+    ("sslcrl", Some("PGSSLCRL"), NO_REVOCATION),
+    ("sslcrldir", Some("PGSSLCRLDIR"), NO_REVOCATION),
+    ("sslkeylogfile", None, "leave it out"),
+    ("sslpassword", None, "decrypt the key first: openssl pkey -in KEY -out PLAIN-KEY"),
 ];
+
+const NO_REVOCATION: &str = "revocation lists are not checked; trust another root certificate instead";
 
 /// Options by name, before defaults.
 #[derive(Debug, Default, Clone)]
@@ -82,9 +85,9 @@ impl Parameters {
             return Ok(());
         }
         if name == "ssl_min_protocol_version" {
-            return minimal_tls(value);
+            return minimal_tls("ssl_min_protocol_version", value);
         }
-        if let Some((option, reason)) = REFUSED.iter().find(|(known, _)| *known == name) {
+        if let Some((option, _, reason)) = REFUSED.iter().find(|(known, ..)| *known == name) {
             return Err(DsnError::Unsupported { option, reason });
         }
         Err(DsnError::UnknownOption { option: name.to_owned(), similar: similar(name) })
@@ -102,13 +105,22 @@ impl Parameters {
         others.0.into_iter().for_each(|(name, value)| self.or(name, Some(value)));
     }
 
-    /// Fills what is not there yet from the environment.
-    pub(super) fn or_environment(&mut self, lookup: &dyn Fn(&str) -> Option<String>) {
+    /// Fills what is not there yet from the environment. A variable by which libpq would be more careful than we can be is
+    /// refused as its option is.
+    pub(super) fn or_environment(&mut self, lookup: &dyn Fn(&str) -> Option<String>) -> Result<(), DsnError> {
+        let given = |variable: &str| lookup(variable).filter(|value| !value.is_empty());
         for (name, variable) in HONOURED {
             if let Some(variable) = variable {
                 self.or(name, lookup(variable));
             }
         }
+        for (_, variable, reason) in REFUSED {
+            if let Some(option) = variable.filter(|variable| given(variable).is_some()) {
+                return Err(DsnError::Unsupported { option, reason });
+            }
+        }
+        let variable = "PGSSLMINPROTOCOLVERSION";
+        given(variable).map_or(Ok(()), |value| minimal_tls(variable, value))
     }
 
     /// An option's value; an empty one counts as not given, as in libpq.
@@ -118,14 +130,10 @@ impl Parameters {
 }
 
 /// TLS 1.2 is the oldest version we speak, so asking for it or less is granted already.
-fn minimal_tls(value: String) -> Result<(), DsnError> {
+fn minimal_tls(option: &'static str, value: String) -> Result<(), DsnError> {
     match value.as_str() {
         "" | "TLSv1" | "TLSv1.1" | "TLSv1.2" => Ok(()),
-        _ => Err(DsnError::InvalidValue {
-            option: "ssl_min_protocol_version",
-            value,
-            expected: "at most TLSv1.2",
-        }),
+        _ => Err(DsnError::InvalidValue { option, value, expected: "at most TLSv1.2" }),
     }
 }
 

@@ -71,9 +71,7 @@ impl Dsn {
             ("PGUSER".to_owned(), self.user.clone()),
             ("PGDATABASE".to_owned(), self.database.clone()),
         ];
-        let password =
-            self.password.as_ref().or_else(|| self.hosts.iter().find_map(|host| host.password.as_ref()));
-        variables.extend(password.map(|password| ("PGPASSWORD".to_owned(), password.reveal().to_owned())));
+        variables.extend(self.password_variable());
         let beyond = self.options_beyond_the_path();
         for (name, value) in beyond {
             let known =
@@ -81,6 +79,19 @@ impl Dsn {
             variables.extend(known.map(|variable| (variable.to_owned(), value)));
         }
         variables
+    }
+
+    /// One password goes by the environment. Hosts that have each their own in the password file leave them there for the
+    /// child to find: which of the hosts it will reach is not known here.
+    fn password_variable(&self) -> Option<(String, String)> {
+        let of_hosts = || self.hosts.iter().map(|host| host.password.as_ref());
+        let first = of_hosts().next().flatten();
+        if self.password.is_none() && of_hosts().any(|password| password != first) {
+            let passfile = self.passfile.as_ref();
+            return passfile.map(|path| ("PGPASSFILE".to_owned(), path.display().to_string()));
+        }
+        let password = self.password.as_ref().or(first);
+        password.map(|password| ("PGPASSWORD".to_owned(), password.reveal().to_owned()))
     }
 
     /// Gives a child process [`Dsn::libpq_environment`], and takes away what this process inherited

@@ -110,10 +110,11 @@ pub(crate) async fn open_host(dsn: &Dsn, host: &Host) -> Result<OpenedStream, Co
     match encrypt(dsn, name, stream).await {
         Ok(stream) => Ok(opened(stream, host)),
         // The stream is spent after a failed handshake; clear text needs another.
-        Err(TlsError::Handshake(error)) if may_fall_back => {
+        Err(TlsError::Handshake(error) | TlsError::Ended(error)) if may_fall_back => {
             tracing::debug!(%host, %error, "TLS failed, going on without as sslmode allows");
             dial().await.map(|stream| opened(PgStream::Tcp(stream), host)).map_err(unreachable)
         }
+        Err(TlsError::Ended(error)) => Err(unreachable(error)),
         Err(source) => Err(ConnectError::Tls { host: host.to_string(), source }),
     }
 }
@@ -165,16 +166,24 @@ async fn encrypt(dsn: &Dsn, name: &str, mut stream: TcpStream) -> Result<PgStrea
         Err(_) if ssl.mode < SslMode::VerifyFull => ServerName::try_from("localhost").expect("a valid name"),
         Err(error) => return Err(TlsError::Handshake(io::Error::new(io::ErrorKind::InvalidInput, error))),
     };
-    let stream = TlsConnector::from(config).connect(server, stream).await.map_err(TlsError::Handshake)?;
+    let stream = TlsConnector::from(config).connect(server, stream).await.map_err(handshake)?;
     Ok(PgStream::Tls(Box::new(stream)))
 }
 
 /// Asks the server whether it does TLS. Exactly one byte is read: reading on would let somebody in
 /// the middle put clear text in front of the handshake (CVE-2021-23222).
 async fn is_offered(stream: &mut TcpStream) -> Result<bool, TlsError> {
-    stream.write_all(&SSL_REQUEST).await.map_err(TlsError::Handshake)?;
-    let answer = stream.read_u8().await.map_err(TlsError::Handshake)?;
+    stream.write_all(&SSL_REQUEST).await.map_err(TlsError::Ended)?;
+    let answer = stream.read_u8().await.map_err(TlsError::Ended)?;
     Ok(answer == b'S')
+}
+
+/// What the TLS library refuses is told by its own error inside; anything else happened to the connection.
+fn handshake(error: io::Error) -> TlsError {
+    match error.get_ref() {
+        Some(inner) if inner.is::<rustls::Error>() => TlsError::Handshake(error),
+        _ => TlsError::Ended(error),
+    }
 }
 
 impl PgStream {

@@ -63,9 +63,12 @@ pub enum TlsError {
     /// What rustls refuses, in the files or in the handshake.
     #[error("{0}")]
     Refused(#[from] rustls::Error),
-    /// A handshake that ended early, or a certificate that was not accepted.
+    /// A certificate that was not accepted, or something else that one of both ends does not do.
     #[error("the TLS handshake failed: {0}")]
     Handshake(#[source] std::io::Error),
+    /// The connection ended before or during the handshake, about which that says nothing.
+    #[error("the connection ended in the TLS handshake: {0}")]
+    Ended(#[source] std::io::Error),
 }
 
 /// The rustls configuration for these settings.

@@ -116,6 +116,28 @@ async fn a_server_that_says_nothing_is_given_up_after_the_time_limit() {
     assert!(matches!(connect(&dsn, &session()).await, Err(ConnectError::Timeout { .. })));
 }
 
+/// As docker's proxy, `ssh -L` or a load balancer whose server is down, before and during the TLS handshake.
+#[tokio::test]
+async fn a_way_that_ends_before_tls_is_there_is_an_unreachable_server() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    for answers in [false, true] {
+        let way = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = way.local_addr().unwrap().port();
+        let closing = tokio::spawn(async move {
+            let (mut stream, _) = way.accept().await.unwrap();
+            if answers {
+                stream.read_exact(&mut [0; 8]).await.unwrap();
+                stream.write_all(b"S").await.unwrap();
+            }
+        });
+        let dsn = parse(&format!("postgres://u@127.0.0.1:{port}/x?sslmode=require"));
+        let error = connect(&dsn, &session()).await.unwrap_err();
+        assert!(matches!(error, ConnectError::Unreachable { .. }) && error.is_transient(), "{error:?}");
+        assert!(error.hint().contains("is the server behind it running"), "{}", error.hint());
+        closing.await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_running_statement_can_be_cancelled() {
     let server = server().await;

@@ -103,6 +103,15 @@ impl ConnectError {
                 "nothing listens on that port; is the server running, and does listen_addresses include this address? \
                  Inside a container localhost is the container itself: use the service name"
             }
+            (
+                _,
+                io::ErrorKind::UnexpectedEof
+                | io::ErrorKind::ConnectionReset
+                | io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::BrokenPipe,
+            ) => {
+                "something takes the connection and closes it, as a proxy or tunnel does: is the server behind it running?"
+            }
             _ => "check the host name and the port",
         };
         Self::Unreachable { host: host.to_string(), source, hint }
@@ -124,7 +133,8 @@ impl ConnectError {
     }
 
     /// One error of several attempts: itself when there is only one.
-    pub(crate) fn of_attempts(mut attempts: Vec<ConnectError>) -> Self {
+    #[must_use]
+    pub fn of_attempts(mut attempts: Vec<ConnectError>) -> Self {
         match attempts.len() {
             1 => attempts.remove(0),
             _ => Self::NoHost { attempts },
@@ -132,7 +142,8 @@ impl ConnectError {
     }
 
     /// Whether libpq would go on to the next host.
-    pub(crate) fn leaves_other_hosts_to_try(&self) -> bool {
+    #[must_use]
+    pub fn leaves_other_hosts_to_try(&self) -> bool {
         match self {
             Self::Server { error, .. } => error.sqlstate == SqlState::CANNOT_CONNECT_NOW,
             Self::LoginRefused { .. } | Self::NoPassword { .. } => false,

@@ -13,13 +13,14 @@ mod drain;
 mod error;
 mod gather;
 mod log;
+mod patience;
 mod primary;
 mod queue;
 mod receive;
 mod state;
 mod writer;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Instant};
 
 use ptr_log::LogError;
 use ptr_model::{Lsn, Relation};
@@ -38,7 +39,8 @@ use drain::{Drain, DrainError};
 use error::Verdict;
 pub use error::{ListenError, MarkerError, SetupError};
 pub use log::TransactionLog;
-use primary::{Primary, SlotPatience, Stream};
+use patience::Patience;
+use primary::{Primary, Stream};
 use receive::{Ended, Receiver};
 pub use state::{ListenerProgress, ListenerState, ListenerStatus};
 use writer::WriterThread;
@@ -120,8 +122,7 @@ async fn run<L: TransactionLog>(
         writer,
         drains: true,
         backoff: Backoff::default(),
-        slot_patience: SlotPatience::default(),
-        refusals: 0,
+        patience: Patience::default(),
         memory: Memory { relations: options.known.clone(), ..Memory::default() },
     };
     let outcome = listener.keep_listening().await;
@@ -141,9 +142,8 @@ struct Listener<'a> {
     /// Whether SQL may be tried where it is faster; no more once it failed.
     drains: bool,
     backoff: Backoff,
-    slot_patience: SlotPatience,
-    /// Logins refused in a row.
-    refusals: u32,
+    /// How long what may pass by itself has lasted.
+    patience: Patience,
     /// What the next connection needs of those before it.
     memory: Memory,
 }
@@ -155,7 +155,7 @@ impl Listener<'_> {
                 Ok(Ended::Shutdown | Ended::LogFailed) => return Ok(()),
                 Err(error) => error,
             };
-            if error.verdict(&mut self.slot_patience, &mut self.refusals) == Verdict::Fatal {
+            if error.verdict(&mut self.patience, Instant::now()) == Verdict::Fatal {
                 return Err(error);
             }
             self.wait(&error).await;
@@ -181,8 +181,7 @@ impl Listener<'_> {
                 stream = in_time(&self.options.dsn, start) => stream?,
                 () = self.shutdown.cancelled() => return Ok(Ended::Shutdown),
             };
-            self.refusals = 0;
-            self.slot_patience = SlotPatience::default();
+            self.patience.streams();
             return self.receive(stream).await;
         }
     }
@@ -219,7 +218,7 @@ impl Listener<'_> {
     }
 
     async fn wait(&mut self, error: &ListenError) {
-        let delay = self.backoff.next_delay();
+        let delay = self.backoff.next_delay().max(error.shortest_pause());
         let attempt = self.backoff.attempts();
         tracing::warn!(%error, attempt, ?delay, "capture is interrupted and will go on where it stopped");
         self.status.send_modify(|status| {
@@ -233,12 +232,14 @@ impl Listener<'_> {
     }
 }
 
-/// The questions before a stream are quick ones. Where no answer comes, the connection is dead.
+/// The questions before a stream are quick ones. Where no answer comes from any host, the connection is dead.
 async fn in_time<T>(
     dsn: &Dsn,
     asked: impl Future<Output = Result<T, ListenError>>,
 ) -> Result<T, ListenError> {
-    let limit = dsn.connect_timeout().unwrap_or(ptr_postgres::dsn::DEFAULT_CONNECT_TIMEOUT) * BEGINNING;
+    let hosts = u32::try_from(dsn.hosts().len()).unwrap_or(u32::MAX).saturating_mul(BEGINNING);
+    let limit =
+        dsn.connect_timeout().unwrap_or(ptr_postgres::dsn::DEFAULT_CONNECT_TIMEOUT).saturating_mul(hosts);
     let answered = tokio::time::timeout(limit, asked).await;
     answered.unwrap_or_else(|_| Err(TransportError::Silent { seconds: limit.as_secs() }.into()))
 }

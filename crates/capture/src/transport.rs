@@ -17,7 +17,9 @@ mod stream;
 mod wire;
 
 use ptr_model::{Lsn, OUR_SCHEMA};
-use ptr_postgres::{ConnectError, Dsn, ServerError, quote_identifier, quote_literal};
+use ptr_postgres::{
+    ConnectError, Dsn, ServerError, connect::passes, dsn::TargetSession, quote_identifier, quote_literal,
+};
 
 pub use command::{CreatedSlot, SlotKind, SystemIdentity};
 pub use peek::{Peek, Peeked};
@@ -89,16 +91,62 @@ impl TransportError {
 #[derive(Debug)]
 pub struct ReplicationConnection {
     wire: Wire,
+    is_in_recovery: bool,
 }
 
 impl ReplicationConnection {
-    /// Logs in, with the settings under which one value has one text, and without limits of time: decoding counts
-    /// as a transaction.
+    /// Logs in at the first host that will do, as [`ptr_postgres::connect()`] does, with the settings under which one
+    /// value has one text, and without limits of time: decoding counts as a transaction.
     ///
     /// # Errors
     /// [`TransportError::Connect`] or [`TransportError::Login`].
     pub async fn connect(dsn: &Dsn) -> Result<Self, TransportError> {
-        Ok(Self { wire: login::log_in(dsn, OUR_SCHEMA).await? })
+        let (mut attempts, mut broken) = (Vec::new(), None);
+        for target in passes(dsn.target()) {
+            for host in dsn.hosts() {
+                match Self::at_host(&dsn.with_host(host), *target).await {
+                    Err(TransportError::Connect(error)) if error.leaves_other_hosts_to_try() => {
+                        attempts.push(error);
+                    }
+                    Err(error @ (TransportError::Io(_) | TransportError::Closed)) => broken = Some(error),
+                    result => return result,
+                }
+            }
+        }
+        Err(broken.unwrap_or_else(|| ConnectError::of_attempts(attempts).into()))
+    }
+
+    /// Of a DSN with one host.
+    async fn at_host(dsn: &Dsn, target: TargetSession) -> Result<Self, TransportError> {
+        let wire = login::log_in(dsn, OUR_SCHEMA).await?;
+        let mut connection = Self { wire, is_in_recovery: false };
+        let question = "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('transaction_read_only') = 'on'";
+        let rows = connection.query(question).await?;
+        let is = |at: usize| {
+            rows.first().is_some_and(|row| row.get(at).is_some_and(|b| b.as_deref() == Some("t")))
+        };
+        let (in_recovery, read_only) = (is(0), is(1));
+        connection.is_in_recovery = in_recovery;
+        let fits = match target {
+            TargetSession::Any => true,
+            TargetSession::ReadWrite => !read_only,
+            TargetSession::ReadOnly => read_only,
+            TargetSession::Primary => !in_recovery,
+            TargetSession::Standby | TargetSession::PreferStandby => in_recovery,
+        };
+        if fits {
+            return Ok(connection);
+        }
+        // What is not wanted is left without a word if the goodbye fails.
+        let _ = connection.close().await;
+        let host = dsn.hosts().first().map(ToString::to_string).unwrap_or_default();
+        Err(ConnectError::WrongKind { host, wanted: target }.into())
+    }
+
+    /// Whether the server was a standby when it was logged in to.
+    #[must_use]
+    pub fn is_in_recovery(&self) -> bool {
+        self.is_in_recovery
     }
 
     /// Starts streaming a slot from `from` on, or from where it was confirmed if that is later.

@@ -158,3 +158,25 @@ async fn no_limit_of_time_of_a_database_is_one_for_the_stream() {
         assert_eq!(shown, [[Some("0".to_owned())]], "{version:?}");
     }
 }
+
+#[tokio::test]
+async fn of_several_hosts_the_one_that_target_session_attrs_asks_for_is_taken() {
+    for version in ServerVersion::ALL {
+        let primary = TestServer::start(version, TestServerOptions::default()).await;
+        let standby = primary.standby().await;
+        let password = primary.dsn("postgres").password().unwrap().reveal().to_owned();
+        for (wanted, in_recovery) in
+            [("primary", "f"), ("read-write", "f"), ("standby", "t"), ("prefer-standby", "t"), ("any", "t")]
+        {
+            let hosts =
+                format!("127.0.0.1:{},127.0.0.1:{}", standby.cluster().port(), primary.cluster().port());
+            let text =
+                format!("postgres://postgres:{password}@{hosts}/postgres?target_session_attrs={wanted}");
+            let mut connection =
+                ReplicationConnection::connect(&Dsn::parse(&text, &|_| None).unwrap()).await.unwrap();
+            let rows = connection.query("SELECT pg_is_in_recovery()").await.unwrap();
+            assert_eq!(rows[0][0].as_deref(), Some(in_recovery), "{wanted}");
+            connection.close().await.unwrap();
+        }
+    }
+}

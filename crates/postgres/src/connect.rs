@@ -93,8 +93,10 @@ pub async fn connect(dsn: &Dsn, session: &SessionSettings) -> Result<Connection,
     Err(ConnectError::of_attempts(attempts))
 }
 
-/// `prefer-standby` goes through the hosts twice.
-fn passes(target: TargetSession) -> &'static [TargetSession] {
+/// The kinds of servers that are looked for, one after the other, each among all hosts: `prefer-standby` goes through
+/// them twice.
+#[must_use]
+pub fn passes(target: TargetSession) -> &'static [TargetSession] {
     use TargetSession::{Any, PreferStandby, Primary, ReadOnly, ReadWrite, Standby};
     match target {
         Any => &[Any],

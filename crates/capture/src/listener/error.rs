@@ -1,16 +1,15 @@
 //! Why listening ended or was interrupted, and which of the two.
 
+use std::time::{Duration, Instant};
+
 use ptr_log::LogError;
 use ptr_model::Lsn;
 use ptr_postgres::{ConnectError, SqlState};
 
-use super::primary::SlotPatience;
+use super::patience::{LOGIN_PAUSE, MEMORY_PAUSE, Patience};
 use crate::{
     assemble::AssembleError, decode::DecodeError, transport::TransportError, undescribed::LookUpError,
 };
-
-/// Logins refused in a row before we stop asking: one may be a password that is being changed.
-const REFUSALS: u32 = 3;
 
 /// Why capture ended, or was interrupted.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +60,17 @@ pub enum ListenError {
         /// The server's words.
         error: Box<ptr_postgres::ServerError>,
     },
+    /// The server has too little memory for a change. Another moment it may have more.
+    #[error(
+        "the server ran out of memory at a change shortly after {after}: {error}. Give it more, or lower its \
+         logical_decoding_work_mem; capture then goes on where it stopped, and was given up only if it stayed so for minutes"
+    )]
+    OutOfMemory {
+        /// The end of the last transaction before it.
+        after: Lsn,
+        /// The server's words.
+        error: Box<ptr_postgres::ServerError>,
+    },
     /// A message cannot be decoded.
     #[error("the stream cannot be understood after {after}: {error}")]
     Decode {
@@ -105,6 +115,12 @@ pub enum SetupError {
         /// The server's.
         found: u64,
     },
+    /// A standby answers. It may be one of several hosts while the primary is away, or become the primary.
+    #[error(
+        "this server is a standby; capture waits for its primary. Where the DSN names several hosts, \
+         target_session_attrs=primary passes it by"
+    )]
+    InRecovery,
     /// The server went on from another point of its WAL.
     #[error(
         "the server is on timeline {found}, the log was begun on {expected}: a standby was promoted or the server \
@@ -189,22 +205,30 @@ pub(super) enum Verdict {
 }
 
 impl ListenError {
-    /// Whether trying again may help, given how often it was tried.
-    pub(super) fn verdict(&self, slot: &mut SlotPatience, refusals: &mut u32) -> Verdict {
+    /// Whether trying again may help, given how long it was tried.
+    pub(super) fn verdict(&self, patience: &mut Patience, now: Instant) -> Verdict {
         let patient = match self {
-            Self::SlotInUse { .. } => slot.lasts(),
+            Self::SlotInUse { .. } => patience.with_slot(now),
+            Self::OutOfMemory { after, .. } => patience.with_memory(*after, now),
             Self::Transport(TransportError::Connect(ConnectError::LoginRefused { .. })) => {
-                *refusals += 1;
-                *refusals < REFUSALS
+                patience.with_login(now)
             }
-            Self::Transport(TransportError::Connect(
-                ConnectError::Tls { .. } | ConnectError::WrongKind { .. },
-            )) => false,
+            Self::Setup(SetupError::InRecovery) => true,
+            Self::Transport(TransportError::Connect(ConnectError::Tls { .. })) => false,
             Self::Transport(TransportError::Login { .. } | TransportError::Protocol { .. }) => false,
             Self::Transport(_) | Self::Marker(_) | Self::LookUp { .. } => true,
             _ => false,
         };
         if patient { Verdict::Retry } else { Verdict::Fatal }
+    }
+
+    /// How long to wait at least before trying again: an attempt may cost somebody something.
+    pub(super) fn shortest_pause(&self) -> Duration {
+        match self {
+            Self::Transport(TransportError::Connect(ConnectError::LoginRefused { .. })) => LOGIN_PAUSE,
+            Self::OutOfMemory { .. } => MEMORY_PAUSE,
+            _ => Duration::ZERO,
+        }
     }
 }
 
@@ -215,10 +239,11 @@ pub(super) fn while_streaming(error: TransportError, publication: &str, after: L
         return SetupError::PublicationMissing { publication: publication.to_owned() }.into();
     }
     match error {
-        TransportError::Server { error, .. }
-            if state == SqlState::PROGRAM_LIMIT_EXCEEDED || state == SqlState::OUT_OF_MEMORY =>
-        {
+        TransportError::Server { error, .. } if state == SqlState::PROGRAM_LIMIT_EXCEEDED => {
             ListenError::TooLarge { after, error }
+        }
+        TransportError::Server { error, .. } if state == SqlState::OUT_OF_MEMORY => {
+            ListenError::OutOfMemory { after, error }
         }
         error => error.into(),
     }

@@ -1,6 +1,6 @@
 //! Before streaming: is this the server, database, slot and publication that the log was begun with?
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ptr_model::{Lsn, MarkerToken};
 use ptr_postgres::{Dsn, SessionSettings, connect, quote_literal};
@@ -24,8 +24,6 @@ const SHORTEST_STATUS_INTERVAL: Duration = Duration::from_millis(100);
 /// A server that is busy for a moment is not dead. As long as PostgreSQL's own subscriptions wait (`wal_receiver_timeout`).
 const LONGEST_SILENCE: Duration = Duration::from_secs(60);
 const SHORTEST_SILENCE: Duration = Duration::from_secs(5);
-/// How long the server may need to notice that a connection of ours is dead (`wal_sender_timeout` is a minute).
-const SLOT_PATIENCE: Duration = Duration::from_secs(90);
 
 /// A stream that runs.
 pub(super) struct Stream {
@@ -46,19 +44,6 @@ pub(super) struct Primary {
     pub(super) flushed: Lsn,
 }
 
-/// How long to wait for a slot that is in use: usually by a connection of our own that died.
-#[derive(Debug, Default)]
-pub(super) struct SlotPatience {
-    since: Option<Instant>,
-}
-
-impl SlotPatience {
-    /// Whether to go on waiting.
-    pub(super) fn lasts(&mut self) -> bool {
-        self.since.get_or_insert_with(Instant::now).elapsed() < SLOT_PATIENCE
-    }
-}
-
 /// Checks that it is the primary with everything that set-up made.
 pub(super) async fn check(
     connection: &mut ReplicationConnection,
@@ -66,6 +51,9 @@ pub(super) async fn check(
     log: &Opened,
     received: Lsn,
 ) -> Result<Primary, ListenError> {
+    if connection.is_in_recovery() {
+        return Err(SetupError::InRecovery.into());
+    }
     let system = connection.identify_system().await?;
     if system.system_identifier != log.identity.system_identifier {
         let (expected, found) = (log.identity.system_identifier, system.system_identifier);

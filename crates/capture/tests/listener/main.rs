@@ -12,6 +12,7 @@ mod ways;
 use std::time::Duration;
 
 use ptr_capture::listener::{ListenError, ListenerState, SetupError, listen_to};
+use ptr_postgres::Dsn;
 use ptr_testkit::{ServerVersion, TestServerOptions, wait_until};
 
 use setting::{Setting, fatal_error};
@@ -275,6 +276,105 @@ async fn another_cluster_or_database_is_refused() {
     let open = move || ptr_log::Writer::open(&directory, ptr_log::WriterOptions::default());
     let error = listen_to(setting.options(), open, Default::default(), Default::default()).await.unwrap_err();
     assert!(matches!(error, ListenError::Setup(SetupError::OtherCluster { .. })), "{error}");
+}
+
+/// What the hint of `synchronous_standby` rests on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_of_standbys_that_matches_our_name_makes_us_one_of_them() {
+    for version in ServerVersion::ALL {
+        let setting = Setting::new(version, TestServerOptions::default()).await;
+        let listener = setting.listen();
+        listener.until_streaming().await;
+        let role =
+            "SELECT sync_state FROM pg_stat_replication WHERE application_name = 'postgres_test_replay'";
+        for (list, expected) in [("*", "sync"), ("ANY 1 (*)", "quorum"), ("FIRST 1 (theirs)", "async")] {
+            setting
+                .client
+                .batch_execute(&format!("ALTER SYSTEM SET synchronous_standby_names = '{list}'"))
+                .await
+                .unwrap();
+            setting.client.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+            wait_until(expected, PATIENCE, async || {
+                setting.client.query_one(role, &[]).await.unwrap().get::<_, String>(0) == expected
+            })
+            .await;
+        }
+        listener.stop().await.unwrap();
+    }
+}
+
+/// As docker's proxy, `ssh -L` or a load balancer whose server is down.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_way_that_takes_connections_and_closes_them_is_tried_again() {
+    let setting = Setting::new(ServerVersion::Debian15, TestServerOptions::default()).await;
+    let closing = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = closing.local_addr().unwrap().port();
+    let way = tokio::spawn(async move {
+        loop {
+            drop(closing.accept().await);
+        }
+    });
+    let dsn = Dsn::parse(&format!("postgres://u@127.0.0.1:{port}/app?sslmode=require"), &|_| None).unwrap();
+    let listener = setting.listen_by(dsn);
+    wait_until("it is tried three times", PATIENCE, async || {
+        matches!(listener.status().state, ListenerState::Reconnecting { attempt: 3.., .. })
+    })
+    .await;
+    listener.stop().await.unwrap();
+    way.abort();
+}
+
+/// As while a directory service is out of order.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_that_is_refused_for_some_seconds_is_tried_again() {
+    let setting = Setting::new(ServerVersion::Debian15, TestServerOptions::default()).await;
+    let dsn = setting.server.dsn("app");
+    let password = dsn.password().unwrap().reveal().to_owned();
+    let role =
+        format!("CREATE ROLE listener LOGIN SUPERUSER PASSWORD '{password}'; ALTER ROLE listener NOLOGIN");
+    setting.client.batch_execute(&role).await.unwrap();
+    let listener = setting.listen_by(dsn.with_user("listener", dsn.password().cloned()));
+    wait_until("it is said", PATIENCE, async || {
+        matches!(listener.status().state, ListenerState::Reconnecting { error, .. } if error.contains("28000"))
+    })
+    .await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    setting.client.batch_execute("ALTER ROLE listener LOGIN").await.unwrap();
+    listener.until_streaming().await;
+    listener.stop().await.unwrap();
+}
+
+/// One DSN that names the primary and its standby, with the primary away for a while.
+async fn a_standby_beside_the_primary(version: ServerVersion, attributes: &str) {
+    let mut setting = Setting::new(version, TestServerOptions::default()).await;
+    let standby = setting.server.standby().await;
+    let direct = setting.server.dsn("app");
+    let password = direct.password().unwrap().reveal();
+    let hosts = format!("127.0.0.1:{},127.0.0.1:{}", direct.hosts()[0].port, standby.cluster().port());
+    let text = format!("postgres://postgres:{password}@{hosts}/app?{attributes}");
+    let listener = setting.listen_by(Dsn::parse(&text, &|_| None).unwrap());
+    listener.until_streaming().await;
+    setting.server.crash().await;
+    wait_until("it is tried three times", PATIENCE, async || {
+        matches!(listener.status().state, ListenerState::Reconnecting { attempt: 3.., .. })
+    })
+    .await;
+    setting.server.start_again().await;
+    listener.until_streaming().await;
+    setting.reconnect_client().await;
+    setting.client.batch_execute("INSERT INTO pgbench_history (tid) VALUES (1)").await.unwrap();
+    setting.until_captured(&listener).await;
+    listener.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_is_not_captured_while_its_primary_is_away_on_15() {
+    a_standby_beside_the_primary(ServerVersion::Debian15, "").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_is_passed_by_where_the_primary_is_asked_for_on_18() {
+    a_standby_beside_the_primary(ServerVersion::Pypi18, "target_session_attrs=primary").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

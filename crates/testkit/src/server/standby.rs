@@ -1,9 +1,10 @@
-//! A standby of a server that is promoted beside it: the same cluster by its system identifier, on another timeline.
+//! A standby of a server, and one that is promoted beside it: the same cluster by its system identifier, on another
+//! timeline.
 
 use super::{TestServer, root_folder, watchdog};
 use crate::{program, wait_until};
 use ptr_postgres::cluster::{ClusterRole, Durability};
-use ptr_postgres::{Cluster, ClusterOptions, SessionSettings, connect};
+use ptr_postgres::{Cluster, ClusterOptions};
 use std::path::Path;
 use std::time::Duration;
 use watchdog::Watchdog;
@@ -12,11 +13,22 @@ use watchdog::Watchdog;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 impl TestServer {
-    /// Makes a standby by `pg_basebackup`, lets it catch up, and promotes it. This server goes on.
+    /// Makes a standby, and promotes it. This server goes on.
     ///
     /// # Panics
     /// When any of that fails.
     pub async fn promoted_standby(&self) -> Self {
+        let standby = self.standby().await;
+        standby.psql("postgres", "SELECT pg_promote()").await;
+        standby
+    }
+
+    /// Makes a standby by `pg_basebackup`, and lets it catch up. It follows this server, by the
+    /// `application_name` of all of testkit's programs.
+    ///
+    /// # Panics
+    /// When any of that fails.
+    pub async fn standby(&self) -> Self {
         let installation = self.cluster.installation().clone();
         let folder = watchdog::folder_in(&root_folder().join("servers"));
         let watchdog = Watchdog::over(&folder);
@@ -37,22 +49,14 @@ impl TestServer {
         wanted.durability = Durability::Volatile;
         let mut cluster = Cluster::create_or_open(wanted).await.unwrap_or_else(|error| panic!("{error}"));
         let flushed = self.psql("postgres", "SELECT pg_current_wal_flush_lsn()").await;
-        let dsn = cluster.dsn("postgres");
-        let promoting = async {
-            let promote =
-                format!("SELECT pg_promote(false) WHERE pg_last_wal_replay_lsn() >= '{}'", flushed.trim());
-            wait_until("the standby has caught up", PATIENCE, async || {
-                let Ok(client) = connect(&dsn, &SessionSettings::named("testkit")).await else {
-                    return false;
-                };
-                client.query_opt(&promote, &[]).await.is_ok_and(|row| row.is_some())
-            })
-            .await;
-        };
-        // It is ready once it is promoted.
-        let (started, ()) = tokio::join!(cluster.start(), promoting);
-        started.unwrap_or_else(|error| panic!("{error}"));
-        Self { cluster, watchdog }
+        cluster.start().await.unwrap_or_else(|error| panic!("{error}"));
+        let standby = Self { cluster, watchdog };
+        let has_come = format!("SELECT pg_last_wal_replay_lsn() >= '{}'", flushed.trim());
+        wait_until("the standby has caught up", PATIENCE, async || {
+            standby.psql("postgres", &has_come).await.trim() == "t"
+        })
+        .await;
+        standby
     }
 }
 

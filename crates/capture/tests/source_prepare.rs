@@ -4,6 +4,7 @@
 
 mod source_support;
 
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use ptr_capture::source::{
     Manifest, OpenTransaction, Progress, SchemaCapture, SetupEvent, SourceError, SourceRecord, Step, prepare,
     teardown,
 };
-use ptr_postgres::{SessionSettings, connect};
+use ptr_postgres::{Dsn, QualifiedName, SessionSettings, connect};
 use ptr_testkit::wait_until;
 use source_support::{Primary, create_role};
 use tokio::sync::{mpsc::unbounded_channel, oneshot};
@@ -152,6 +153,50 @@ on_every_version! {
         preparing.await.unwrap().unwrap();
     }
 
+    async fn tables_of_transactions_that_are_older_than_the_triggers_are_looked_at_too(version) {
+        for is_list in [false, true] {
+            let mut primary = Primary::start(version).await;
+            if is_list {
+                // One that may not be published, so that the others are listed by name.
+                primary.run("CREATE TABLE excluded (x int)").await;
+                primary.options.exclude_tables = vec![QualifiedName::new("public", "excluded")];
+            }
+            let older = primary.session().await;
+            older.batch_execute("BEGIN; CREATE TABLE keyless (x int); INSERT INTO keyless VALUES (1), (2);
+                                 CREATE TABLE keyed (id int PRIMARY KEY)").await.unwrap();
+            let (sender, mut events) = unbounded_channel();
+            let options = primary.options.clone();
+            let preparing = tokio::spawn(async move { prepare(&options, &sender).await });
+            while !matches!(events.recv().await.expect("set-up says what it waits for"), SetupEvent::WaitingForSlot { .. }) {}
+            older.batch_execute("COMMIT").await.unwrap();
+            preparing.await.unwrap().unwrap();
+            primary.run("UPDATE keyless SET x = 3 WHERE x = 1; DELETE FROM keyless WHERE x = 2").await;
+            let identities = "SELECT string_agg(concat(relname, ' ', relreplident), ', ' ORDER BY relname) FROM pg_class WHERE relname LIKE 'key%' AND relkind = 'r'";
+            assert_eq!(primary.value(identities).await, "keyed f, keyless f");
+            let published = "SELECT string_agg(tablename, ' ' ORDER BY tablename) FROM pg_publication_tables WHERE schemaname = 'public'";
+            assert_eq!(primary.value(published).await, "keyed keyless");
+            teardown(&primary.options, &()).await.unwrap();
+            assert_eq!(primary.value(identities).await, "keyed d, keyless d");
+        }
+    }
+
+    async fn time_limits_of_the_server_do_not_end_set_up(version) {
+        let primary = Primary::start(version).await;
+        primary.run("CREATE TABLE t (x int); CREATE MATERIALIZED VIEW slow AS SELECT n, repeat('x', 100) FROM generate_series(1, 200000) n").await;
+        let mut limits = vec![("idle_in_transaction_session_timeout", "100ms"), ("idle_session_timeout", "100ms"), ("statement_timeout", "30ms")];
+        if version == ptr_testkit::ServerVersion::Pypi18 {
+            limits.push(("transaction_timeout", "150ms"));
+        }
+        for (name, limit) in limits {
+            let limited = format!("ALTER DATABASE shop SET {name} = '{limit}'");
+            primary.server.psql("postgres", &limited).await;
+            assert!(!primary.prepare().await.was_prepared, "{name}");
+            teardown(&primary.options, &()).await.unwrap();
+            std::fs::remove_dir_all(&primary.options.base_directory).unwrap();
+            primary.server.psql("postgres", "ALTER DATABASE shop RESET ALL").await;
+        }
+    }
+
     async fn a_locked_table_is_tried_again_without_holding_others_up(version) {
         let primary = Primary::start(version).await;
         primary.run("CREATE TABLE t (x int)").await;
@@ -212,6 +257,21 @@ on_every_version! {
             .batch_execute("UPDATE own SET id = 1; UPDATE own_keyless SET x = 1").await.unwrap();
         teardown(&options, &()).await.unwrap();
         assert_eq!(primary.value("SELECT count(*) FROM pg_publication").await, "0");
+    }
+
+    async fn of_several_hosts_the_one_that_was_reached_gets_its_own_password(version) {
+        let mut primary = Primary::start(version).await;
+        let away = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let direct = primary.options.dsn.clone();
+        let (port, password) = (direct.hosts()[0].port, direct.password().unwrap().reveal());
+        let home = tempfile::tempdir().unwrap();
+        let passfile = home.path().join(".pgpass");
+        std::fs::write(&passfile, format!("127.0.0.1:{away}:*:*:another\n127.0.0.1:{port}:*:*:{password}\n")).unwrap();
+        std::fs::set_permissions(&passfile, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let text = format!("postgres://postgres@127.0.0.1:{away},127.0.0.1:{port}/shop");
+        let in_home = |name: &str| (name == "HOME").then(|| home.path().display().to_string());
+        primary.options.dsn = Dsn::resolve(&text, &in_home).unwrap();
+        primary.prepare().await;
     }
 
     async fn what_was_lost_after_set_up_is_told(version) {

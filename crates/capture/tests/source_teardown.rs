@@ -5,7 +5,7 @@
 mod source_support;
 
 use ptr_capture::source::{TeardownStep, prepare, teardown};
-use source_support::Primary;
+use source_support::{Primary, create_role};
 
 const SCHEMA: &str = "
     CREATE TABLE keyed (id int PRIMARY KEY, v text);
@@ -115,6 +115,29 @@ on_every_version! {
         teardown(&primary.options, &()).await.unwrap();
         assert_eq!((schema(&primary).await, identities(&primary).await), before);
         assert_eq!(primary.value("SELECT count(*) FROM pg_replication_slots").await, "0");
+    }
+
+    async fn a_schema_of_our_name_that_somebody_else_made_runs_nothing_and_stays(version) {
+        let primary = Primary::start(version).await;
+        primary.run(&create_role(&primary.server, "mallory", "")).await;
+        primary.run("GRANT CREATE ON DATABASE shop TO mallory").await;
+        let mallory = primary.session_as("mallory").await;
+        mallory.batch_execute(r#"
+            CREATE SCHEMA postgres_test_replay; CREATE TABLE postgres_test_replay.hers (x int);
+            CREATE FUNCTION postgres_test_replay.evil() RETURNS text LANGUAGE plpgsql AS
+                $$ BEGIN ALTER ROLE mallory SUPERUSER; RETURN 'x'; END $$;
+            CREATE VIEW postgres_test_replay.configuration AS SELECT postgres_test_replay.evil() AS secret;
+            CREATE VIEW postgres_test_replay.wanted_identity AS
+                SELECT 0::oid AS relation, 'd'::"char" AS identity, postgres_test_replay.evil() AS index_name;
+            GRANT ALL ON SCHEMA postgres_test_replay TO PUBLIC; GRANT ALL ON ALL TABLES IN SCHEMA postgres_test_replay TO PUBLIC
+        "#).await.unwrap();
+        let error = prepare(&primary.options, &()).await.unwrap_err().to_string();
+        assert!(error.contains("mallory") && !error.contains("teardown"), "{error}");
+        let report = teardown(&primary.options, &()).await.unwrap();
+        assert!(report.steps.iter().any(|step| matches!(step, TeardownStep::Left { what, why }
+            if what == "schema postgres_test_replay" && why.contains("mallory"))), "{report:?}");
+        assert_eq!(primary.value("SELECT rolsuper FROM pg_roles WHERE rolname = 'mallory'").await, "f");
+        assert_eq!(primary.value("SELECT count(*) FROM postgres_test_replay.hers").await, "0");
     }
 
     async fn things_that_are_gone_already_do_not_stop_it(version) {

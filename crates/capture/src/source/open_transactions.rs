@@ -1,9 +1,11 @@
 //! Transactions that somebody waits for: a new slot for all that have written, ALTER TABLE for its table's users.
 
+use std::time::Duration;
+
 use ptr_postgres::{Connection, QualifiedName};
 use tokio_postgres::Row;
 
-use super::{Doing, OpenTransaction, SourceError};
+use super::{Doing, OpenTransaction, Progress, SetupEvent, SourceError};
 
 /// Transactions that have written: they hold their own id locked. Unlike `pg_stat_activity.backend_xid`,
 /// `pg_locks` shows that to every role.
@@ -41,6 +43,33 @@ pub(crate) async fn writers(connection: &Connection) -> Result<Vec<OpenTransacti
     let writers = connection.query(WRITERS, &[]).await.doing(doing)?;
     let prepared = connection.query(PREPARED, &[]).await.doing(doing)?;
     Ok(writers.iter().map(session).chain(prepared.iter().map(prepared_transaction)).collect())
+}
+
+/// How often it is asked whether they have ended.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Waits for every transaction that has written by now, in any database, and says for which; the slot would wait for
+/// them too.
+pub(super) async fn until_older_ones_end(
+    connection: &Connection,
+    progress: &dyn Progress,
+) -> Result<(), SourceError> {
+    let doing = || "waiting for older transactions".to_owned();
+    let next = "SELECT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text";
+    let next: String = connection.query_one(next, &[]).await.doing(doing)?.get(0);
+    let have_ended = format!(
+        "SELECT pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot()) OPERATOR(pg_catalog.>=) '{next}'::pg_catalog.xid8"
+    );
+    let mut told = Vec::new();
+    while !connection.query_one(&have_ended, &[]).await.doing(doing)?.get::<_, bool>(0) {
+        let waits = writers(connection).await?;
+        if waits != told && !waits.is_empty() {
+            progress.report(SetupEvent::WaitingForSlot { waits: waits.clone() });
+        }
+        told = waits;
+        tokio::time::sleep(PAUSE).await;
+    }
+    Ok(())
 }
 
 /// Who keeps a table locked.

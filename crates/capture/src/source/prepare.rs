@@ -2,7 +2,11 @@
 //!
 //! Checks -> record -> triggers -> replica identities -> publication -> slot -> base image in the slot's snapshot.
 //! Identities come before the slot, because changes in between would have no old image; the publication comes
-//! before the slot, because a slot streams by the publications of its own past.
+//! before the slot, because a slot streams by the publications of its own past. Between triggers and publication all
+//! transactions end that are older than the triggers, and the tables are looked at again: those that they made fired
+//! no event, and nobody could see them before.
+
+use std::path::Path;
 
 use ptr_log::LogIdentity;
 use ptr_model::Oid;
@@ -13,9 +17,11 @@ use super::{
     Manifest, NotedIdentity, Progress, SchemaCapture, ServerFacts, SetupEvent, SourceError, SourceOptions,
     SourceRecord, Step,
     catalog::{Table, tables},
-    exclusive, history, identity, publication,
+    exclusive, history, identity, open_transactions, publication,
     publication::Scope,
-    schema, slot, teardown,
+    schema,
+    schema::OurSchema,
+    slot, teardown,
 };
 use crate::{
     ddl::Secret,
@@ -50,6 +56,8 @@ pub async fn prepare(
     progress.report(SetupEvent::Checking);
     let session = SessionSettings::canonical("postgres-test-replay set-up").that_writes();
     let connection = connect(&options.dsn, &session).await?;
+    // Of several hosts, all that follows goes to the one that was reached, with the password that is noted for it.
+    let options = &SourceOptions { dsn: connection.dsn().clone(), ..options.clone() };
     exclusive::keep_others_out(&connection).await?;
     let facts = ServerFacts::ask(&connection).await?;
     if let Some(record) = SourceRecord::load(&options.record_path)? {
@@ -104,13 +112,17 @@ async fn nothing_is_taken(connection: &Connection, options: &SourceOptions) -> R
                 .to_owned(),
         });
     }
-    if schema::installed(connection).await?.schema {
-        return Err(SourceError::NotOurs {
-            what: "schema",
-            name: ptr_model::OUR_SCHEMA.to_owned(),
-            detail: ": another data directory captures this database, or captured it".to_owned(),
-            hint: "run teardown with that data directory, or here if it is gone".to_owned(),
-        });
+    match schema::installed(connection).await?.schema {
+        OurSchema::Missing => {}
+        OurSchema::Others { owner } => return Err(schema::not_ours(&owner)),
+        OurSchema::Ours => {
+            return Err(SourceError::NotOurs {
+                what: "schema",
+                name: ptr_model::OUR_SCHEMA.to_owned(),
+                detail: ": another data directory captures this database, or captured it".to_owned(),
+                hint: "run teardown with that data directory, or here if it is gone".to_owned(),
+            });
+        }
     }
     if options.base_directory.exists() {
         return Err(SourceError::NotOurs {
@@ -161,16 +173,13 @@ async fn make(
         schema::mark_as_ours(connection).await?;
     }
 
-    let due = identity::due(&before, options);
-    if !due.is_empty() {
-        record.begin(Step::Identities, path)?;
-        progress.report(SetupEvent::SettingIdentities {
-            tables: due.iter().map(|table| table.name.to_string()).collect(),
-        });
-        identity::set_full(connection, &due, options.lock_patience, progress).await?;
-    }
+    set_identities(connection, &before, options, &mut record, progress).await?;
+    open_transactions::until_older_ones_end(connection, progress).await?;
+    let tables = tables(connection, facts.version).await?;
+    note_later(connection, &tables, &mut record, path).await?;
+    set_identities(connection, &tables, options, &mut record, progress).await?;
 
-    let scope = scope(facts, &before, options);
+    let scope = scope(facts, &tables, options);
     record.begin(Step::Publication, path)?;
     progress.report(SetupEvent::Publishing {
         name: options.publication.clone(),
@@ -184,6 +193,48 @@ async fn make(
     let manifest = history::begin(connection, facts, options, &mut record, progress).await?;
     record.begin(Step::Complete, path)?;
     Ok((record, manifest))
+}
+
+/// Sets REPLICA IDENTITY FULL on those of the tables that are to get it and do not have it.
+async fn set_identities(
+    connection: &Connection,
+    tables: &[Table],
+    options: &SourceOptions,
+    record: &mut SourceRecord,
+    progress: &dyn Progress,
+) -> Result<(), SourceError> {
+    let due = identity::due(tables, options);
+    if due.is_empty() {
+        return Ok(());
+    }
+    record.begin(Step::Identities, &options.record_path)?;
+    progress.report(SetupEvent::SettingIdentities {
+        tables: due.iter().map(|table| table.name.to_string()).collect(),
+    });
+    identity::set_full(connection, &due, options.lock_patience, progress).await
+}
+
+/// Notes the identities that transactions older than the triggers left, for teardown.
+async fn note_later(
+    connection: &Connection,
+    tables: &[Table],
+    record: &mut SourceRecord,
+    path: &Path,
+) -> Result<(), SourceError> {
+    let later: Vec<NotedIdentity> = identity::note(tables)
+        .into_iter()
+        // FULL may be ours by now.
+        .filter(|noted| noted.identity != 'f' && !record.identities.contains(noted))
+        .collect();
+    if later.is_empty() {
+        return Ok(());
+    }
+    if record.schema_capture == SchemaCapture::On {
+        schema::want_identities(connection, &later).await?;
+    }
+    record.identities.retain(|noted| later.iter().all(|later| later.oid != noted.oid));
+    record.identities.extend(later);
+    record.save(path)
 }
 
 fn begin(facts: &ServerFacts, options: &SourceOptions, identities: Vec<NotedIdentity>) -> SourceRecord {

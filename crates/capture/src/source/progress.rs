@@ -45,7 +45,7 @@ pub enum SetupEvent {
         /// Its name.
         name: String,
     },
-    /// The slot waits for these to end.
+    /// The slot waits for these to end, or set-up does before it, so that it sees what they made.
     WaitingForSlot {
         /// Whom it waits for.
         waits: Vec<OpenTransaction>,

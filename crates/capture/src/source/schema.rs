@@ -64,6 +64,28 @@ pub(super) async fn install(
     secret(connection).await
 }
 
+/// Tells the event triggers of further tables what identity the user wants for them.
+pub(super) async fn want_identities(
+    connection: &Connection,
+    noted: &[NotedIdentity],
+) -> Result<(), SourceError> {
+    let doing = || "noting what identities tables had".to_owned();
+    connection.batch_execute(&wanted_sql(noted)).await.doing(doing)
+}
+
+fn wanted_sql(noted: &[NotedIdentity]) -> String {
+    let mut sql = String::new();
+    for noted in noted.iter().filter(|noted| noted.identity != 'd') {
+        let index = noted.index.as_deref().map_or_else(|| "NULL".to_owned(), quote_literal);
+        sql.push_str(&format!(
+            "INSERT INTO {OUR_SCHEMA}.wanted_identity VALUES ({}, '{}', {index})
+             ON CONFLICT (relation) DO UPDATE SET identity = excluded.identity, index_name = excluded.index_name;\n",
+            noted.oid, noted.identity
+        ));
+    }
+    sql
+}
+
 /// Everything but BEGIN and COMMIT. The secret is made by the server, where no log of statements shows it.
 fn script(version: ServerVersion, options: &SourceOptions, noted: &[NotedIdentity]) -> String {
     let exceptions = exceptions_sql(version);
@@ -79,13 +101,7 @@ fn script(version: ServerVersion, options: &SourceOptions, noted: &[NotedIdentit
          SELECT encode(sha256(convert_to(concat(gen_random_uuid(), gen_random_uuid(), gen_random_uuid()), 'UTF8')), 'hex'),
                 {replica_identity}, ARRAY[{excluded}]::text[], {publication};\n"
     );
-    for noted in noted.iter().filter(|noted| noted.identity != 'd') {
-        let index = noted.index.as_deref().map_or_else(|| "NULL".to_owned(), quote_literal);
-        script.push_str(&format!(
-            "INSERT INTO {OUR_SCHEMA}.wanted_identity VALUES ({}, '{}', {index});\n",
-            noted.oid, noted.identity
-        ));
-    }
+    script.push_str(&wanted_sql(noted));
     let functions = functions();
     script.push_str(&functions);
     script.push_str(&marked(&functions));
@@ -139,6 +155,9 @@ pub(super) async fn bring_up_to_date(
 }
 
 async fn replace_functions(connection: &Connection, progress: &dyn Progress) -> Result<(), SourceError> {
+    if let OurSchema::Others { owner } = installed(connection).await?.schema {
+        return Err(not_ours(&owner));
+    }
     let functions = functions();
     let query = format!(
         "SELECT pg_catalog.obj_description(pg_catalog.to_regprocedure('{OUR_SCHEMA}.on_event()'), 'pg_proc')"
@@ -188,7 +207,13 @@ pub(super) async fn secret(connection: &Connection) -> Result<Secret, SourceErro
 }
 
 /// Makes the event triggers look away from what this session does; nobody without the secret can.
+///
+/// # Errors
+/// [`SourceError::NotOurs`] where the schema is somebody else's: reading it would run what they put there, with our rights.
 pub(crate) async fn mark_as_ours(connection: &Connection) -> Result<(), SourceError> {
+    if let OurSchema::Others { owner } = installed(connection).await?.schema {
+        return Err(not_ours(&owner));
+    }
     let statement = format!(
         "SELECT pg_catalog.set_config('{OUR_SCHEMA}.ours', pg_catalog.encode(pg_catalog.sha256(
             pg_catalog.convert_to(pg_catalog.concat(secret, ':ours:', pg_catalog.pg_backend_pid()), 'UTF8')), 'hex'), false)
@@ -203,21 +228,58 @@ pub(crate) async fn mark_as_ours(connection: &Connection) -> Result<(), SourceEr
 
 /// What of ours is there: the schema, and the event triggers that are enabled.
 pub(super) struct Installed {
-    pub(super) schema: bool,
+    pub(super) schema: OurSchema,
     pub(super) missing_triggers: Vec<&'static str>,
 }
 
 /// Whether a schema of our name is there, whoever made it.
 pub(crate) async fn is_there(connection: &Connection) -> Result<bool, SourceError> {
-    installed(connection).await.map(|installed| installed.schema)
+    installed(connection).await.map(|installed| installed.schema != OurSchema::Missing)
+}
+
+/// Whose the schema of our name is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum OurSchema {
+    /// There is none.
+    Missing,
+    /// Set-up made it, of this data directory or another.
+    Ours,
+    /// Whoever may make schemas may call one so. Nothing in it is read or run.
+    Others {
+        /// Its owner.
+        owner: String,
+    },
+}
+
+/// Set-up makes it as a superuser, and its tables are tables: what a view or a function of somebody else's does, it
+/// would do with our rights. Nobody can give a superuser a schema, so that its owner says who made it.
+const SCHEMA_OWNER: &str = "SELECT o.rolname::text,
+        (o.rolsuper OR o.rolname = current_user) AND 2 = (
+            SELECT count(*) FROM pg_catalog.pg_class c
+             WHERE c.relnamespace = n.oid AND c.relname IN ('configuration', 'wanted_identity')
+               AND c.relkind = 'r' AND c.relowner = n.nspowner)
+    FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_roles o ON o.oid = n.nspowner WHERE n.nspname = $1";
+
+/// That the schema of our name is somebody else's.
+pub(super) fn not_ours(owner: &str) -> SourceError {
+    SourceError::NotOurs {
+        what: "schema",
+        name: OUR_SCHEMA.to_owned(),
+        detail: format!(": {owner:?} made it"),
+        hint: format!(
+            "if nothing needs it, drop it or give it another name: ALTER SCHEMA {OUR_SCHEMA} RENAME TO ..."
+        ),
+    }
 }
 
 pub(super) async fn installed(connection: &Connection) -> Result<Installed, SourceError> {
     let doing = || "looking for our event triggers".to_owned();
-    let schema = connection
-        .query_one("SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1)", &[&OUR_SCHEMA])
-        .await
-        .doing(doing)?;
+    let found = connection.query_opt(SCHEMA_OWNER, &[&OUR_SCHEMA]).await.doing(doing)?;
+    let schema = match found {
+        None => OurSchema::Missing,
+        Some(row) if row.get(1) => OurSchema::Ours,
+        Some(row) => OurSchema::Others { owner: row.get(0) },
+    };
     let rows = connection
         .query(
             "SELECT evtname::text FROM pg_catalog.pg_event_trigger WHERE evtenabled = 'A' AND evtname = ANY ($1::text[])",
@@ -227,5 +289,5 @@ pub(super) async fn installed(connection: &Connection) -> Result<Installed, Sour
         .doing(doing)?;
     let there: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
     let missing = EVENT_TRIGGERS.into_iter().filter(|name| !there.iter().any(|t| t == name));
-    Ok(Installed { schema: schema.get(0), missing_triggers: missing.collect() })
+    Ok(Installed { schema, missing_triggers: missing.collect() })
 }

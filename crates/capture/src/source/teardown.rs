@@ -13,7 +13,9 @@ use serde::Serialize;
 use super::{
     Doing, Progress, SchemaCapture, ServerFacts, SourceError, SourceOptions, SourceRecord, Step, base,
     catalog::{Table, letter, tables},
-    exclusive, identity, publication, schema, slot,
+    exclusive, identity, publication, schema,
+    schema::OurSchema,
+    slot,
 };
 
 /// What teardown did, in order.
@@ -103,7 +105,8 @@ async fn remove(
 ) -> Result<TeardownReport, SourceError> {
     let facts = ServerFacts::ask(connection).await?;
     let mut report = TeardownReport::default();
-    let has_schema = schema::installed(connection).await?.schema;
+    let found = schema::installed(connection).await?.schema;
+    let has_schema = found == OurSchema::Ours;
     if has_schema && facts.is_superuser {
         schema::mark_as_ours(connection).await?;
     }
@@ -113,7 +116,7 @@ async fn remove(
         remove_triggers(connection, &mut report).await?;
     }
     restore_identities(connection, &facts, options, record, has_schema, progress, &mut report).await?;
-    remove_schema(connection, &facts, has_schema, &mut report).await?;
+    remove_schema(connection, &facts, &found, &mut report).await?;
     remove_record(options, record, &mut report)?;
     Ok(report)
 }
@@ -280,13 +283,22 @@ const ATTEMPTS: u32 = 100;
 async fn remove_schema(
     connection: &Connection,
     facts: &ServerFacts,
-    has_schema: bool,
+    found: &OurSchema,
     report: &mut TeardownReport,
 ) -> Result<(), SourceError> {
     let what = format!("schema {OUR_SCHEMA}");
-    if !has_schema {
-        report.removed(false, what);
-        return Ok(());
+    match found {
+        OurSchema::Ours => {}
+        OurSchema::Missing => {
+            report.removed(false, what);
+            return Ok(());
+        }
+        OurSchema::Others { owner } => {
+            report
+                .steps
+                .push(TeardownStep::Left { what, why: format!("{owner:?} made it, and set-up did not") });
+            return Ok(());
+        }
     }
     if !facts.is_superuser {
         report.steps.push(TeardownStep::Left { what, why: format!("role {:?} is no superuser", facts.user) });

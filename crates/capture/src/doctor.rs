@@ -12,6 +12,7 @@ mod replication;
 mod rights;
 mod server;
 mod slots;
+mod standbys;
 mod tables;
 
 pub(crate) use finding::list;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ptr_capture::{
     doctor::{Finding, OutputOptions, check_output, check_primary},
-    source::teardown,
+    source::{prepare, teardown},
     transport::ReplicationConnection,
 };
 use ptr_postgres::{Dsn, Password, QualifiedName, programs::Installations};
@@ -120,6 +120,33 @@ on_every_version! {
             std::fs::rename(base, base.with_extension(code)).unwrap();
             primary.prepare().await;
             is_gone(&primary, code).await;
+        }
+    }
+
+    async fn standbys_that_commits_wait_for_are_listed_by_name(version) {
+        let primary = Primary::start(version).await;
+        let _standby = primary.server.standby().await;
+        for (list, mended) in [
+            ("*", "FIRST 1 (\"postgres-test-replay-testkit\")"),
+            ("ANY 1 (*)", "ANY 1 (\"postgres-test-replay-testkit\")"),
+            ("ANY 2 (theirs, \"Postgres_Test_Replay\")", "ANY 1 (theirs)"),
+        ] {
+            primary.run(&format!("ALTER SYSTEM SET synchronous_standby_names = '{list}'")).await;
+            primary.run("SELECT pg_reload_conf()").await;
+            wait_until("it is in force", Duration::from_secs(20), async || {
+                primary.value("SHOW synchronous_standby_names").await == list
+            })
+            .await;
+            let finding = found(&primary, "synchronous_standby").await;
+            assert!(finding.fix.contains(mended), "{finding:?}");
+            assert!(prepare(&primary.options, &()).await.unwrap_err().to_string().contains("synchronous_standby_names"));
+            primary.run(statement(&finding, "ALTER SYSTEM")).await;
+            primary.run("SELECT pg_reload_conf()").await;
+            wait_until("it is in force", Duration::from_secs(20), async || {
+                primary.value("SHOW synchronous_standby_names").await == mended
+            })
+            .await;
+            is_gone(&primary, "synchronous_standby").await;
         }
     }
 

@@ -1,8 +1,9 @@
 //! Settings of the server, rights of the role, and our own programs.
 
-use ptr_postgres::{Connection, quote_identifier};
+use ptr_model::OUR_SCHEMA;
+use ptr_postgres::{Connection, quote_identifier, quote_literal};
 
-use super::Finding;
+use super::{Finding, standbys::StandbyList};
 use crate::source::{Doing, ServerFacts, SourceError, SourceOptions};
 
 pub(super) async fn check(
@@ -13,6 +14,7 @@ pub(super) async fn check(
     let mut findings = Vec::new();
     findings.extend(wal_level(connection, facts).await?);
     findings.extend(recovery(connection).await?);
+    findings.extend(synchronous_standby(connection, options).await?);
     findings.extend(superuser(facts));
     findings.extend(pg_dump(facts, options));
     Ok(findings)
@@ -47,6 +49,36 @@ async fn recovery(connection: &Connection) -> Result<Option<Finding>, SourceErro
             .fix("set INPUT_DSN to its primary")
     };
     Ok(row.get::<_, bool>(0).then(finding))
+}
+
+/// A list of standbys that matches our name: then commits wait for us, who are no standby.
+async fn synchronous_standby(
+    connection: &Connection,
+    options: &SourceOptions,
+) -> Result<Option<Finding>, SourceError> {
+    let ours = options.dsn.application_name().unwrap_or(OUR_SCHEMA);
+    // Walsenders that read a slot by logical decoding are no standbys either.
+    let query = "SELECT pg_catalog.current_setting('synchronous_standby_names'),
+        ARRAY(SELECT DISTINCT r.application_name FROM pg_catalog.pg_stat_replication r
+               WHERE r.application_name <> $1 AND r.pid NOT IN (
+                     SELECT s.active_pid FROM pg_catalog.pg_replication_slots s
+                      WHERE s.slot_type = 'logical' AND s.active_pid IS NOT NULL)
+               ORDER BY 1)";
+    let row = connection
+        .query_one(query, &[&ours])
+        .await
+        .doing(|| "asking which standbys commits wait for".to_owned())?;
+    let (setting, standbys): (String, Vec<String>) = (row.get(0), row.get(1));
+    let Some(mended) = StandbyList::read(&setting).without(ours, &standbys) else { return Ok(None) };
+    let finding = Finding::error("synchronous_standby", format!("synchronous_standby_names counts us among the standbys: {setting}"))
+        .means(
+            "commits would wait for our copy of the log in place of a standby's, and hang while it cannot be written",
+        )
+        .fix(format!(
+            "list the standbys by their names: ALTER SYSTEM SET synchronous_standby_names = {}; SELECT pg_reload_conf()",
+            quote_literal(&mended)
+        ));
+    Ok(Some(finding))
 }
 
 fn superuser(facts: &ServerFacts) -> Vec<Finding> {

@@ -62,6 +62,15 @@ pub enum OldTuple {
     Unchanged,
 }
 
+impl OldTuple {
+    fn weight(&self) -> usize {
+        match self {
+            Self::Full(tuple) | Self::Key(tuple) => tuple.weight(),
+            Self::Unchanged => 0,
+        }
+    }
+}
+
 /// Options of a TRUNCATE.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct TruncateOptions {
@@ -126,6 +135,25 @@ impl Operation {
 }
 
 impl Change {
+    /// About how many bytes of memory it holds beside itself.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        match self {
+            Self::Insert { new, .. } => new.weight(),
+            Self::Update { old, new, .. } => old.weight() + new.weight(),
+            Self::Delete { old, .. } => old.weight(),
+            Self::Truncate { relations, .. } => relations.len() * size_of::<usize>(),
+            Self::Message(message) => message.content.len(),
+            Self::Rows(rows) => {
+                let value = |value: &Option<String>| size_of::<String>() + value.as_ref().map_or(0, String::len);
+                rows.rows.iter().flatten().map(value).sum()
+            }
+            // What comes beside the text is small.
+            Self::Schema(change) => 1024 + change.statement.text().len(),
+            Self::Gap(gap) => gap.reason.len() + gap.statement.as_ref().map_or(0, String::len),
+        }
+    }
+
     /// Which entry this is, or `None` where it is none: only entries are counted and numbered.
     #[must_use]
     pub fn operation(&self) -> Option<Operation> {

@@ -21,10 +21,16 @@ pub enum Datum {
 pub struct Tuple(pub Vec<Datum>);
 
 impl Tuple {
-    /// Bytes of all values, a measure of the memory it holds.
+    /// Bytes of all values.
     #[must_use]
     pub fn size(&self) -> usize {
         self.0.iter().map(Datum::size).sum()
+    }
+
+    /// About how many bytes of memory it holds: a NULL has its place too.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        self.size() + self.0.len() * size_of::<Datum>()
     }
 }
 

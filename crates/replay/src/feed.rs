@@ -6,14 +6,14 @@
 use std::ops::Range;
 
 use ptr_log::{Item, Log, LogError};
-use ptr_model::{Change, OldTuple, SchemaChange};
+use ptr_model::SchemaChange;
 use tokio::sync::mpsc;
 
 use crate::{apply, stop::Place};
 
 /// Items of the log in one portion.
 const PORTION: usize = 2_000;
-/// Bytes of values after which a portion is full before it has so many: rows may be large.
+/// Bytes of memory after which a portion is full before it has so many: rows, messages and statements may be large.
 const PORTION_BYTES: usize = 1 << 20;
 /// Portions read ahead.
 const AHEAD: usize = 4;
@@ -99,22 +99,11 @@ fn send(items: impl Iterator<Item = Result<Item, LogError>>, sender: &Portions) 
     Ok(())
 }
 
-/// Bytes of the values of an item, roughly.
+/// About how much memory an item holds, beside its place in the portion.
 fn size(item: &Item) -> usize {
-    let Item::Change(change) = item else { return 0 };
-    match change {
-        Change::Insert { new, .. } => new.size(),
-        Change::Update { old, new, .. } => old_size(old) + new.size(),
-        Change::Delete { old, .. } => old_size(old),
-        Change::Rows(rows) => rows.rows.iter().flatten().flatten().map(String::len).sum(),
-        Change::Truncate { .. } | Change::Schema(_) | Change::Message(_) | Change::Gap(_) => 0,
-    }
-}
-
-fn old_size(old: &OldTuple) -> usize {
-    match old {
-        OldTuple::Full(tuple) | OldTuple::Key(tuple) => tuple.size(),
-        OldTuple::Unchanged => 0,
+    match item {
+        Item::Change(change) => change.weight(),
+        Item::Begin(_) | Item::Commit => 0,
     }
 }
 
@@ -123,12 +112,20 @@ mod tests {
     use std::sync::Arc;
 
     use bytes::Bytes;
-    use ptr_model::{Datum, Oid, Relation, ReplicaIdentity, Tuple};
+    use ptr_model::{Change, Datum, Message, Oid, Relation, ReplicaIdentity, Tuple};
 
     use super::*;
 
-    /// The portions of so many rows of so many bytes, as lengths.
-    fn portions(rows: usize, bytes: usize) -> Vec<usize> {
+    /// The portions of so many such changes, as lengths.
+    fn portions_of(count: usize, change: &Change) -> Vec<usize> {
+        let items = (0..count).map(|_| Ok(Item::Change(change.clone())));
+        let (sender, mut portions) = mpsc::channel(count + 1);
+        send(items, &sender).unwrap();
+        drop(sender);
+        std::iter::from_fn(|| portions.blocking_recv()).map(|portion| portion.unwrap().len()).collect()
+    }
+
+    fn row(values: Vec<Datum>) -> Change {
         let relation = Arc::new(Relation {
             oid: Oid(1),
             schema: "public".into(),
@@ -136,15 +133,12 @@ mod tests {
             replica_identity: ReplicaIdentity::Full,
             columns: Vec::new(),
         });
-        let value = Bytes::from(vec![b'x'; bytes]);
-        let items = (0..rows).map(|_| {
-            let new = Tuple(vec![Datum::Text(value.clone())]);
-            Ok(Item::Change(Change::Insert { relation: Arc::clone(&relation), new }))
-        });
-        let (sender, mut portions) = mpsc::channel(rows + 1);
-        send(items, &sender).unwrap();
-        drop(sender);
-        std::iter::from_fn(|| portions.blocking_recv()).map(|portion| portion.unwrap().len()).collect()
+        Change::Insert { relation, new: Tuple(values) }
+    }
+
+    /// The portions of so many rows of so many bytes, as lengths.
+    fn portions(rows: usize, bytes: usize) -> Vec<usize> {
+        portions_of(rows, &row(vec![Datum::Text(Bytes::from(vec![b'x'; bytes]))]))
     }
 
     #[test]
@@ -155,5 +149,25 @@ mod tests {
             [2, 2, 1],
             "what is read ahead stays small however large the rows"
         );
+    }
+
+    #[test]
+    fn a_portion_is_full_by_messages_statements_and_nulls_too() {
+        let content = Bytes::from(vec![b'x'; 100 << 10]);
+        let message = Message { prefix: "outbox".into(), content, transactional: true };
+        let lengths = portions_of(2_000, &Change::Message(message));
+        assert!(lengths.iter().all(|length| *length <= 11), "{lengths:?}");
+
+        let long = format!("COMMENT ON TABLE t IS '{}'", "x".repeat(600 << 10));
+        let statement = serde_json::json!({
+            "tag": "COMMENT", "is_entry": true, "event": "ddl_command_end", "statement": {"text": long},
+            "environment": {"session_user": "", "current_user": "", "search_path": ""},
+        });
+        let change = serde_json::from_value(statement).unwrap();
+        assert_eq!(portions_of(5, &Change::Schema(Box::new(change))), [2, 2, 1]);
+
+        let lengths = portions_of(2_000, &row(vec![Datum::Null; 1_600]));
+        let most = PORTION_BYTES / (1_600 * size_of::<Datum>()) + 1;
+        assert!(lengths.iter().all(|length| *length <= most), "{lengths:?}");
     }
 }

@@ -4,7 +4,7 @@
 
 use std::{mem::size_of, sync::Arc};
 
-use ptr_model::{Change, Datum, Lsn, OldTuple, Tuple};
+use ptr_model::Lsn;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::assemble::Step;
@@ -70,35 +70,9 @@ impl Queue {
 pub(super) fn weight(step: &Step) -> usize {
     const FIXED: usize = size_of::<Command>();
     match step {
-        Step::Change(change) => FIXED + change_weight(change),
+        Step::Change(change) => FIXED + change.weight(),
         _ => FIXED,
     }
-}
-
-fn change_weight(change: &Change) -> usize {
-    match change {
-        Change::Insert { new, .. } => tuple_weight(new),
-        Change::Update { old, new, .. } => old_weight(old) + tuple_weight(new),
-        Change::Delete { old, .. } => old_weight(old),
-        Change::Truncate { relations, .. } => relations.len() * size_of::<usize>(),
-        Change::Message(message) => message.content.len(),
-        Change::Rows(rows) => {
-            rows.rows.iter().flatten().map(|value| 24 + value.as_ref().map_or(0, String::len)).sum()
-        }
-        Change::Schema(change) => 1024 + change.statement.text().len(),
-        Change::Gap(gap) => gap.reason.len(),
-    }
-}
-
-fn old_weight(old: &OldTuple) -> usize {
-    match old {
-        OldTuple::Full(tuple) | OldTuple::Key(tuple) => tuple_weight(tuple),
-        OldTuple::Unchanged => 0,
-    }
-}
-
-fn tuple_weight(tuple: &Tuple) -> usize {
-    tuple.size() + tuple.0.len() * size_of::<Datum>()
 }
 
 #[cfg(test)]

@@ -102,6 +102,18 @@ pub enum SessionError {
         /// Who they are.
         who: String,
     },
+    /// Something stands where the next database of a session is to be made, and is not the session's.
+    #[error(
+        "database {database} is in the way: what a move builds for {target} is to have this name, and it holds {holds};          rename it, drop it if nobody needs it (gc does where its session is gone), or give the session another target          database"
+    )]
+    InTheWay {
+        /// The database.
+        database: String,
+        /// The session's database.
+        target: String,
+        /// What it holds.
+        holds: String,
+    },
     /// The template is not there.
     #[error(
         "the template database {template} does not exist; navigate again, which restores it from the base image where nothing else is there"
@@ -137,6 +149,7 @@ impl SessionError {
             Self::Database(error) | Self::Cursor(CursorError::Database(error)) => error.is_transient(),
             Self::Foreign { .. }
             | Self::Source { .. }
+            | Self::InTheWay { .. }
             | Self::NoTemplate { .. }
             | Self::Cursor(CursorError::Damaged { .. }) => false,
         }
@@ -209,7 +222,7 @@ impl SessionDatabase {
         template: &str,
         name: &str,
     ) -> Result<(), SessionError> {
-        drop_database(server, name).await?;
+        self.clear(server, name).await?;
         copy_database(server, template, name).await?;
         crash_point("copied");
         put_back(server, name, &self.properties).await?;
@@ -224,7 +237,7 @@ impl SessionDatabase {
         spare: &str,
         name: &str,
     ) -> Result<(), SessionError> {
-        drop_database(server, name).await?;
+        self.clear(server, name).await?;
         let sql = format!(
             "BEGIN; {}; ALTER DATABASE {} WITH ALLOW_CONNECTIONS true; {}; COMMIT",
             rename_sql(spare, name),
@@ -418,20 +431,61 @@ impl SessionDatabase {
         let server = self.server().await?;
         // A swap that failed between closing the door and renaming leaves it closed.
         close_door(&server, &self.name, true).await?;
-        let next = next_name(&self.name);
-        close_door(&server, &next, true).await?;
-        self.drop_leftover(&server, &next).await
+        self.drop_leftover(&server, &next_name(&self.name)).await
     }
 
     async fn drop_leftover(&self, server: &Client, name: &str) -> Result<(), SessionError> {
-        if let TargetState::Ours(cursor) = inspect(&self.output, name).await?
-            && cursor.log_id == self.log_id
-        {
+        if let Private::Ours = self.private(server, name).await? {
             end_connections(server, name).await?;
             drop_database(server, name).await?;
         }
         Ok(())
     }
+
+    /// Makes room under a name that is given to what is built for this session. What is not this session's stays, with
+    /// an error.
+    async fn clear(&self, server: &Client, name: &str) -> Result<(), SessionError> {
+        match self.private(server, name).await? {
+            Private::Absent => Ok(()),
+            Private::Ours => Ok(drop_database(server, name).await?),
+            Private::Others(holds) => {
+                Err(SessionError::InTheWay { database: name.to_owned(), target: self.name.clone(), holds })
+            }
+        }
+    }
+
+    /// Whose a database is that has a name of this session's own.
+    async fn private(&self, server: &Client, name: &str) -> Result<Private, SessionError> {
+        // What a DROP DATABASE that was broken off left; nothing but dropping it again can be done with it.
+        let sql = "SELECT datconnlimit = -2 FROM pg_catalog.pg_database WHERE datname = $1";
+        let row = server.query_opt(sql, &[&name]).await.doing_with(|| format!("look for database {name}"))?;
+        match row.map(|row| row.get::<_, bool>(0)) {
+            None => return Ok(Private::Absent),
+            Some(true) => return Ok(Private::Ours),
+            Some(false) => {}
+        }
+        Ok(match inspect(&self.output, name).await? {
+            TargetState::Absent => Private::Absent,
+            TargetState::Empty => Private::Others("nothing, but it was not made by us".to_owned()),
+            TargetState::Foreign { holds } => Private::Others(holds),
+            TargetState::Ours(cursor) if cursor.log_id != self.log_id => {
+                Private::Others(format!("a session of log {}", cursor.log_id))
+            }
+            TargetState::Ours(Cursor { session_id: Some(id), .. }) if id != self.session_id => {
+                Private::Others(format!("what is of another session ({id})"))
+            }
+            TargetState::Ours(_) => Private::Ours,
+        })
+    }
+}
+
+/// What has a name that is given to what is built for a session.
+enum Private {
+    Absent,
+    /// This session's, or what was about to become its own.
+    Ours,
+    /// What it holds.
+    Others(String),
 }
 
 /// How often a swap is tried against clients that come back at once.

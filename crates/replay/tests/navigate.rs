@@ -3,9 +3,10 @@
 mod support;
 
 use ptr_model::Position;
-use ptr_replay::{NavigateError, ReplayError, Strategy};
+use ptr_replay::{NavigateError, ReplayError, SessionDatabase, Strategy, TargetState};
 use ptr_testkit::{DatabaseState, ServerVersion, assert_equal_states};
 use support::{World, ddl_in};
+use uuid::Uuid;
 
 const ZOO: &str = r#"
 CREATE TYPE mood AS ENUM ('sad', 'so so', 'happy');
@@ -366,6 +367,52 @@ async fn a_database_that_is_not_ours_is_not_touched() {
     let error = world.try_go(world.log.creation()).await.expect_err("it is not ours");
     assert!(matches!(error, NavigateError::Session(ptr_replay::SessionError::Foreign { .. })), "{error}");
     world.server.psql("session", "SELECT * FROM precious").await;
+}
+
+/// What a move by keyframe builds has a name of its own, and somebody else's database may have it already.
+#[tokio::test]
+async fn what_is_not_the_sessions_is_not_dropped_for_what_a_move_builds() {
+    let mut world = World::new(ServerVersion::Debian15, "CREATE TABLE t (id int PRIMARY KEY)").await;
+    let name = "session__next";
+    world.server.database(name).await;
+    world.server.psql(name, "CREATE TABLE precious (a int)").await;
+    let in_the_way = |error: NavigateError| match error {
+        NavigateError::Session(ptr_replay::SessionError::InTheWay { database, target, holds }) => {
+            assert_eq!((&*database, &*target), (name, "session"));
+            holds
+        }
+        other => panic!("{other}"),
+    };
+    let holds = in_the_way(world.try_go(world.log.creation()).await.expect_err("it is not ours"));
+    assert!(holds.contains("precious"), "{holds}");
+    world.session.remove_leftovers().await.unwrap();
+    world.server.psql(name, "SELECT * FROM precious").await;
+
+    // The way that the error names.
+    world.server.psql("postgres", "ALTER DATABASE session__next RENAME TO of_mine").await;
+    world.go(world.log.creation()).await;
+    world.sql("INSERT INTO t VALUES (1)").await;
+    let head = world.capture().await;
+
+    // Another session has that target.
+    let mut other = world.session.clone();
+    other.name = name.into();
+    other.session_id = ptr_model::SessionId(Uuid::new_v4());
+    other.create(&world.template, ptr_replay::Consent::Missing).await.unwrap();
+    let holds = in_the_way(world.rebuild(head).await.expect_err("it is another session's"));
+    assert!(holds.contains(&other.session_id.to_string()), "{holds}");
+    world.session.remove_leftovers().await.unwrap();
+    world.session.delete().await.unwrap();
+    assert!(matches!(other.inspect().await.unwrap(), TargetState::Ours(_)));
+    // It goes itself, and then it is in nobody's way.
+    other.delete().await.unwrap();
+    world.rebuild(head).await.unwrap();
+
+    // What a move of this session left is.
+    let left = SessionDatabase { name: name.into(), ..world.session.clone() };
+    left.create(&world.template, ptr_replay::Consent::Missing).await.unwrap();
+    world.rebuild(head).await.unwrap();
+    assert_eq!(left.inspect().await.unwrap(), TargetState::Absent);
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Names of databases: templates, replacements, what is on its way out. Pure.
 
 use ptr_postgres::Dsn;
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 /// `NAMEDATALEN - 1`: the server cuts longer names without saying so to programs.
@@ -16,7 +17,7 @@ pub fn template_name(database: &str, log_id: Uuid) -> String {
 /// Where the replacement of a session's database is made.
 #[must_use]
 pub fn next_name(database: &str) -> String {
-    with_suffix(database, "__next")
+    distinct(database, "__next")
 }
 
 /// What the names begin with that are given to keyframes of a log and to what is made beside them. Short enough for
@@ -68,7 +69,7 @@ pub fn discarded_name(database: &str, log_id: Uuid, oid: u32) -> String {
 /// Where a comparison makes a database of its own at a position.
 #[must_use]
 pub fn verification_name(database: &str) -> String {
-    with_suffix(database, "__verify")
+    distinct(database, "__verify")
 }
 
 /// Why no database of ours can have that name, a session's or one made from a backup; `None` where one can.
@@ -97,6 +98,17 @@ pub fn unfit(name: &str) -> Option<&'static str> {
 /// The name with the suffix, the name cut at a character's end if both together are too long.
 fn with_suffix(name: &str, suffix: &str) -> String {
     format!("{}{suffix}", cut(name, MAX_NAME - suffix.len()))
+}
+
+/// The same for names of which nothing else tells two that begin alike apart: where it has to be cut, it gets a hash of
+/// the whole name.
+fn distinct(name: &str, suffix: &str) -> String {
+    if name.len() + suffix.len() <= MAX_NAME {
+        return format!("{name}{suffix}");
+    }
+    let hash = Sha256::digest(name);
+    let hash = u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]);
+    with_suffix(name, &format!("_{hash:08x}{suffix}"))
 }
 
 /// At most so many bytes of a name, whole characters.
@@ -151,5 +163,18 @@ mod tests {
         for name in ["shop", "shop_next", "Postgres", "ptr_shop", "two words", "表"] {
             assert_eq!(unfit(name), None, "{name:?}");
         }
+    }
+
+    #[test]
+    fn what_is_made_for_two_sessions_has_two_names_however_long_they_are() {
+        let (first, second) = ("x".repeat(57) + "first", "x".repeat(57) + "other");
+        for name in [next_name, verification_name] {
+            assert_ne!(name(&first), name(&second));
+            assert!(name(&first).len() <= MAX_NAME && name(&first).starts_with(&"x".repeat(40)));
+        }
+        assert_eq!(
+            (next_name("shop"), verification_name("shop")),
+            ("shop__next".into(), "shop__verify".into())
+        );
     }
 }

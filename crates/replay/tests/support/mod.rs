@@ -218,6 +218,13 @@ impl World {
         outcome
     }
 
+    /// The same with the session's database made anew.
+    pub async fn rebuild(&self, to: Position) -> Result<NavigateOutcome, NavigateError> {
+        let (progress, _) = watch::channel(NavigateProgress::default());
+        let request = NavigateRequest { outdated: true, ..self.request(to) };
+        navigate(&request, &progress, &CancellationToken::new()).await
+    }
+
     /// A move that replay stops, with the session where the stop says.
     pub async fn stops(&self, to: Position) -> Stop {
         match self.try_go(to).await.expect_err("it cannot be replayed") {

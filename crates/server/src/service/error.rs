@@ -382,6 +382,7 @@ fn session_problem(error: &SessionError, detail: String) -> Problem {
         SessionError::Foreign { .. }
         | SessionError::Source { .. }
         | SessionError::InUse { .. }
+        | SessionError::InTheWay { .. }
         | SessionError::NoSpare { .. }
         | SessionError::NoTemplate { .. } => Problem::new(Code::Precondition, detail),
         SessionError::Connect(error) => connect_problem(error, detail),

@@ -352,11 +352,10 @@ impl<'a> Travel<'a> {
                     let reason =
                         format!("from the keyframe that was nearer, replay stopped at {}", stop.position);
                     let facts = facts::from_creation(self.request, &self.images).await?;
-                    // Where that keyframe was dropped, the stop is all that there is to say.
-                    let Ok(way) = plan(None, self.request.to, &facts) else {
-                        return Err(ReplayError::Stopped(stop).into());
-                    };
-                    chosen = Plan { reason, ..way };
+                    // Where that keyframe was dropped, the same way again: what it reaches takes the session's place.
+                    if let Ok(way) = plan(None, self.request.to, &facts) {
+                        chosen = Plan { reason, ..way };
+                    }
                     self.begin_again();
                     continue;
                 }

@@ -352,3 +352,34 @@ async fn what_needs_a_temporary_table_from_before_the_keyframe_is_reached_from_c
     });
     assert_eq!(from, Some(world.log.creation()));
 }
+
+/// The template of CREATION was dropped by hand, so nothing leads past the stop.
+#[tokio::test]
+async fn a_stop_from_a_keyframe_leaves_nothing_of_what_was_written_locally() {
+    let mut world = World::set_up(ServerVersion::Debian15, SHOP).await;
+    world.go(world.log.creation()).await;
+    world.sql("CREATE TEMP TABLE draft (id int, note text)").await;
+    world.sql("UPDATE item SET n = 0 WHERE id < 10").await;
+    let at = world.capture().await;
+    let expected = world.primary_state().await;
+    world.make(at).await;
+    world.sql("CREATE TABLE made (LIKE draft)").await;
+    let end = world.capture().await;
+    world.tamper("INSERT INTO item (name, n) VALUES ('of ours', -1)").await;
+    let template = &world.template;
+    world
+        .server
+        .psql(
+            "postgres",
+            &format!("ALTER DATABASE \"{template}\" IS_TEMPLATE false; DROP DATABASE \"{template}\""),
+        )
+        .await;
+    let (progress, _) = watch::channel(ptr_replay::NavigateProgress::default());
+    let request = ptr_replay::NavigateRequest { locally_written: true, ..world.request(end) };
+    let error = ptr_replay::navigate(&request, &progress, &CancellationToken::new()).await.unwrap_err();
+    let ptr_replay::NavigateError::Replay(ptr_replay::ReplayError::Stopped(stop)) = error else {
+        panic!("{error}")
+    };
+    assert_eq!((stop.position, world.cursor().await), (at, at));
+    assert_equal_states(&expected, &world.session_state().await);
+}

@@ -145,7 +145,8 @@ impl Change {
             Self::Truncate { relations, .. } => relations.len() * size_of::<usize>(),
             Self::Message(message) => message.content.len(),
             Self::Rows(rows) => {
-                let value = |value: &Option<String>| size_of::<String>() + value.as_ref().map_or(0, String::len);
+                let value =
+                    |value: &Option<String>| size_of::<String>() + value.as_ref().map_or(0, String::len);
                 rows.rows.iter().flatten().map(value).sum()
             }
             // What comes beside the text is small.

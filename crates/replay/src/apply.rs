@@ -27,6 +27,7 @@ mod schema;
 mod send;
 mod statements;
 pub(crate) mod tablespaces;
+mod temporary;
 mod text;
 mod truncate;
 mod unvalidated;

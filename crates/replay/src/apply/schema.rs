@@ -9,7 +9,7 @@ use tokio_postgres::error::SqlState;
 
 use super::{
     Applier, Notice, bracket, captured_table, confined, detach, environment, reindex, roles, tablespaces,
-    text, unvalidated::Unvalidated,
+    temporary, text, unvalidated::Unvalidated,
 };
 use crate::{
     database::{self, DatabaseError, Doing},
@@ -71,6 +71,9 @@ impl Applier {
                 return Ok(());
             }
         };
+        if temporary::is_only_temporary(change) {
+            return self.run_temporary(change, &sql).await;
+        }
         let sql = match change.tag.as_str() {
             "DROP INDEX" => match self.without_missing_indexes(change, sql).await? {
                 Some(sql) => sql,
@@ -220,7 +223,7 @@ impl Applier {
 
     /// Runs a statement as who ran it on the primary. Where that role may not on this server, its rights are
     /// lent to it within the transaction, so that nobody else ever sees them, and this is reported.
-    async fn execute(&mut self, change: &SchemaChange, sql: &str) -> Result<(), ReplayError> {
+    pub(super) async fn execute(&mut self, change: &SchemaChange, sql: &str) -> Result<(), ReplayError> {
         self.client.batch_execute("SAVEPOINT statement").await.doing("set a savepoint")?;
         let role = &change.environment.current_user;
         let mut outcome = self.attempt(change, sql, role).await;
@@ -285,6 +288,9 @@ impl Applier {
             Some(server) => {
                 let mut stop = Stop::new(self.position(), server.message.clone());
                 stop.sqlstate = Some(server.sqlstate.code().to_owned());
+                // The primary had it: somebody dropped it here, or it is temporary and from before. Made anew from the
+                // log, the database has it.
+                stop.mismatch = server.sqlstate == SqlState::UNDEFINED_TABLE;
                 stop.at_statement(&change.statement.shown()).into()
             }
         }

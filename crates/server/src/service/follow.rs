@@ -32,8 +32,8 @@ pub(super) struct Followers(Mutex<HashMap<SessionId, Trouble>>);
 enum Trouble {
     /// It is tried again.
     Passing { database: String, error: String, pause: Duration, again: Instant },
-    /// The session follows no more.
-    Lasting { error: String },
+    /// The session follows no more. Its database made anew may get past.
+    Lasting { error: String, is_to_be_made_anew: bool },
 }
 
 impl Followers {
@@ -49,8 +49,10 @@ impl Followers {
         pause
     }
 
-    fn end(&self, session: SessionId, error: String) {
-        lock(&self.0).insert(session, Trouble::Lasting { error });
+    fn end(&self, session: SessionId, error: &ServiceError) {
+        let is_to_be_made_anew = matches!(error, ServiceError::Stopped { answer, .. }
+                                                 if answer.choices.iter().any(|choice| choice.choice == "rebuild"));
+        lock(&self.0).insert(session, Trouble::Lasting { error: error.to_string(), is_to_be_made_anew });
     }
 
     /// A session arrived somewhere, by following or by a move: what was the matter before is over.
@@ -90,9 +92,14 @@ impl Followers {
                 "session {name:?} is not kept at head for now: {error}; it is tried again by itself, every {} s at least",
                 LONGEST_PAUSE.as_secs()
             )),
-            Trouble::Lasting { error } if !session.follow => Some(format!(
+            Trouble::Lasting { error, is_to_be_made_anew } if !session.follow => Some(format!(
                 "session {name:?} no longer follows head: {error}; once that is mended, postgres-test-replay navigate head \
-                 --follow has it follow again"
+                 --follow has it follow again{}",
+                if *is_to_be_made_anew {
+                    ", or at once with --rebuild, which makes its database anew"
+                } else {
+                    ""
+                }
             )),
             Trouble::Passing { .. } | Trouble::Lasting { .. } => None,
         }
@@ -211,7 +218,7 @@ impl Service {
     /// only fail again.
     async fn stop_following(&self, id: SessionId, error: &ServiceError) {
         tracing::warn!("session {id} no longer follows head: {error}");
-        self.followers.end(id, error.to_string());
+        self.followers.end(id, error);
         let catalog = self.catalog.clone();
         match blocking(move || catalog.set_session_follow(id, false)).await {
             Ok(Ok(session)) => drop(self.told_session(&session).await),

@@ -9,6 +9,7 @@ mod login;
 mod watch;
 
 pub use error::ConnectError;
+pub(crate) use watch::{MARK, ask as ask_aside};
 
 use crate::dsn::{Dsn, Host, SslMode, TargetSession};
 use crate::settings::SessionSettings;
@@ -25,6 +26,7 @@ pub struct Connection {
     client: Client,
     driver: JoinHandle<()>,
     dsn: Dsn,
+    is_pooled: bool,
 }
 
 impl Connection {
@@ -36,6 +38,12 @@ impl Connection {
     /// The DSN narrowed to the host that was reached.
     pub fn dsn(&self) -> &Dsn {
         &self.dsn
+    }
+
+    /// Whether a pooler let us in, and not the server itself: what the login announced is another process than the one
+    /// that works for us. Known of connections that [`connect`] opened.
+    pub fn is_pooled(&self) -> bool {
+        self.is_pooled
     }
 
     /// Asks the server to cancel what this session runs, over a connection of its own.
@@ -154,7 +162,7 @@ async fn log_in_and_watch(
     let refused = |error| ConnectError::of_client(dsn, host, error);
     let (client, session_watch, driver) =
         login::log_in(dsn, &session.application_name, opened).await.map_err(refused)?;
-    let connection = Connection { client, driver, dsn: dsn.clone() };
+    let mut connection = Connection { client, driver, dsn: dsn.clone(), is_pooled: false };
     // One statement: the settings, and by what the server knows the session.
     let mut settings = session.to_sql();
     if is_watched {
@@ -162,7 +170,9 @@ async fn log_in_and_watch(
     }
     let answer = connection.simple_query(&settings).await.map_err(refused)?;
     if is_watched {
-        session_watch.begin(dsn, backend_in(&answer));
+        let backend = backend_in(&answer);
+        connection.is_pooled = backend.as_ref().map(|backend| backend.pid) != session_watch.announced;
+        session_watch.begin(dsn, backend);
     }
     Ok(connection)
 }

@@ -5,8 +5,10 @@
 //! distributions put them. Invariant: an [`Installation`] was asked for its version, so it runs here.
 
 mod version;
+mod watch;
 
 pub use version::ServerVersion;
+pub use watch::{name_sessions, session_name, until_lost};
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -165,6 +167,14 @@ pub fn private_command(program: &Path) -> Command {
     let mut command = Command::new("/bin/sh");
     command.arg("-c").arg("umask 077 && exec \"$0\" \"$@\"").arg(program);
     command
+}
+
+/// Whether a program says that it could not write for want of room: a full disk, a quota, a limit on the size of files. Its
+/// messages must not be translated (`LC_ALL=C`).
+pub fn found_no_room(said: &str) -> bool {
+    ["No space left on device", "Disk quota exceeded", "File too large"]
+        .iter()
+        .any(|text| said.contains(text))
 }
 
 fn version_of(program: &Path) -> Option<ServerVersion> {

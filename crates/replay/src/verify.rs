@@ -45,7 +45,7 @@ pub struct VerifyOptions {
     pub publication: String,
     /// Connections to each side.
     pub jobs: usize,
-    /// The `application_name` of the sessions that read, by which [`end_sessions`] finds them.
+    /// The `application_name` of the sessions that read, which no others have: by it [`end_sessions`] finds them.
     pub application_name: String,
 }
 

@@ -256,6 +256,40 @@ async fn wherever_a_move_is_broken_off_the_session_is_what_it_says_on_18() {
     walk(ServerVersion::Pypi18).await;
 }
 
+/// A way of a few kB a second, over which a move takes many times as long as a silent one is waited for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_move_over_a_slow_way_to_the_output_server_arrives_and_questions_are_answered_meanwhile() {
+    let mut walk = Walk::begin_by(ServerVersion::Debian15, "?connect_timeout=1").await;
+    walk.keep("SELECT").await;
+    walk.keep("INSERT INTO keyed SELECT i, i, repeat(md5(i::text), 30) FROM generate_series(1000, 1200) i")
+        .await;
+    walk.keep("UPDATE bag SET b = (SELECT string_agg(md5(i::text), '') FROM generate_series(1, 600) i) WHERE a = 1")
+        .await;
+    let positions: Vec<u64> = walk.kept.keys().copied().collect();
+    for goal in [positions[2], positions[0], positions[1]] {
+        walk.proxy.slow_to(15_000);
+        let begun = std::time::Instant::now();
+        let body =
+            json!({"position": format!("kept {}", positions.iter().position(|one| *one == goal).unwrap())});
+        let moving = walk.post("/api/navigate", body);
+        let asking = async {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            for path in ["/api/status", "/api/sessions", "/api/checkpoints", "/api/wal-logs?limit=5"] {
+                let asked = std::time::Instant::now();
+                let answered = tokio::time::timeout(Duration::from_secs(10), walk.api.get(path)).await;
+                assert!(answered.is_ok(), "{path} is not answered while a move goes on");
+                println!("{path} was answered in {:?}", asked.elapsed());
+            }
+        };
+        let ((status, answer), ()) = tokio::join!(moving, asking);
+        println!("to {goal} in {:?}: {status} {}", begun.elapsed(), answer["strategy"]);
+        walk.proxy.heal();
+        assert!(status.is_success(), "{answer:#}");
+        walk.assert_at(goal).await;
+    }
+    walk.api.service.close().await.unwrap();
+}
+
 /// A firewall, a tunnel or a proxy has forgotten the connections: they take what is sent, and nothing ever comes back.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_half_open_way_to_the_output_server_ends_what_is_under_way_and_it_goes_on() {

@@ -1,4 +1,4 @@
-//! A way to a server that can be cut before any message of its clients or of the server, held up, or left half-open.
+//! A way to a server that can be cut before any message of its clients or of the server, held up, slow, or left half-open.
 //!
 //! It passes bytes on and counts messages of PostgreSQL's protocol, of clients and of the server each for itself. When
 //! it is told to cut, the message that is one too many does not arrive, every connection ends, and new ones are refused
@@ -6,9 +6,12 @@
 //! that died. Held up, nothing passes and nothing ends. A connection that was left half-open takes what is sent and never
 //! says anything again, as when a firewall has forgotten it; new ones pass.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use ptr_postgres::Dsn;
@@ -38,6 +41,8 @@ struct Gate {
     answers: AtomicU64,
     /// Whether what runs out leaves the connections half-open, and does not cut them.
     silences: AtomicBool,
+    /// Bytes a second of each connection in each direction; 0 without limit.
+    rate: AtomicU64,
     is_cut: watch::Sender<bool>,
     is_held: watch::Sender<bool>,
     /// Connections that began before this many others are half-open.
@@ -66,6 +71,7 @@ impl Proxy {
             left: AtomicU64::new(UNLIMITED),
             answers: AtomicU64::new(UNLIMITED),
             silences: AtomicBool::new(false),
+            rate: AtomicU64::new(0),
             is_cut: watch::Sender::new(false),
             is_held: watch::Sender::new(false),
             silenced: watch::Sender::new(0),
@@ -121,6 +127,11 @@ impl Proxy {
         self.gate.is_held.send_replace(true);
     }
 
+    /// Lets so many bytes a second pass, of each connection in each direction, until it heals.
+    pub fn slow_to(&self, bytes: u64) {
+        self.gate.rate.store(bytes, Ordering::SeqCst);
+    }
+
     /// Leaves the connections that there are half-open, for good: they take what is sent, and nothing comes back.
     pub fn silence(&self) {
         self.gate.silenced.send_replace(self.gate.begun.load(Ordering::SeqCst));
@@ -135,6 +146,7 @@ impl Proxy {
     /// Lets everything pass again, except over what was silenced; whether it had been cut.
     pub fn heal(&self) -> bool {
         self.gate.silences.store(false, Ordering::SeqCst);
+        self.gate.rate.store(0, Ordering::SeqCst);
         self.gate.left.store(UNLIMITED, Ordering::SeqCst);
         self.gate.answers.store(UNLIMITED, Ordering::SeqCst);
         self.gate.is_held.send_replace(false);
@@ -271,6 +283,22 @@ async fn message(
     let mut whole: Vec<u8> = kind.into_iter().collect();
     whole.extend(length.to_be_bytes());
     whole.extend(&body);
-    to.write_all(&whole).await?;
+    write_slowly(to, gate, &whole).await?;
     Ok(body)
+}
+
+/// Writes in pieces of a twentieth of a second, as long as it is to be slow.
+async fn write_slowly(to: &mut To, gate: &Gate, mut bytes: &[u8]) -> std::io::Result<()> {
+    while !bytes.is_empty() {
+        let rate = gate.rate.load(Ordering::SeqCst);
+        if rate == 0 {
+            return to.write_all(bytes).await;
+        }
+        let most = usize::try_from(rate / 20).unwrap_or(usize::MAX).max(1);
+        let (piece, rest) = bytes.split_at(most.min(bytes.len()));
+        to.write_all(piece).await?;
+        tokio::time::sleep(Duration::from_micros(1_000_000 * piece.len() as u64 / rate)).await;
+        bytes = rest;
+    }
+    Ok(())
 }

@@ -83,7 +83,8 @@ pub(super) async fn take(
     let views = materialized::copy(&connection, views, &folder).await?;
     let dumped = dump::run(options, facts, &tables, &beginning.snapshot, &folder, progress).await;
     if let Err(error) = dumped {
-        let wanted = held.wanted_by_others(observer).await?;
+        // A server that cannot be asked is told by what failed before.
+        let wanted = held.wanted_by_others(observer).await.unwrap_or_default();
         connection.close().await;
         return if wanted.is_empty() { Err(error) } else { Ok(Taken::Overtaken { tables: wanted }) };
     }

@@ -82,6 +82,18 @@ pub enum SourceError {
         /// What the operating system says.
         source: io::Error,
     },
+    /// There is no room.
+    #[error(
+        "there is no room for the base image in {} ({said}); free some space, or name another folder with --data-dir, and \
+         start again: set-up begins anew",
+        path.display()
+    )]
+    NoRoom {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system or the program says.
+        said: String,
+    },
     /// No fitting `pg_dump`.
     #[error(transparent)]
     Programs(#[from] ProgramsError),
@@ -126,7 +138,12 @@ impl SourceError {
 
     pub(crate) fn file(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
-        move |source| Self::File { path, source }
+        move |source| match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                Self::NoRoom { path, said: source.to_string() }
+            }
+            _ => Self::File { path, source },
+        }
     }
 }
 

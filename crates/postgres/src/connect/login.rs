@@ -38,18 +38,23 @@ pub(super) async fn log_in(
     let stream = Noted { stream: opened.stream, traffic: Arc::clone(&traffic) };
     let (client, connection) = config.connect_raw(stream, Negotiated { binding }).await?;
     let (begin, begun) = oneshot::channel();
-    Ok((client, Watch(begin), tokio::spawn(drive(connection, traffic, begun))))
+    let watch = Watch { begin, announced: traffic.announced() };
+    Ok((client, watch, tokio::spawn(drive(connection, traffic, begun))))
 }
 
 /// By which the driver is told what session it is to have an eye on.
-pub(super) struct Watch(oneshot::Sender<(Dsn, Backend)>);
+pub(super) struct Watch {
+    begin: oneshot::Sender<(Dsn, Backend)>,
+    /// The process id that the login gave.
+    pub(super) announced: Option<i32>,
+}
 
 impl Watch {
     /// Without knowing the session nothing can be asked of it.
     pub(super) fn begin(self, dsn: &Dsn, backend: Option<Backend>) {
         if let Some(backend) = backend {
             // A connection that has ended has no driver.
-            let _ = self.0.send((dsn.clone(), backend));
+            let _ = self.begin.send((dsn.clone(), backend));
         }
     }
 }

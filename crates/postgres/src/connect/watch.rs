@@ -1,13 +1,16 @@
 //! Notices that a connection leads nowhere any more, though nobody ended it: a firewall, a tunnel or a proxy has forgotten
 //! it, or the way is gone. The kernel cannot know what lies behind a proxy, and PostgreSQL's protocol has no sign of life
 //! while a statement runs; so after a while without a byte, the server is asked over another connection what the session
-//! is doing. One that works is waited for, however long. One that waits for us, while we wait for it, is ended, so that
-//! its locks are let go; so is one that the server does not have. A server that cannot be reached is given up.
+//! is doing. One that works is waited for, however long; so is one to which bytes come, however slowly: what we sent may
+//! lie in buffers on the way. One that waits for us, while we wait for it, is ended, so that its locks are let go; so is one
+//! that the server does not have. A server that cannot be reached is given up.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
+
+use tokio_postgres::{Row, types::ToSql};
 
 use super::{ConnectError, log_in_unwatched};
 use crate::dsn::{DEFAULT_CONNECT_TIMEOUT, Dsn};
@@ -21,6 +24,13 @@ const DOUBTS: u32 = 2;
 
 /// So many times in a row without an answer: a server that has too much to do lets others wait, and works all the same.
 const UNANSWERED: u32 = 5;
+
+/// Bytes a second that a way carries at least. What was sent may lie in buffers on it, and a statement that is still coming
+/// looks to the server like none.
+const SLOWEST: u64 = 2_000;
+
+/// For so long at most what was sent is thought to be on its way.
+const ON_THE_WAY: Duration = Duration::from_secs(10 * 60);
 
 /// For how long a session is looked for that was left behind on a server that could not be reached.
 const LEFT_BEHIND: Duration = Duration::from_secs(15 * 60);
@@ -46,6 +56,8 @@ struct Passed {
     is_logged_in: bool,
     /// How many `ReadyForQuery` are owed: one for each `Query` and `Sync`, but for one that COPY overlooks.
     owed: i64,
+    /// Bytes that were sent since all was answered.
+    unanswered: u64,
     /// Whether the server takes a COPY from us, which may come as slowly as it likes.
     is_copying: bool,
     /// Whether bytes of the server are waited for; else whoever asked does not take what came.
@@ -62,6 +74,7 @@ impl Default for Traffic {
             received: Messages::default(),
             is_logged_in: false,
             owed: 0,
+            unanswered: 0,
             is_copying: false,
             is_awaiting: false,
             is_blocked: false,
@@ -92,12 +105,21 @@ impl Traffic {
             b'C' | b'E' => *is_copying = false,
             _ => {}
         });
+        if passed.owed <= 0 && !passed.is_copying {
+            passed.unanswered = 0;
+        }
+    }
+
+    /// The process id that whoever let us in gave at the login, by which a statement would be cancelled.
+    pub(super) fn announced(&self) -> Option<i32> {
+        <[u8; 4]>::try_from(self.passed().received.announced.as_slice()).ok().map(i32::from_be_bytes)
     }
 
     /// This was sent.
     pub(super) fn went(&self, bytes: &[u8]) {
         let passed = &mut *self.passed();
         (passed.last, passed.is_blocked) = (Instant::now(), false);
+        passed.unanswered += bytes.len() as u64;
         let Passed { sent, is_logged_in, owed, is_copying, .. } = passed;
         if *is_logged_in {
             sent.each(bytes, |kind| match kind {
@@ -113,11 +135,13 @@ impl Traffic {
         self.passed().is_blocked = true;
     }
 
-    /// How long something is being waited for without a byte.
+    /// How long something is being waited for without a byte, once what was sent must have arrived.
     fn silence(&self) -> Option<Duration> {
         let passed = self.passed();
         let is_owed = passed.is_awaiting && passed.owed > 0 && !passed.is_copying;
-        (is_owed || passed.is_blocked).then(|| passed.last.elapsed())
+        let (elapsed, on_the_way) =
+            (passed.last.elapsed(), Duration::from_secs(passed.unanswered / SLOWEST).min(ON_THE_WAY));
+        ((is_owed || passed.is_blocked) && elapsed >= on_the_way).then_some(elapsed)
     }
 }
 
@@ -126,6 +150,9 @@ impl Traffic {
 struct Messages {
     header: Vec<u8>,
     left: usize,
+    /// The process id of `BackendKeyData`, the first four bytes of its body.
+    announced: Vec<u8>,
+    is_key: bool,
 }
 
 impl Messages {
@@ -133,6 +160,10 @@ impl Messages {
     fn each(&mut self, mut bytes: &[u8], mut visit: impl FnMut(u8)) {
         while !bytes.is_empty() {
             let body = self.left.min(bytes.len());
+            if self.is_key {
+                let missing = 4_usize.saturating_sub(self.announced.len());
+                self.announced.extend_from_slice(&bytes[..body.min(missing)]);
+            }
             (self.left, bytes) = (self.left - body, &bytes[body..]);
             let header = (5 - self.header.len()).min(bytes.len());
             self.header.extend_from_slice(&bytes[..header]);
@@ -141,6 +172,7 @@ impl Messages {
                 && let Ok(length) = <[u8; 4]>::try_from(length)
             {
                 visit(*kind);
+                self.is_key = *kind == b'K';
                 self.left = usize::try_from(u32::from_be_bytes(length)).unwrap_or(0).saturating_sub(4);
                 self.header.clear();
             }
@@ -149,12 +181,14 @@ impl Messages {
 }
 
 /// What another connection says of a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Found {
     /// It works, or nothing can be told.
     Works,
-    /// It waits for us, or is gone.
-    Lost,
+    /// It waits for us, and has come so far.
+    Waits(String),
+    /// The server does not have it.
+    Gone,
     /// Nobody answers there.
     Unreachable,
 }
@@ -162,7 +196,7 @@ enum Found {
 /// Returns when the connection is to be given up, with the reason.
 pub(super) async fn until_lost(dsn: Dsn, backend: Backend, traffic: Arc<Traffic>) -> String {
     let unit = dsn.connect_timeout().unwrap_or(DEFAULT_CONNECT_TIMEOUT);
-    let mut doubts = 0;
+    let (mut doubts, mut before) = (0, None);
     loop {
         tokio::time::sleep(unit).await;
         let Some(silence) = traffic.silence().filter(|silence| *silence >= unit * QUIET) else {
@@ -170,8 +204,11 @@ pub(super) async fn until_lost(dsn: Dsn, backend: Backend, traffic: Arc<Traffic>
             continue;
         };
         let found = look(&dsn, &backend).await;
+        let moves =
+            matches!(&found, Found::Waits(_)) && before.as_ref().is_some_and(|before| *before != found);
+        before = Some(found.clone());
         // An answer that came meanwhile is worth more.
-        if found == Found::Works || traffic.silence().is_none_or(|now| now < silence) {
+        if found == Found::Works || moves || traffic.silence().is_none_or(|now| now < silence) {
             doubts = 0;
             // Not more often than that: each costs the server a connection.
             tokio::time::sleep(unit * QUIET).await;
@@ -194,19 +231,21 @@ pub(super) async fn until_lost(dsn: Dsn, backend: Backend, traffic: Arc<Traffic>
     }
 }
 
+/// How far a session `a` of `pg_stat_activity` has come: another text once it has begun something, or once something came
+/// to it in COPY. What else comes in one message is not counted by the server.
+pub(crate) const MARK: &str = "concat_ws('/', a.state_change, a.query_start,
+    (SELECT concat_ws('/', p.bytes_processed, p.tuples_processed)
+       FROM pg_catalog.pg_stat_progress_copy p WHERE p.pid = a.pid))";
+
 async fn look(dsn: &Dsn, backend: &Backend) -> Found {
-    let sql = "SELECT coalesce(state LIKE 'idle%' OR wait_event_type = 'Client', false)
-               FROM pg_catalog.pg_stat_activity WHERE pid = $1 AND EXTRACT(epoch FROM backend_start)::text = $2";
-    let found = ask(dsn, sql, backend).await;
-    match found {
-        Ok(Some(waits_for_us)) => {
-            if waits_for_us {
-                Found::Lost
-            } else {
-                Found::Works
-            }
-        }
-        Ok(None) => Found::Lost,
+    let sql = format!(
+        "SELECT coalesce(state LIKE 'idle%' OR wait_event_type = 'Client', false), {MARK}
+         FROM pg_catalog.pg_stat_activity a WHERE pid = $1 AND EXTRACT(epoch FROM backend_start)::text = $2"
+    );
+    match ask(dsn, &sql, &[&backend.pid, &backend.began]).await {
+        Ok(Some(row)) if row.get(0) => Found::Waits(row.get(1)),
+        Ok(Some(_)) => Found::Works,
+        Ok(None) => Found::Gone,
         Err(
             ConnectError::Unreachable { .. } | ConnectError::Timeout { .. } | ConnectError::Protocol { .. },
         ) => Found::Unreachable,
@@ -221,7 +260,7 @@ async fn look(dsn: &Dsn, backend: &Backend) -> Found {
 async fn end(dsn: &Dsn, backend: &Backend) {
     let sql = "SELECT pg_catalog.pg_terminate_backend(pid)
                FROM pg_catalog.pg_stat_activity WHERE pid = $1 AND EXTRACT(epoch FROM backend_start)::text = $2";
-    if let Err(error) = ask(dsn, sql, backend).await {
+    if let Err(error) = ask(dsn, sql, &[&backend.pid, &backend.began]).await {
         tracing::warn!("session {} of the server cannot be ended: {error}", backend.pid);
     }
 }
@@ -236,13 +275,17 @@ async fn end_left_behind(dsn: Dsn, backend: Backend) {
         match look(&dsn, &backend).await {
             Found::Unreachable => {}
             Found::Works => return,
-            Found::Lost => return end(&dsn, &backend).await,
+            Found::Waits(_) | Found::Gone => return end(&dsn, &backend).await,
         }
     }
 }
 
 /// Asks over a connection of its own, in the time that a login may take.
-async fn ask(dsn: &Dsn, sql: &str, backend: &Backend) -> Result<Option<bool>, ConnectError> {
+pub(crate) async fn ask(
+    dsn: &Dsn,
+    sql: &str,
+    parameters: &[&(dyn ToSql + Sync)],
+) -> Result<Option<Row>, ConnectError> {
     let unit = dsn.connect_timeout().unwrap_or(DEFAULT_CONNECT_TIMEOUT);
     // A session's own database may be closed to newcomers.
     let dsn = dsn.with_database("postgres");
@@ -250,9 +293,8 @@ async fn ask(dsn: &Dsn, sql: &str, backend: &Backend) -> Result<Option<bool>, Co
     let settings = SessionSettings::named("postgres-test-replay");
     let asking = async {
         let connection = log_in_unwatched(&dsn, &settings).await?;
-        let row = connection.query_opt(sql, &[&backend.pid, &backend.began]).await;
-        let row = row.map_err(|error| ConnectError::of_client(&dsn, host, error))?;
-        Ok(row.and_then(|row| row.get::<_, Option<bool>>(0)))
+        let row = connection.query_opt(sql, parameters).await;
+        row.map_err(|error| ConnectError::of_client(&dsn, host, error))
     };
     tokio::time::timeout(unit, asking)
         .await
@@ -290,6 +332,27 @@ mod tests {
         assert_eq!(traffic.silence(), None, "what came is not taken yet");
         traffic.awaits();
         assert!(traffic.silence().is_some(), "an answer that stops half-way");
+    }
+
+    #[test]
+    fn what_was_sent_is_given_time_to_arrive() {
+        let traffic = logged_in();
+        traffic.went(b"Q\0\x01\x00\x00");
+        traffic.went(&[b' '; 65_532]);
+        assert_eq!(traffic.silence(), None, "half a minute of a slow way");
+        traffic.came(b"C\0\0\0\x0dSELECT 1\0Z\0\0\0\x05I");
+        traffic.went(b"Q\0\0\0\x0dSELECT 1\0");
+        traffic.awaits();
+        assert!(traffic.silence().is_some(), "what was answered has arrived");
+    }
+
+    #[test]
+    fn the_process_that_is_announced_is_noted() {
+        let traffic = Traffic::default();
+        traffic.came(b"R\0\0\0\x08\0\0\0\0K\0\0\0\x0c\0\0");
+        assert_eq!(traffic.announced(), None);
+        traffic.came(b"\x30\x39\x01\x02\x03\x04Z\0\0\0\x05I");
+        assert_eq!(traffic.announced(), Some(12_345));
     }
 
     #[test]

@@ -2,7 +2,10 @@
 
 use std::{path::Path, process::Stdio};
 
-use ptr_postgres::Dsn;
+use ptr_postgres::{
+    Dsn,
+    programs::{name_sessions, session_name, until_lost},
+};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::Command,
@@ -46,10 +49,11 @@ async fn run(
 ) -> Result<(), BaseError> {
     let mut command = std::process::Command::new(program);
     target.apply_to(&mut command);
+    let session = session_name(crate::database::APPLICATION_NAME);
+    name_sessions(&mut command, &session);
     // Its messages are counted, so they must not be translated.
     command
         .env("LC_ALL", "C")
-        .env("PGAPPNAME", crate::database::APPLICATION_NAME)
         .env(
             "PGOPTIONS",
             "-c session_replication_role=replica -c synchronous_commit=off -c statement_timeout=0",
@@ -70,27 +74,35 @@ async fn run(
     let stderr = child.stderr.take().expect("its standard error is a pipe");
     let mut lines = BufReader::new(stderr).split(b'\n');
     let (mut finished, mut last) = (0, Vec::new());
-    while let Some(line) = lines.next_segment().await.map_err(file_error)? {
-        let line = String::from_utf8_lossy(&line).into_owned();
-        if line.contains(": creating ")
-            || line.contains(": processing data for ")
-            || line.contains(": finished item")
-        {
-            finished += 1;
-            done(finished);
+    let failed = |status, last_words| BaseError::Restore {
+        program: program.display().to_string(),
+        status,
+        last_words,
+    };
+    let process = child.id();
+    let running = async {
+        while let Some(line) = lines.next_segment().await? {
+            let line = String::from_utf8_lossy(&line).into_owned();
+            if line.contains(": creating ")
+                || line.contains(": processing data for ")
+                || line.contains(": finished item")
+            {
+                finished += 1;
+                done(finished);
+            }
+            if last.len() == LAST_LINES {
+                last.remove(0);
+            }
+            last.push(line);
         }
-        if last.len() == LAST_LINES {
-            last.remove(0);
-        }
-        last.push(line);
-    }
-    let status = child.wait().await.map_err(file_error)?;
+        child.wait().await
+    };
+    let status = tokio::select! {
+        ended = running => ended.map_err(file_error)?,
+        lost = until_lost(process, target, &session) => return Err(failed("given up".to_owned(), lost)),
+    };
     if status.success() {
         return Ok(());
     }
-    Err(BaseError::Restore {
-        program: program.display().to_string(),
-        status: status.to_string(),
-        last_words: last.join("\n"),
-    })
+    Err(failed(status.to_string(), last.join("\n")))
 }

@@ -1,8 +1,9 @@
 //! The schemas of two databases, entry by entry of `pg_dump`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, process::Stdio};
 
 use ptr_model::OUR_SCHEMA;
+use ptr_postgres::programs::until_lost;
 
 use super::{SchemaDifference, Side, VerifyError, VerifyOptions};
 use crate::snapshot::Exported;
@@ -36,20 +37,24 @@ async fn dump(database: &Exported, options: &VerifyOptions) -> Result<String, Ve
         .arg(format!("--exclude-schema={OUR_SCHEMA}"))
         .arg(format!("--snapshot={}", database.id()))
         .env("LC_ALL", "C");
-    let output = tokio::process::Command::from(command)
-        .kill_on_drop(true)
-        .output()
-        .await
-        .map_err(|source| VerifyError::Program { program: program.display().to_string(), source })?;
+    let failed = |status, output| VerifyError::Dump {
+        program: program.display().to_string(),
+        dsn: dsn.to_string(),
+        status,
+        output,
+    };
+    let not_run = |source| VerifyError::Program { program: program.display().to_string(), source };
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = tokio::process::Command::from(command).kill_on_drop(true).spawn().map_err(not_run)?;
+    let process = child.id();
+    let output = tokio::select! {
+        ended = child.wait_with_output() => ended.map_err(not_run)?,
+        lost = until_lost(process, dsn, &options.application_name) => return Err(failed("given up".to_owned(), lost)),
+    };
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
-    Err(VerifyError::Dump {
-        program: program.display().to_string(),
-        dsn: dsn.to_string(),
-        status: output.status.to_string(),
-        output: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
-    })
+    Err(failed(output.status.to_string(), String::from_utf8_lossy(&output.stderr).trim().to_owned()))
 }
 
 /// The entries of a dump, what is ours left out. Each begins with a comment `-- Name: ...; Type: ...`, which names its

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use ptr_log::Session;
 use ptr_model::{OUR_SCHEMA, Position};
-use ptr_postgres::{Connection, Dsn, ServerVersion, SessionSettings, connect};
+use ptr_postgres::{Connection, Dsn, ServerVersion, SessionSettings, connect, programs::found_no_room};
 use ptr_replay::{
     SessionError,
     cursor::{self, Cursor, CursorState},
@@ -141,7 +141,8 @@ impl Service {
         record.answer.position = position;
         record.contents = contents::read(&**snapshot.connection()).await?;
         let arguments = arguments(record.answer.format, &record.answer.path, snapshot.id());
-        program::run("pg_dump", &pg_dump, snapshot.dsn(), &arguments).await?;
+        let dumped = program::run("pg_dump", &pg_dump, snapshot.dsn(), &arguments).await;
+        dumped.map_err(|error| no_room(error, &record.answer.path))?;
         snapshot.close().await;
         Ok(())
     }
@@ -252,6 +253,16 @@ fn usual_name(database: &str, created_at: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' };
     let database: String = database.chars().map(plain).take(60).collect();
     format!("{database}-{time}Z")
+}
+
+/// A full disk is told with the path, and what to do about it.
+fn no_room(error: ServiceError, path: &str) -> ServiceError {
+    match error {
+        ServiceError::Program { output, .. } if found_no_room(&output) => {
+            ServiceError::file("write", path)(std::io::Error::new(std::io::ErrorKind::StorageFull, output))
+        }
+        error => error,
+    }
 }
 
 #[cfg(test)]

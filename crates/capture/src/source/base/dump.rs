@@ -3,6 +3,7 @@
 use std::{collections::VecDeque, path::Path, process::Stdio, time::Duration};
 
 use ptr_model::OUR_SCHEMA;
+use ptr_postgres::programs::{found_no_room, name_sessions, session_name, until_lost};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::Command,
@@ -32,6 +33,8 @@ pub(super) async fn run(
     let mut command = ptr_postgres::programs::private_command(&program);
     // The password goes by the environment, which other users cannot read as they can the arguments.
     options.dsn.apply_to(&mut command);
+    let session = session_name("postgres-test-replay base image");
+    name_sessions(&mut command, &session);
     command
         .args(["--format=directory", "--verbose", "--no-password", "--no-subscriptions"])
         .arg(format!("--jobs={}", options.jobs.max(1)))
@@ -48,14 +51,27 @@ pub(super) async fn run(
     let stderr = child.stderr.take().expect("stderr is piped");
     let mut watch = Watch::new(tables);
     let mut lines = BufReader::new(stderr).split(b'\n');
-    while let Some(line) = lines.next_segment().await.map_err(SourceError::file(&program))? {
-        watch.line(&String::from_utf8_lossy(&line), progress);
-    }
-    let status = child.wait().await.map_err(SourceError::file(&program))?;
+    let process = child.id();
+    let running = async {
+        while let Some(line) = lines.next_segment().await? {
+            watch.line(&String::from_utf8_lossy(&line), progress);
+        }
+        child.wait().await
+    };
+    let status = tokio::select! {
+        ended = running => ended.map_err(SourceError::file(&program))?,
+        lost = until_lost(process, &options.dsn, &session) => {
+            return Err(SourceError::Program { program: "pg_dump", status: "given up".to_owned(), output: lost });
+        }
+    };
     if status.success() {
         return Ok(());
     }
-    Err(SourceError::Program { program: "pg_dump", status: status.to_string(), output: watch.errors() })
+    let output = watch.errors();
+    if found_no_room(&output) {
+        return Err(SourceError::NoRoom { path: folder.to_owned(), said: output });
+    }
+    Err(SourceError::Program { program: "pg_dump", status: status.to_string(), output })
 }
 
 /// How far `pg_dump` has come, and what it said last.

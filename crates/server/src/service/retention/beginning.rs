@@ -18,7 +18,7 @@ use ptr_capture::{
 };
 use ptr_log::{Log, crash_point};
 use ptr_model::{Position, SequenceState};
-use ptr_postgres::{Dsn, Installation};
+use ptr_postgres::{Dsn, Installation, programs::session_name};
 use ptr_replay::{
     SessionError,
     base::BaseOptions,
@@ -144,7 +144,7 @@ impl Service {
             installation: self.installation_for("pg_dump", &[standing]).await?,
             publication: publication.to_owned(),
             jobs: JOBS,
-            application_name: APPLICATION_NAME.to_owned(),
+            application_name: session_name(APPLICATION_NAME),
         };
         let (left, right) = (Exported::open(standing).await?, Exported::open(made).await?);
         let (progress, _) = watch::channel(VerifyProgress::default());

@@ -5,7 +5,7 @@
 mod source_support;
 
 use ptr_capture::doctor::{Finding, OutputOptions, Severity, check_output};
-use ptr_testkit::{ServerVersion, TestServer, TestServerOptions};
+use ptr_testkit::{Pooler, ServerVersion, TestServer, TestServerOptions};
 use source_support::create_role;
 
 async fn server(version: ServerVersion) -> TestServer {
@@ -79,4 +79,23 @@ on_every_version! {
         })
         .await;
     }
+}
+
+#[tokio::test]
+async fn a_pooler_before_the_output_is_passed_by() {
+    let server = server(ServerVersion::Pypi18).await;
+    let direct = server.dsn("shop");
+    for mode in ["session", "transaction"] {
+        let Some(pooler) = Pooler::start_in_mode(&server, "shop", mode).await else { return };
+        let options = OutputOptions { output: pooler.dsn(&direct), input: None };
+        let findings = check_output(&options).await;
+        assert_eq!(codes(&options).await, ["pooler"], "{mode}: {findings:?}");
+        assert!(
+            findings[0].fix.contains("OUTPUT_DSN") && findings[0].fix.contains("own port"),
+            "{findings:?}"
+        );
+        assert_eq!(findings[0].severity, Severity::Error);
+    }
+    // What it says is to be done, done.
+    assert_eq!(codes(&OutputOptions { output: direct, input: None }).await, <[&str; 0]>::default());
 }

@@ -5,7 +5,7 @@ mod support;
 
 use std::process::{Command, Stdio};
 
-use ptr_testkit::{ServerVersion, TestServer, TestServerOptions};
+use ptr_testkit::{DatabaseState, ServerVersion, TestServer, TestServerOptions, assert_equal_states};
 use support::{Product, both, wait_until};
 
 const DATABASE: &str = "shop";
@@ -144,6 +144,52 @@ async fn a_disk_that_is_nearly_full_is_told_with_path_and_bytes() {
     // Another data directory, as it says.
     let other = std::fs::read_to_string(product.folder.path().join("other")).expect("what doctor said");
     assert!(!other.is_empty() && !other.contains("[disk]"), "{other}");
+}
+
+/// Runs on a small file system of its own, in a name space of its own; `$P` is the program, `$D` the file system.
+const ON_A_SMALL_DISK: &str = r#"
+mount -t tmpfs -o size=16m none "$D" || exit 99
+$P --data-dir $D/data up --addr 127.0.0.1:0; echo "first: $?"
+echo "slots: $(psql -X -A -t -d "$INPUT_DSN" -c 'SELECT count(*) FROM pg_replication_slots')"
+echo "left: $(du -sm $D/data/base | cut -f 1)"
+mount -o remount,size=300m "$D"
+$P --data-dir $D/data up --detach --addr 127.0.0.1:0; echo "second: $?"
+mount -o remount,size=$(($(df -k --output=used $D | tail -n 1) + 8192))k "$D"
+$P --data-dir $D/data backup create small; echo "full backup: $?"
+echo "left of it: $(du -sm $D/data/backups | cut -f 1)"
+mount -o remount,size=300m "$D"
+$P --data-dir $D/data backup create whole; echo "backup: $?"
+$P --data-dir $D/data down
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_is_full_under_the_base_image_or_a_backup_is_told_and_doing_it_again_works() {
+    let server = server().await;
+    // 24 MB that cannot be compressed.
+    let sql = "CREATE TABLE large AS SELECT g AS id,
+        (SELECT string_agg(decode(md5(random()::text || g || i), 'hex'), '') FROM generate_series(1, 65536) i) AS v
+        FROM generate_series(1, 24) g";
+    server.psql(DATABASE, sql).await;
+    let product = product(&server, "replica");
+    let small = product.folder.path().join("small");
+    std::fs::create_dir(&small).expect("a folder");
+    let mut command = environment_of(&product, "unshare");
+    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", ON_A_SMALL_DISK]);
+    command.env("P", env!("CARGO_BIN_EXE_postgres-test-replay")).env("D", &small);
+    let said = both(&command.output().expect("unshare starts"));
+    println!("{said}");
+    let base = format!("no room for the base image in {}/data/base/{DATABASE}.partial", small.display());
+    assert!(said.contains(&base) && said.contains("free some space"), "{said}");
+    // Nothing keeps WAL on the primary, or room on the disk.
+    assert!(said.contains("first: 1\nslots: 0\nleft: 0\n"), "{said}");
+    assert!(said.contains("second: 0\n"), "{said}");
+    let backup = format!("cannot write {}/data/backups/", small.display());
+    assert!(said.contains(&backup) && said.contains("its disk has space"), "{said}");
+    assert!(said.contains("full backup: 1\nleft of it: 0\n") && said.contains("backup: 0\n"), "{said}");
+    let states = [server.dsn(DATABASE), server.dsn("replica")]
+        .map(|dsn| async move { DatabaseState::capture(&dsn).await });
+    let [primary, replica] = states;
+    assert_equal_states(&primary.await, &replica.await);
 }
 
 #[test]

@@ -5,7 +5,7 @@
 mod support;
 
 use ptr_server::{Code, Role};
-use ptr_testkit::{ServerVersion, TestServer, TestServerOptions};
+use ptr_testkit::{Pooler, ServerVersion, TestServer, TestServerOptions};
 use serde_json::json;
 use support::{Api, configuration};
 
@@ -108,6 +108,22 @@ async fn an_output_that_every_server_needs_is_refused_with_what_to_name() {
         problem.detail
     );
     assert_eq!(traces(&primary).await, "0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_output_behind_a_pooler_is_refused_with_the_way_past_it() {
+    let primary = primary().await;
+    primary.database("replica").await;
+    let (input, output) = (primary.dsn(DATABASE).to_uri_with_password(), primary.dsn("replica"));
+    let Some(pooler) = Pooler::start_in_mode(&primary, "replica", "transaction").await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let by = |output: &str| configuration(folder.path(), &[("INPUT_DSN", &input), ("OUTPUT_DSN", output)]);
+    let problem = Api::refused(by(&pooler.dsn(&output).to_uri_with_password()), Role::Up).await;
+    assert_eq!(problem.code, Code::Precondition, "{problem:?}");
+    assert!(problem.detail.contains("set OUTPUT_DSN to the server's own port"), "{}", problem.detail);
+    assert_eq!(traces(&primary).await, "0");
+    let api = Api::open(by(&output.to_uri_with_password()), Role::Up).await;
+    api.service.close().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

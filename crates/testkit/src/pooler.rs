@@ -35,11 +35,19 @@ impl Pooler {
     /// # Panics
     /// In CI, where there is none; and when nobody answers.
     pub async fn start(server: &TestServer, database: &str) -> Option<Self> {
+        Self::start_in_mode(server, database, "session").await
+    }
+
+    /// The same, with `pool_mode`: `session`, `transaction` or `statement`.
+    ///
+    /// # Panics
+    /// As [`Pooler::start`].
+    pub async fn start_in_mode(server: &TestServer, database: &str, mode: &str) -> Option<Self> {
         let program = program()?;
         let port =
             TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).map(|free| free.port());
         let port = port.unwrap_or_else(|error| panic!("no free port: {error}"));
-        let settings = write_settings(server, database, port);
+        let settings = write_settings(server, database, port, mode);
         let mut command = Command::new("/bin/sh");
         command.args(["-c", SCRIPT]).arg(program).arg(settings).current_dir("/");
         command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -72,14 +80,14 @@ impl Drop for Pooler {
     }
 }
 
-fn write_settings(server: &TestServer, database: &str, port: u16) -> PathBuf {
-    let path = server.folder().join("pgbouncer.ini");
+fn write_settings(server: &TestServer, database: &str, port: u16, mode: &str) -> PathBuf {
+    let path = server.folder().join(format!("pgbouncer-{mode}.ini"));
     let direct = server.dsn(database);
     let password = direct.password().map_or("", |password| password.reveal());
     let text = format!(
         "[databases]\n{database} = host=127.0.0.1 port={} dbname={database} user={} password={password}\n\
          [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n\
-         pool_mode = session\n",
+         pool_mode = {mode}\n",
         direct.hosts()[0].port,
         direct.user(),
     );

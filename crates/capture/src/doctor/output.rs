@@ -30,6 +30,10 @@ pub async fn check_output(options: &OutputOptions) -> Vec<Finding> {
         }
         Err(error) => return vec![unreachable("output_connection", "OUTPUT_DSN", &error)],
     };
+    if output.is_pooled() && !takes_settings(&options.output, &session).await {
+        // What else would be found is the pooler's, not the server's.
+        return vec![pooler()];
+    }
     let checked = async {
         let mut findings = Vec::new();
         findings.extend(replication_role(&output).await?);
@@ -41,6 +45,34 @@ pub async fn check_output(options: &OutputOptions) -> Vec<Finding> {
         Ok::<_, SourceError>(findings)
     };
     checked.await.unwrap_or_else(|error| vec![super::unanswered(&error)])
+}
+
+/// Whether settings arrive that are given at the login, as `pg_restore` gets them. A proxy that passes everything on and
+/// answers only the login itself, as that of Neon, is none that stands in the way.
+async fn takes_settings(output: &Dsn, session: &SessionSettings) -> bool {
+    let uri = output.to_uri_with_password();
+    let (joint, name) = (if uri.contains('?') { '&' } else { '?' }, "postgres_test_replay.probe");
+    // With options of the user's own it cannot be tried.
+    let Some(tried) = Dsn::parse(&format!("{uri}{joint}options=-c%20{name}%3Darrived"), &|_| None)
+        .ok()
+        .filter(|_| output.options().is_none())
+    else {
+        return false;
+    };
+    let Ok(connection) = connect(&tried, session).await else { return false };
+    let asked = connection.query_one("SELECT pg_catalog.current_setting($1, true)", &[&name]).await;
+    asked.is_ok_and(|row| row.get::<_, Option<&str>>(0) == Some("arrived"))
+}
+
+/// Sessions of ours are renamed databases, temporary tables, settings and locks that last as long as a connection, and
+/// databases that the pooler has never heard of.
+fn pooler() -> Finding {
+    Finding::error("pooler", "OUTPUT_DSN leads to a pooler, not to the server itself")
+        .means(
+            "replay makes, renames and drops databases, and keeps settings, temporary tables and locks in its connections: \
+             a pooler knows only the databases of its configuration, and shares or keeps the connections",
+        )
+        .fix("set OUTPUT_DSN to the server's own port (5432), not the pooler's (6432 or 6543)")
 }
 
 /// Settings that keep what is on the replica from acting a second time, with the version that has them.

@@ -25,9 +25,15 @@ pub(super) async fn begin(
     record.begin(Step::Slot, &options.record_path)?;
     let mut overtaken = Vec::new();
     for _ in 0..ATTEMPTS {
-        match attempt(connection, facts, options, record, progress).await? {
-            Taken::Image(manifest) => return Ok(*manifest),
-            Taken::Overtaken { tables } => overtaken = tables,
+        match attempt(connection, facts, options, record, progress).await {
+            Ok(Taken::Image(manifest)) => return Ok(*manifest),
+            Ok(Taken::Overtaken { tables }) => overtaken = tables,
+            Err(error) => {
+                if record.creation.is_some() {
+                    withdraw(connection, options, progress).await;
+                }
+                return Err(error);
+            }
         }
         progress.report(SetupEvent::Warning {
             text: format!(
@@ -38,6 +44,21 @@ pub(super) async fn begin(
         slot::drop(connection, &options.slot).await?;
     }
     Err(SourceError::Overtaken { tables: overtaken.join(", "), attempts: ATTEMPTS })
+}
+
+/// A slot keeps WAL on the primary from its first moment on, and half an image fills the disk. Everything else that was
+/// made harms nobody, and goes when set-up is begun again.
+async fn withdraw(connection: &Connection, options: &SourceOptions, progress: &dyn Progress) {
+    // What cannot be removed is removed then too.
+    let _ = base::remove(&base::partial(&options.base_directory));
+    if let Err(error) = slot::drop(connection, &options.slot).await {
+        progress.report(SetupEvent::Warning {
+            text: format!(
+                "the slot {} stays, and keeps WAL on the primary until set-up is begun again, or teardown: {error}",
+                options.slot
+            ),
+        });
+    }
 }
 
 async fn attempt(

@@ -263,8 +263,10 @@ async fn a_move_over_a_slow_way_to_the_output_server_arrives_and_questions_are_a
     walk.keep("SELECT").await;
     walk.keep("INSERT INTO keyed SELECT i, i, repeat(md5(i::text), 30) FROM generate_series(1000, 1200) i")
         .await;
-    walk.keep("UPDATE bag SET b = (SELECT string_agg(md5(i::text), '') FROM generate_series(1, 600) i) WHERE a = 1")
-        .await;
+    walk.keep(
+        "UPDATE bag SET b = (SELECT string_agg(md5(i::text), '') FROM generate_series(1, 600) i) WHERE a = 1",
+    )
+    .await;
     let positions: Vec<u64> = walk.kept.keys().copied().collect();
     for goal in [positions[2], positions[0], positions[1]] {
         walk.proxy.slow_to(15_000);

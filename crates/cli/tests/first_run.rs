@@ -156,7 +156,7 @@ mount -o remount,size=300m "$D"
 $P --data-dir $D/data up --detach --addr 127.0.0.1:0; echo "second: $?"
 mount -o remount,size=$(($(df -k --output=used $D | tail -n 1) + 8192))k "$D"
 $P --data-dir $D/data backup create small; echo "full backup: $?"
-echo "left of it: $(du -sm $D/data/backups | cut -f 1)"
+echo "left of it: $(find $D/data/backups -name '*.dump*' | wc -l)"
 mount -o remount,size=300m "$D"
 $P --data-dir $D/data backup create whole; echo "backup: $?"
 $P --data-dir $D/data down

@@ -122,6 +122,8 @@ async fn an_output_behind_a_pooler_is_refused_with_the_way_past_it() {
     assert_eq!(problem.code, Code::Precondition, "{problem:?}");
     assert!(problem.detail.contains("set OUTPUT_DSN to the server's own port"), "{}", problem.detail);
     assert_eq!(traces(&primary).await, "0");
+    // It keeps what it opened.
+    drop(pooler);
     let api = Api::open(by(&output.to_uri_with_password()), Role::Up).await;
     api.service.close().await.unwrap();
 }

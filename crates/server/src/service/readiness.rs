@@ -78,7 +78,8 @@ impl Service {
         match self.role {
             Role::Listener => findings.retain(|finding| finding.code == ONE_DATABASE),
             Role::Up | Role::Ipc | Role::Offline => {
-                if self.may_be_replaced(output).await? {
+                let is_full = findings.iter().any(|finding| finding.code == NOT_EMPTY);
+                if is_full && self.may_be_replaced(output).await? {
                     findings.retain(|finding| finding.code != NOT_EMPTY);
                 }
             }

@@ -168,6 +168,8 @@ async fn functions_that_schema_changes_evaluate_get_no_rights(version: ServerVer
         .await
         .unwrap();
     world.checkpoint("refused").await;
+    // From where all of it comes over one connection, which has the temporary table.
+    world.go("CREATION").await;
     let (status, problem) = world.try_go("refused").await;
     assert_eq!((status.as_u16(), &problem["code"]), (409, &json!("precondition")), "{problem:#}");
     assert_eq!(state_of_output(&world).await, expected);

@@ -81,6 +81,30 @@ fn whole<'o>((kind, identity): (&'o str, &'o str)) -> (&'o str, &'o str) {
     found.map_or((kind, identity), |relation| ("table", relation))
 }
 
+/// An identity without the number that a temporary schema had on the primary: from 16 on functions come with it, as
+/// `pg_temp_3.f()`.
+fn without_number(identity: &str) -> String {
+    let mut plain = String::with_capacity(identity.len());
+    for (number, part) in identity.split('"').enumerate() {
+        if number > 0 {
+            plain.push('"');
+        }
+        let is_quoted = number % 2 == 1;
+        let mut rest = part;
+        while let Some(at) = rest.find("pg_temp_").filter(|_| !is_quoted) {
+            let (before, numbered) = rest.split_at(at);
+            let after = numbered["pg_temp_".len()..].trim_start_matches(|c: char| c.is_ascii_digit());
+            let is_whole = !before.ends_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | '$'));
+            let name = &numbered[..numbered.len() - after.len()];
+            plain.push_str(before);
+            plain.push_str(if is_whole && after.starts_with('.') { "pg_temp" } else { name });
+            rest = after;
+        }
+        plain.push_str(rest);
+    }
+    plain
+}
+
 impl Applier {
     /// Runs a statement about temporary objects, if they are here.
     pub(super) async fn run_temporary(
@@ -137,7 +161,10 @@ impl Applier {
     /// Whether all these objects are here. Those of kinds that cannot be looked for are taken not to be: what is about
     /// them is never run on something else.
     async fn has(&self, objects: Vec<(&str, &str)>) -> Result<bool, ReplayError> {
-        let (kinds, identities): (Vec<&str>, Vec<&str>) = objects.into_iter().map(whole).unzip();
+        let objects: Vec<(&str, String)> =
+            objects.into_iter().map(|(kind, identity)| (kind, without_number(identity))).collect();
+        let (kinds, identities): (Vec<&str>, Vec<&str>) =
+            objects.iter().map(|(kind, identity)| whole((*kind, identity))).unzip();
         if kinds.is_empty() {
             return Ok(true);
         }
@@ -164,6 +191,18 @@ fn refusal(error: &ReplayError) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_temporary_schema_has_another_number_here() {
+        for (identity, plain) in [
+            ("pg_temp_12.f(pg_temp_12.pair,integer)", "pg_temp.f(pg_temp.pair,integer)"),
+            (r#"pg_temp_0."pg_temp_0.x"()"#, r#"pg_temp."pg_temp_0.x"()"#),
+            ("public.my_pg_temp_3.x", "public.my_pg_temp_3.x"),
+            ("pg_temp.pg_temp_x", "pg_temp.pg_temp_x"),
+        ] {
+            assert_eq!(without_number(identity), plain);
+        }
+    }
 
     #[test]
     fn what_is_on_a_temporary_table_is_told_from_what_is_named_as_if_it_were() {

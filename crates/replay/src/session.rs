@@ -570,12 +570,14 @@ pub async fn refuse_source(server: &Client, database: &str) -> Result<(), Sessio
     slot.map_or(Ok(()), |row| Err(SessionError::Source { database: database.to_owned(), slot: row.get(0) }))
 }
 
+/// Refuses a database that others are connected to. A connection of ours that was closed a moment ago may still be there.
 async fn refuse_others(server: &Client, name: &str) -> Result<(), SessionError> {
     let sql = "SELECT count(*), coalesce(string_agg(DISTINCT format('%s as %s (pid %s)', coalesce(nullif(
                       application_name, ''), 'a client'), usename, pid), ', '), '')
                FROM pg_stat_activity WHERE datname = $1 AND pid <> pg_backend_pid()
-                 AND backend_type = 'client backend'";
-    let row = server.query_one(sql, &[&name]).await.doing_with(|| format!("look who uses {name}"))?;
+                 AND backend_type = 'client backend' AND NOT starts_with(application_name, $2)";
+    let ours = database::APPLICATION_NAME;
+    let row = server.query_one(sql, &[&name, &ours]).await.doing_with(|| format!("look who uses {name}"))?;
     match u64::try_from(row.get::<_, i64>(0)).unwrap_or(0) {
         0 => Ok(()),
         connections => Err(SessionError::InUse { database: name.to_owned(), connections, who: row.get(1) }),

@@ -4,8 +4,10 @@
 
 mod support;
 
+use std::time::Duration;
+
 use ptr_server::{Code, Role};
-use ptr_testkit::{Pooler, ServerVersion, TestServer, TestServerOptions};
+use ptr_testkit::{Pooler, ServerVersion, TestServer, TestServerOptions, wait_until};
 use serde_json::json;
 use support::{Api, configuration};
 
@@ -124,6 +126,11 @@ async fn an_output_behind_a_pooler_is_refused_with_the_way_past_it() {
     assert_eq!(traces(&primary).await, "0");
     // It keeps what it opened.
     drop(pooler);
+    wait_until("its connections are gone", Duration::from_secs(30), async || {
+        let of_replica = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'replica'";
+        primary.psql("postgres", of_replica).await.trim() == "0"
+    })
+    .await;
     let api = Api::open(by(&output.to_uri_with_password()), Role::Up).await;
     api.service.close().await.unwrap();
 }

@@ -60,13 +60,24 @@ fn counts(history: &[Transaction]) -> OperationCounts {
 /// Written in segments of some hundred transactions.
 fn written(history: &[Transaction]) -> TestLog {
     let test = TestLog::create();
-    let mut writer = test.writer_with(4_000);
+    write(test.writer_with(4_000), history);
+    test
+}
+
+/// The same on a disk that can be made to fail.
+fn written_on_faulty_disk(history: &[Transaction], segment_bytes: u64) -> (TestLog, FaultyDisk) {
+    let (test, disk) = (TestLog::create(), FaultyDisk::new());
+    let options = WriterOptions { segment_bytes, disk: disk.shared() };
+    write(Writer::open(&test.path(), options).unwrap(), history);
+    (test, disk)
+}
+
+fn write(mut writer: Writer, history: &[Transaction]) {
     for some in history.chunks(50) {
         append_all(&mut writer, some);
         writer.flush().unwrap();
     }
     writer.close().unwrap();
-    test
 }
 
 /// A place where a segment begins, at or after an ordinal.
@@ -364,14 +375,8 @@ fn a_power_failure_at_any_write_leaves_the_old_beginning_or_the_new_one() {
         for chance in 0..3 {
             let context = format!("power fails at write {crash_at}, chance {chance}");
             let mut random = Random(chance ^ (crash_at << 8));
-            let (test, disk) = (TestLog::create(), FaultyDisk::new());
+            let (test, disk) = written_on_faulty_disk(&history, 2_500);
             let options = || WriterOptions { segment_bytes: 2_500, disk: disk.shared() };
-            let mut writer = Writer::open(&test.path(), options()).unwrap();
-            for some in history.chunks(50) {
-                append_all(&mut writer, some);
-                writer.flush().unwrap();
-            }
-            writer.close().unwrap();
             let index = fs::read(test.path().join("index.sqlite")).unwrap();
             let position = boundary(&Log::open_on(&test.path(), disk.shared()).unwrap(), 150);
 
@@ -419,14 +424,7 @@ fn a_disk_that_fails_at_any_write_or_removal_loses_nothing_of_what_is_left() {
     let history = history(400);
     let (mut tried, mut at_new) = (0, 0);
     for failing in 1.. {
-        let (test, disk) = (TestLog::create(), FaultyDisk::new());
-        let mut writer =
-            Writer::open(&test.path(), WriterOptions { segment_bytes: 4_000, disk: disk.shared() }).unwrap();
-        for some in history.chunks(50) {
-            append_all(&mut writer, some);
-            writer.flush().unwrap();
-        }
-        writer.close().unwrap();
+        let (test, disk) = written_on_faulty_disk(&history, 4_000);
         let log = Log::open_on(&test.path(), disk.shared()).unwrap();
         let position = boundary(&log, 150);
         disk.fail_once(disk.operations() + failing, std::io::ErrorKind::PermissionDenied);
@@ -457,14 +455,8 @@ fn a_beginning_that_could_not_be_made_durable_is_before_anything_is_removed() {
     let mut failures = 0;
     for failing in 1..=6 {
         for opens_again in [false, true] {
-            let (test, disk) = (TestLog::create(), FaultyDisk::new());
+            let (test, disk) = written_on_faulty_disk(&history, 4_000);
             let options = || WriterOptions { segment_bytes: 4_000, disk: disk.shared() };
-            let mut writer = Writer::open(&test.path(), options()).unwrap();
-            for some in history.chunks(50) {
-                append_all(&mut writer, some);
-                writer.flush().unwrap();
-            }
-            writer.close().unwrap();
             let log = Log::open_on(&test.path(), disk.shared()).unwrap();
             let position = boundary(&log, 150);
             let index = fs::read(test.path().join("index.sqlite")).unwrap();

@@ -7,6 +7,7 @@ mod source_support;
 use std::process::Command;
 
 use ptr_capture::doctor::{Finding, Severity, check_primary, fix};
+use ptr_capture::source::{TeardownStep, teardown};
 use ptr_postgres::QualifiedName;
 use ptr_postgres::programs::Installations;
 use ptr_testkit::{ServerVersion, TestServerOptions};
@@ -103,6 +104,12 @@ on_every_version! {
         assert_eq!(find(&primary, "functions_owner").await, None);
         app.batch_execute("CREATE TABLE t (x int)").await.unwrap();
         assert_eq!(primary.messages(&secret).await.0[4]["event"], "ddl_command_end");
+        // The other way that the finding names.
+        primary.run("ALTER ROLE boss NOSUPERUSER").await;
+        log_in_as(&mut primary, "postgres");
+        let report = teardown(&primary.options, &()).await.unwrap();
+        assert!(!report.steps.iter().any(|step| matches!(step, TeardownStep::Left { .. })), "{report:?}");
+        assert_eq!(find(&primary, "functions_owner").await, None);
     }
 
     async fn who_can_read_the_secret_is_told(version) {
@@ -140,6 +147,18 @@ on_every_version! {
         let option = finding.fix.split([' ', ';']).nth(1).unwrap();
         let (is_done, dumped, error) = dump(Some(option)).await;
         assert!(is_done && dumped.contains("CREATE TABLE shop.t") && !dumped.contains("CREATE SCHEMA postgres"), "{error}");
+    }
+
+    async fn tables_whose_key_is_not_sent_whole_are_listed(version) {
+        let mut primary = Primary::start(version).await;
+        primary.run("CREATE TABLE coded (code text, short text GENERATED ALWAYS AS (left(code, 3)) STORED PRIMARY KEY)").await;
+        assert_eq!(find(&primary, "identity_in_part").await, None);
+        primary.options.replica_identity = false;
+        let finding = find(&primary, "identity_in_part").await;
+        assert_eq!(finding.is_some(), version == ServerVersion::Debian15, "{finding:?}");
+        let Some(finding) = finding else { return };
+        primary.run(finding.fix.split(',').next().unwrap()).await;
+        assert_eq!(find(&primary, "identity_in_part").await, None);
     }
 
     async fn tables_without_a_key_are_listed_and_those_that_would_break_left_out(version) {

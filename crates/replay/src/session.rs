@@ -104,7 +104,9 @@ pub enum SessionError {
     },
     /// Something stands where the next database of a session is to be made, and is not the session's.
     #[error(
-        "database {database} is in the way: what a move builds for {target} is to have this name, and it holds {holds};          rename it, drop it if nobody needs it (gc does where its session is gone), or give the session another target          database"
+        "database {database} is in the way: what a move builds for {target} is to have this name, and it holds {holds}; \
+         rename it, drop it if nobody needs it (gc does where its session is gone), or give the session another target \
+         database"
     )]
     InTheWay {
         /// The database.

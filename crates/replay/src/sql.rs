@@ -114,7 +114,8 @@ pub enum SqlError {
 ///
 /// With full old rows the replica's best key is taken: unique, checked at once (a deferrable one can be
 /// shared by two rows for a moment), without NULL, all its columns in the log. Without, only the columns of
-/// the replica identity are known of old rows, so they are the key.
+/// the replica identity are known of old rows, so they are the key, if they are all of one: a generated column is not
+/// sent before PostgreSQL 18, and what is left of its key is nobody's.
 #[must_use]
 pub fn row_identity(relation: &Relation, table: &TableFacts) -> RowIdentity {
     let index_of = |name: &str| relation.columns.iter().position(|column| column.name == name);
@@ -131,7 +132,9 @@ pub fn row_identity(relation: &Relation, table: &TableFacts) -> RowIdentity {
             let columns = relation.columns.iter().enumerate();
             let key: Vec<usize> =
                 columns.filter(|(_, column)| column.in_identity).map(|(index, _)| index).collect();
-            (!key.is_empty()).then_some(key)
+            let tells_apart = |other: Vec<usize>| other.iter().all(|column| key.contains(column));
+            let is_key = table.constraints.iter().filter_map(key_of_constraint).any(tells_apart);
+            is_key.then_some(key)
         }
     };
     match key {

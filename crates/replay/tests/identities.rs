@@ -128,3 +128,35 @@ async fn an_update_that_changes_nothing_known_is_taken_and_finds_its_row() {
     let stop = world.stops(head).await;
     assert_eq!(stop.table.map(|table| table.to_string()), Some("public.doc".to_owned()), "{}", stop.reason);
 }
+
+/// Identities that are left alone (`REPLICA_IDENTITY=leave`): before 18 no generated column is sent, and what is left of the
+/// key tells no rows apart. Never is another row reached.
+#[tokio::test]
+async fn a_change_whose_key_was_not_sent_whole_stops_and_reaches_no_row() {
+    for (table, step) in [
+        ("pages", "UPDATE pages SET body = body || '!' WHERE tenant = 1 AND slug = 'title 1'"),
+        ("pages", "DELETE FROM pages WHERE slug = 'title 1'"),
+        ("codes", "UPDATE codes SET n = n + 1 WHERE short = 'c11'"),
+        ("codes", "DELETE FROM codes WHERE short = 'c12'"),
+        ("lone", "INSERT INTO lone (tenant, title) VALUES (1, 'B'); DELETE FROM lone WHERE slug = 'a'"),
+    ] {
+        let lone =
+            "CREATE TABLE lone (LIKE pages INCLUDING ALL); INSERT INTO lone (tenant, title) VALUES (1, 'A');";
+        let left =
+            format!("{GENERATED_KEYS} {lone} ALTER TABLE {table} REPLICA IDENTITY USING INDEX {table}_pkey");
+        let mut world = World::new(ServerVersion::Debian15, &left).await;
+        let before = world.primary_state().await;
+        goes_to(&world, world.log.creation(), &before).await;
+        world.sql(step).await;
+        let head = world.capture().await;
+        let stop = world.stops(head).await;
+        eprintln!("{step}: {}", stop.reason);
+        assert_eq!(
+            stop.table.map(|name| name.to_string()),
+            Some(format!("public.{table}")),
+            "{}",
+            stop.reason
+        );
+        assert_equal_states(&before, &world.session_state().await);
+    }
+}

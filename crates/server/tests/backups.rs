@@ -378,3 +378,18 @@ async fn a_restore_that_is_under_way_ends_with_the_service_and_leaves_nothing() 
     let session = world.api.get("/api/sessions/default").await;
     assert_eq!((&session["open"], &session["state"]), (&json!(false), &json!("settled")));
 }
+
+/// Whether a dump is sound only the dump says.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_lost_while_a_backup_is_compared_does_not_make_it_unsound() {
+    let mut world = World::start(ServerVersion::Debian15, &format!("{TABLE}; {ENDLESS}")).await;
+    world.api.post("/api/backups", r#"{"name": "b"}"#).await;
+    let service = Arc::clone(&world.api.service);
+    let verifying = tokio::spawn(async move { service.verify_backup("b").await });
+    restored_into(&world, "verify").await;
+    world.replica.crash().await;
+    let outcome = verifying.await.unwrap();
+    assert!(matches!(outcome, Err(ServiceError::Program { .. })), "{:?}", outcome.map(|done| json!(done)));
+    world.replica.start_again().await;
+    world.close().await;
+}

@@ -26,6 +26,7 @@ pub(super) async fn check(
     findings.extend(breaking(&tables, options));
     findings.extend(keyless(&tables, options));
     findings.extend(exceptions(&tables, options));
+    findings.extend(in_part(&tables, facts, options));
     findings.extend(cost(&tables, options));
     findings.extend(unpublished(connection, &tables, facts, options, is_set_up).await?);
     if is_set_up {
@@ -105,6 +106,29 @@ fn exceptions(tables: &[Table], options: &SourceOptions) -> Option<Finding> {
             ))
             .fix("nothing needs to be done; undo is faster without what stands against FULL")
     })
+}
+
+/// Nobody can tell by what is sent which row was meant.
+fn in_part(tables: &[Table], facts: &ServerFacts, options: &SourceOptions) -> Option<Finding> {
+    let in_part = tables.iter().filter(|table| {
+        facts.version.major < 18
+            && table.has_generated_key
+            && !table.gets_full(options)
+            && !table.is_partitioned
+    });
+    let in_part = names(in_part);
+    let first = in_part.first()?;
+    let title = format!(
+        "{} tables have a generated column in their key, and keep their replica identity",
+        in_part.len()
+    );
+    let found = Finding::warning("identity_in_part", title)
+        .means(format!(
+            "before PostgreSQL 18 no generated column is sent, so that replay stops at UPDATE and DELETE on: {}",
+            list(&in_part)
+        ))
+        .fix(format!("ALTER TABLE {first} REPLICA IDENTITY FULL, on each"));
+    Some(found)
 }
 
 /// FULL writes the whole old row, TOAST included, for every UPDATE and DELETE.

@@ -24,6 +24,8 @@ pub(crate) struct Table {
     pub(crate) is_partition: bool,
     /// Whether UPDATE and DELETE have a key to be published with, FULL left aside.
     pub(crate) has_key: bool,
+    /// Whether a generated column is part of that key, which is not sent before PostgreSQL 18.
+    pub(crate) has_generated_key: bool,
     /// Why FULL would make the user's statements fail, if it would.
     pub(crate) exception: Option<IdentityException>,
     /// Bytes on disk, TOAST included.
@@ -76,7 +78,11 @@ pub(crate) async fn tables(
                 CASE WHEN c.relkind = 'p' THEN 0 ELSE pg_catalog.pg_table_size(c.oid) END,
                 coalesce(pg_catalog.pg_stat_get_tuples_updated(c.oid)
                        + pg_catalog.pg_stat_get_tuples_deleted(c.oid), 0),
-                greatest(c.reltuples, 0)::int8
+                greatest(c.reltuples, 0)::int8,
+                EXISTS (SELECT FROM pg_catalog.pg_index i
+                          JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
+                         WHERE i.indrelid = c.oid AND a.attgenerated <> ''
+                           AND (c.relreplident = 'd' AND i.indisprimary OR c.relreplident = 'i' AND i.indisreplident))
            FROM pg_catalog.pg_class c
            JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
            LEFT JOIN LATERAL (SELECT x.reason, x.subject FROM ({}) x WHERE x.relation = c.oid LIMIT 1) e ON true
@@ -99,6 +105,7 @@ pub(crate) async fn tables(
             is_partitioned: row.get(6),
             is_partition: row.get(7),
             has_key: row.get(8),
+            has_generated_key: row.get(14),
             exception: IdentityException::read(row.get(9), row.get(10)),
             bytes: u64::try_from(row.get::<_, i64>(11)).unwrap_or_default(),
             rows: u64::try_from(row.get::<_, i64>(13)).unwrap_or_default(),

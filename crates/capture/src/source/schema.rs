@@ -252,9 +252,12 @@ pub(super) enum OurSchema {
 }
 
 /// Set-up makes it as a superuser, and its tables are tables: what a view or a function of somebody else's does, it
-/// would do with our rights. Nobody can give a superuser a schema, so that its owner says who made it.
+/// would do with our rights. Nobody can give a superuser a schema, so that its owner says who made it; and only a
+/// superuser can make an event trigger, so that its owner was one when it did, whatever it is by now.
 const SCHEMA_OWNER: &str = "SELECT o.rolname::text,
-        (o.rolsuper OR o.rolname = current_user) AND 2 = (
+        (o.rolsuper OR o.rolname = current_user OR EXISTS (
+            SELECT FROM pg_catalog.pg_event_trigger t JOIN pg_catalog.pg_proc p ON p.oid = t.evtfoid
+             WHERE t.evtname = ANY ($2::text[]) AND t.evtowner = n.nspowner AND p.pronamespace = n.oid)) AND 2 = (
             SELECT count(*) FROM pg_catalog.pg_class c
              WHERE c.relnamespace = n.oid AND c.relname IN ('configuration', 'wanted_identity')
                AND c.relkind = 'r' AND c.relowner = n.nspowner)
@@ -274,7 +277,8 @@ pub(super) fn not_ours(owner: &str) -> SourceError {
 
 pub(super) async fn installed(connection: &Connection) -> Result<Installed, SourceError> {
     let doing = || "looking for our event triggers".to_owned();
-    let found = connection.query_opt(SCHEMA_OWNER, &[&OUR_SCHEMA]).await.doing(doing)?;
+    let found =
+        connection.query_opt(SCHEMA_OWNER, &[&OUR_SCHEMA, &EVENT_TRIGGERS.as_slice()]).await.doing(doing)?;
     let schema = match found {
         None => OurSchema::Missing,
         Some(row) if row.get(1) => OurSchema::Ours,

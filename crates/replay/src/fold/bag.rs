@@ -79,7 +79,7 @@ fn full(relation: &Relation, old: OldTuple) -> Result<Tuple, FoldError> {
         OldTuple::Full(tuple) => Ok(tuple),
         OldTuple::Key(_) | OldTuple::Unchanged => Err(FoldError::Incomplete {
             table: table_name(relation),
-            what: "the whole old row (the table has no key and no REPLICA IDENTITY FULL)",
+            what: "the whole old row (the table had no REPLICA IDENTITY FULL, and no key that was sent whole; doctor names such tables)",
         }),
     }
 }

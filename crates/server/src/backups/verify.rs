@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use ptr_postgres::{SessionSettings, connect};
+use ptr_postgres::{SessionSettings, connect, programs::found_no_room};
 
 use super::{
     contents::{self, Contents},
@@ -33,10 +33,12 @@ impl Service {
         let scratch = Scratch::begin(self.output_maintenance().await?, Purpose::Verify).await?;
         let found =
             self.unless_it_ends(self.restored_contents(&scratch, &record), "verify the backup again").await;
+        let is_there = scratch.maintenance().simple_query("SELECT 1").await.is_ok();
         scratch.end().await;
         let found = match found {
             Ok(found) => Ok(found),
-            Err(ServiceError::Program { output, .. }) => Err(output),
+            // A server that is away or full says nothing about the dump.
+            Err(ServiceError::Program { output, .. }) if is_there && !found_no_room(&output) => Err(output),
             Err(error) => return Err(error),
         };
         let (tables, rows, findings) = match found {

@@ -42,6 +42,18 @@ LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM postgres_test_replay.send(postgres_test_replay.gap(cause, state));
 EXCEPTION WHEN OTHERS THEN
+    -- Its own words may be what cannot be sent: bytes that are no text in UTF-8.
+    PERFORM postgres_test_replay.send_wordless_gap(NULL, state);
+END $$;
+
+-- The same without a word of anybody's.
+CREATE OR REPLACE FUNCTION postgres_test_replay.send_wordless_gap(target text, state text) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM postgres_test_replay.send(postgres_test_replay.seal(json_strip_nulls(json_build_object(
+        'v', 1, 'event', 'gap', 'relation', target,
+        'reason', 'something that was done here could not be described, nor its words be sent', 'sqlstate', state))));
+EXCEPTION WHEN OTHERS THEN
     NULL;
 END $$;
 
@@ -53,7 +65,8 @@ BEGIN
         'v', 1, 'event', 'gap', 'relation', target, 'reason', cause, 'statement', left(current_query(), 10000),
         'sqlstate', state)));
 EXCEPTION WHEN OTHERS THEN
-    NULL;  -- The rewrite itself was said, and replay stops where its rows do not follow.
+    -- The rewrite itself was said, and replay stops where its rows do not follow.
+    PERFORM postgres_test_replay.send_wordless_gap(target, state);
 END $$;
 
 -- Whether this session is our own set-up or doctor, whose DDL is no event of the user's. The proof depends on

@@ -135,7 +135,10 @@ impl SchemaEvents {
         }
         let statement = self.derivation.statement(&event);
         let by_other = self.is_by_script(&event, &statement) || self.is_by_refresh(&event);
-        let is_entry = event.event == EventKind::DdlCommandEnd && !by_other && !concerns_us_only(&event);
+        let is_entry = event.event == EventKind::DdlCommandEnd
+            && !by_other
+            && !concerns_us_only(&event)
+            && !came_to_nothing(&event);
         Reading::Change(Change::Schema(Box::new(schema_change(event, statement, is_entry))))
     }
 
@@ -222,6 +225,14 @@ fn looks_scripted(event: &SchemaEvent, statement: &Statement) -> bool {
     objects_belong
         || matches!(statement, Statement::Underivable { .. })
         || event.context.lines().any(|line| line.starts_with("extension script file \""))
+}
+
+/// Whether a statement found nothing to do (`IF EXISTS`): it is told of so that others which were sent with it are told
+/// apart from it. What ALTER PUBLICATION takes out is in no list.
+fn came_to_nothing(event: &SchemaEvent) -> bool {
+    let is_told =
+        event.tag == "CREATE INDEX" || event.tag.starts_with("ALTER ") && event.tag != "ALTER PUBLICATION";
+    is_told && event.objects.is_empty() && event.dropped.is_empty()
 }
 
 /// Whether everything that an event touched is ours.

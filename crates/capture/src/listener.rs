@@ -191,7 +191,11 @@ impl Listener<'_> {
         let connect = async {
             let mut connection = ReplicationConnection::connect(&self.options.dsn).await?;
             let log = self.writer.opened();
-            let primary = primary::check(&mut connection, self.options, &log, self.received).await?;
+            let known = self.received.max(self.writer.durable.borrow().lsn);
+            let primary = primary::check(&mut connection, self.options, &log, known).await?;
+            if primary.slot_ahead.is_some() {
+                self.status.send_modify(|status| status.progress.slot_ahead = primary.slot_ahead);
+            }
             Ok(Some((connection, primary)))
         };
         tokio::select! {

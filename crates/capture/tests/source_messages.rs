@@ -227,5 +227,14 @@ on_every_version! {
         let secret = primary.prepare().await.secret.unwrap();
         let (messages, _) = primary.messages(&secret).await;
         assert_eq!(kinds(&messages)[1..], ["gap"]);
+        // Nor where the client's own string is none: then not even that it cannot be said can be said in its words.
+        let mut psql = primary.psql();
+        psql.env("PGDATABASE", "sql_ascii").stdin(std::process::Stdio::piped());
+        let mut psql = psql.spawn().unwrap();
+        std::io::Write::write_all(&mut psql.stdin.take().unwrap(), b"CREATE TABLE latin (x int); -- caf\xe9\nCOMMENT ON TABLE latin IS 'caf\xe9';\n").unwrap();
+        assert!(psql.wait().unwrap().success());
+        let (messages, _) = primary.messages(&secret).await;
+        assert_eq!(kinds(&messages)[2..], ["ddl_command_end CREATE TABLE", "gap"]);
+        assert!(messages[3]["reason"].as_str().unwrap().contains("could not be described"), "{}", messages[3]);
     }
 }

@@ -195,3 +195,51 @@ async fn an_extension_is_one_entry_and_hides_nothing_after_it() {
         ["CREATE EXTENSION citext", "CREATE TABLE t (a citext)", "DROP TABLE t", "DROP EXTENSION citext"];
     assert_eq!(statements(captured(ServerVersion::Debian15, &strings).await), expected);
 }
+
+/// An idle statement sends nothing by itself, and what it is about may be what another of the same string did something to.
+async fn statements_that_found_nothing_to_do_among_others(version: ServerVersion) {
+    let strings = [
+        "CREATE SCHEMA a; CREATE SCHEMA b",
+        "CREATE TABLE t (a int); CREATE TABLE a.users (email text); CREATE TABLE b.users (email text)",
+        "CREATE INDEX users_email ON a.users (email)",
+        "ALTER TABLE IF EXISTS old RENAME TO t; ALTER TABLE t ADD CHECK (a > 0)",
+        "ALTER TABLE IF EXISTS missing ADD FOREIGN KEY (x) REFERENCES t (a); ALTER TABLE t ALTER a SET DEFAULT 3",
+        "CREATE TABLE users_new (id int); ALTER TABLE IF EXISTS users RENAME TO users_old; ALTER TABLE IF EXISTS users_new RENAME TO users",
+        "CREATE INDEX IF NOT EXISTS users_email ON a.users (email); CREATE INDEX IF NOT EXISTS users_email ON b.users (email)",
+        "ALTER TABLE IF EXISTS users RENAME TO people; ALTER TABLE people ADD COLUMN n int",
+        "CREATE TABLE IF NOT EXISTS Ärzte (id int); CREATE TABLE IF NOT EXISTS Öfen (id int); CREATE TABLE after (id int)",
+        // Of what nobody's replica has nothing is said.
+        "CREATE TABLE more (id int PRIMARY KEY); ALTER PUBLICATION postgres_test_replay SET (publish = 'insert, update, delete, truncate')",
+    ];
+    let came = statements(captured(version, &strings).await);
+    let expected = [
+        "CREATE SCHEMA a",
+        "CREATE SCHEMA b",
+        "CREATE TABLE t (a int)",
+        "CREATE TABLE a.users (email text)",
+        "CREATE TABLE b.users (email text)",
+        "CREATE INDEX users_email ON a.users (email)",
+        "ALTER TABLE t ADD CHECK (a > 0)",
+        "ALTER TABLE t ALTER a SET DEFAULT 3",
+        "CREATE TABLE users_new (id int)",
+        "ALTER TABLE IF EXISTS users_new RENAME TO users",
+        "CREATE INDEX IF NOT EXISTS users_email ON b.users (email)",
+        "ALTER TABLE IF EXISTS users RENAME TO people",
+        "ALTER TABLE people ADD COLUMN n int",
+        "CREATE TABLE IF NOT EXISTS Ärzte (id int)",
+        "CREATE TABLE IF NOT EXISTS Öfen (id int)",
+        "CREATE TABLE after (id int)",
+        "CREATE TABLE more (id int PRIMARY KEY)",
+    ];
+    assert_eq!(came, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn statements_that_found_nothing_to_do_are_not_taken_for_others_on_15() {
+    statements_that_found_nothing_to_do_among_others(ServerVersion::Debian15).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn statements_that_found_nothing_to_do_are_not_taken_for_others_on_18() {
+    statements_that_found_nothing_to_do_among_others(ServerVersion::Pypi18).await;
+}

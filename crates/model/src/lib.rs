@@ -23,7 +23,7 @@ pub use ids::{CheckpointId, Oid, SessionId, Xid};
 pub use lsn::{Lsn, LsnParseError};
 pub use marker::MarkerToken;
 pub use position::Position;
-pub use redact::redacted;
+pub use redact::{redacted, redacted_output};
 pub use relation::{Column, Relation, ReplicaIdentity};
 pub use schema_change::{
     AffectedObject, DroppedObject, Environment, Gap, MissingValue, RelationRows, RoleDefinition,

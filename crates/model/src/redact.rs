@@ -40,6 +40,15 @@ pub fn redacted(sql: &str) -> String {
     shown
 }
 
+/// What `pg_restore` and its like printed, without the passwords in the commands that it quotes.
+#[must_use]
+pub fn redacted_output(printed: &str) -> String {
+    const QUOTES: &str = "Command was:";
+    // What is said beside them is no SQL: an apostrophe in it begins no literal that the command could be in.
+    let parts: Vec<String> = printed.split(QUOTES).map(redacted).collect();
+    parts.join(QUOTES)
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Token {
     /// A keyword or a name, quoted or not.
@@ -208,6 +217,20 @@ mod tests {
             let shown = redacted(sql);
             assert!(!shown.contains("HUSH") && shown.contains(HIDDEN), "{shown}");
         }
+    }
+
+    #[test]
+    fn no_password_of_a_command_that_a_program_quotes_is_shown() {
+        let printed = "pg_restore: error: could not execute query: ERROR:  it's not there\n\
+            Command was: CREATE USER MAPPING FOR app SERVER far OPTIONS (\n    password 'HUSH',\n    \"user\" 'u'\n);\n\
+            pg_restore: error: it isn't there\nCommand was: ALTER ROLE r PASSWORD 'HUSH';";
+        let shown = redacted_output(printed);
+        assert!(
+            !shown.contains("HUSH") && shown.contains("it's not there") && shown.contains("\"user\" 'u'"),
+            "{shown}"
+        );
+        let plain = "pg_restore: error: could not open input file \"a's\": No such file or directory";
+        assert_eq!(redacted_output(plain), plain);
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub struct TableFacts {
     /// Whether writing a row computes something that users wrote: an index expression, a check, a generated column,
     /// a domain. Functions in it may name things by the user's search path.
     pub evaluates: bool,
+    /// Whether it is a part of an extension.
+    pub of_extension: bool,
     /// Whether it has another replica identity than FULL while the database has publications: then PostgreSQL may
     /// refuse UPDATE and DELETE (55000), though nobody subscribes.
     pub lacks_identity: bool,
@@ -94,7 +96,8 @@ pub struct UniqueConstraint {
     pub columns: Option<Vec<KeyColumn>>,
     /// Whether it is checked row by row and so tells rows apart at every moment.
     pub immediate: bool,
-    /// Whether none of its columns can be NULL.
+    /// Whether none of its columns can be NULL, and it compares each as the column's own operators do: an index may have
+    /// another collation.
     pub not_null: bool,
 }
 

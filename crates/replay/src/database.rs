@@ -82,6 +82,14 @@ pub(crate) async fn open(dsn: &Dsn) -> Result<Connection, ConnectError> {
     ptr_postgres::connect(dsn, &settings()).await
 }
 
+/// From now on nothing of the user's fires in this session, event triggers among it: what we make or alter for ourselves
+/// is no event of theirs. Before 17 those that are ENABLE ALWAYS or ENABLE REPLICA fire all the same.
+pub(crate) async fn fire_nothing(client: &tokio_postgres::Client) -> Result<(), DatabaseError> {
+    let sql = "SET session_replication_role = replica;
+               SELECT pg_catalog.set_config(name, 'off', false) FROM pg_catalog.pg_settings WHERE name = 'event_triggers'";
+    client.batch_execute(sql).await.doing("have no event trigger fire")
+}
+
 /// What each session of ours has from its login on.
 pub(crate) fn settings() -> SessionSettings {
     SessionSettings::canonical(APPLICATION_NAME).that_writes().with("standard_conforming_strings", "on")

@@ -143,6 +143,14 @@ pub enum FoldError {
         /// The key.
         key: String,
     },
+    /// An UPDATE or DELETE of another row than the one that has its key.
+    #[error("a row of table {table} is changed that is not the one that has its key {key}")]
+    Other {
+        /// The table.
+        table: QualifiedName,
+        /// The key.
+        key: String,
+    },
     /// The log holds too little of a row.
     #[error("a change of table {table} was captured without {what}, which replay needs")]
     Incomplete {
@@ -185,6 +193,7 @@ pub struct Fold {
     bytes: usize,
     rows: usize,
     share: Share,
+    compares: bool,
 }
 
 #[derive(Debug)]
@@ -213,6 +222,18 @@ impl Fold {
         Self { share, ..Self::default() }
     }
 
+    /// Empty, and otherwise as this one.
+    #[must_use]
+    pub fn anew(&self) -> Self {
+        Self { share: self.share, compares: self.compares, ..Self::default() }
+    }
+
+    /// From now on takes a row of a key that it has met for that row only if it is the one that it knows: then a key that
+    /// does not hold is noticed ([`FoldError::Other`]). Where changes were left out, rows may be others and be right.
+    pub fn compare_images(&mut self) {
+        self.compares = true;
+    }
+
     /// Whether the table of this relation is in the fold already, with the same columns and identity. A table
     /// that is in it with others has to be applied first: [`Membership::Outdated`].
     #[must_use]
@@ -229,7 +250,7 @@ impl Fold {
         self.by_oid.insert(relation.oid, self.tables.len());
         let rows = match identity {
             RowIdentity::Key { columns, others_unique } => {
-                Rows::Keyed(Keyed::new(columns, others_unique, self.share))
+                Rows::Keyed(Keyed::new(columns, others_unique, self.share, self.compares))
             }
             RowIdentity::WholeRow => Rows::Bag(Bag::new(self.share)),
         };

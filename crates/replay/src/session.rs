@@ -355,6 +355,7 @@ impl SessionDatabase {
     /// [`SessionError`] where the server refuses.
     pub async fn adopt(&self, database: &str, position: Position) -> Result<(), SessionError> {
         let client = database::open(&self.output.with_database(database)).await?;
+        database::fire_nothing(&client).await?;
         let (log_id, session_id) = (self.log_id, Some(self.session_id));
         let cursor = Cursor { log_id, session_id, position, state: CursorState::Settled };
         cursor::install(&client).await?;
@@ -384,6 +385,7 @@ impl SessionDatabase {
         if let TargetState::Ours(_) = self.inspect().await? {
             set_access(&server, &self.name, Access::Open).await?;
             let client = database::open(&self.dsn()).await?;
+            database::fire_nothing(&client).await?;
             let sql = format!("DROP SCHEMA IF EXISTS {OUR_SCHEMA} CASCADE");
             let dropped = client.batch_execute(&sql).await;
             client.close().await;

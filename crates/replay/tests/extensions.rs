@@ -114,3 +114,27 @@ async fn rows_beside_an_extension_that_was_there_are_undone_and_are_in_a_keyfram
     world.server.psql("postgres", "DROP DATABASE session").await;
     assert_eq!(world.goes_to(&kept[2]).await, Strategy::Keyframe);
 }
+
+/// A script is run again, and a user's event trigger is not: what it wrote beside the script is rows like others.
+#[tokio::test]
+async fn rows_of_a_users_event_trigger_beside_an_extension_are_replayed() {
+    let schema = "CREATE TABLE audit (n serial, tag text, what text);
+        CREATE FUNCTION note() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
+            INSERT INTO public.audit (tag, what) SELECT command_tag, object_identity FROM pg_event_trigger_ddl_commands(); END $$;
+        CREATE EVENT TRIGGER note ON ddl_command_end EXECUTE FUNCTION note();
+        CREATE TABLE line (n int, what text)";
+    let mut world = World::set_up(ServerVersion::Debian15, schema).await;
+    let kept = world
+        .transactions(&[
+            "CREATE EXTENSION citext; INSERT INTO line VALUES (1, 'beside')",
+            "CREATE EXTENSION hstore VERSION '1.7'",
+            "ALTER EXTENSION hstore UPDATE TO '1.8'",
+        ])
+        .await;
+    assert!(
+        world.server.psql("shop", "SELECT count(*) FROM audit").await.trim().parse::<i64>().unwrap() > 50
+    );
+    for place in kept.iter().chain(kept.iter().rev()).chain(kept.last()) {
+        world.goes_to(place).await;
+    }
+}

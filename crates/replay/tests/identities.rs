@@ -160,3 +160,42 @@ async fn a_change_whose_key_was_not_sent_whole_stops_and_reaches_no_row() {
         assert_equal_states(&before, &world.session_state().await);
     }
 }
+
+/// A cast of the user's from text is not the type's input function.
+#[tokio::test]
+async fn values_are_read_as_the_primary_wrote_them_though_a_cast_takes_text_as_it_stands() {
+    let schema = "CREATE CAST (text AS bytea) WITHOUT FUNCTION; CREATE TABLE b (id int PRIMARY KEY, v bytea);
+        INSERT INTO b SELECT i, '\\x01' FROM generate_series(1, 20) i;";
+    is_replayed(
+        ServerVersion::Debian15,
+        schema,
+        &["UPDATE b SET v = '\\xdead' WHERE id < 3", "UPDATE b SET v = '\\xbeef'"],
+    )
+    .await;
+}
+
+/// An index of another collation than its column's tells apart what the column's operators call equal.
+#[tokio::test]
+async fn rows_are_not_told_apart_by_an_index_of_another_collation() {
+    let schema = "CREATE COLLATION ci (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+        CREATE TABLE t (name text COLLATE ci NOT NULL, v int); CREATE UNIQUE INDEX ON t (name COLLATE \"C\");
+        INSERT INTO t VALUES ('a', 1), ('A', 2), ('b', 3);";
+    let steps = &[
+        "UPDATE t SET v = v + 10",
+        "UPDATE t SET v = 0 WHERE name COLLATE \"C\" = 'A'",
+        "DELETE FROM t WHERE name COLLATE \"C\" = 'a'",
+    ];
+    is_replayed(ServerVersion::Debian15, schema, steps).await;
+}
+
+#[tokio::test]
+async fn rows_with_null_are_told_apart_though_their_column_is_not_null_from_now_on() {
+    let schema = "CREATE TABLE t (c int, v int); CREATE UNIQUE INDEX ON t (c); INSERT INTO t VALUES (NULL, 1), (NULL, 2), (1, 3);";
+    let steps = &[
+        "ALTER TABLE t ADD CONSTRAINT c_there NOT NULL c NOT VALID",
+        "UPDATE t SET v = v + 1, c = 7 WHERE v = 1",
+        "DELETE FROM t WHERE v = 2",
+        "UPDATE t SET v = 9 WHERE c = 1",
+    ];
+    is_replayed(ServerVersion::Pypi18, schema, steps).await;
+}

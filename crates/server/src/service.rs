@@ -19,6 +19,7 @@ mod earlier;
 mod embedded;
 mod entries;
 mod error;
+mod file_lock;
 mod follow;
 mod histogram;
 mod history;

@@ -393,3 +393,19 @@ async fn a_server_that_is_lost_while_a_backup_is_compared_does_not_make_it_unsou
     world.replica.start_again().await;
     world.close().await;
 }
+
+/// `pg_restore` quotes the command that failed, whatever it holds.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_does_not_restore_tells_no_password() {
+    let far = "CREATE FOREIGN DATA WRAPPER dummy; CREATE SERVER far FOREIGN DATA WRAPPER dummy";
+    let mut world = World::start(ServerVersion::Debian15, &format!("{TABLE}; {far}")).await;
+    let mapping =
+        "CREATE ROLE app; CREATE USER MAPPING FOR app SERVER far OPTIONS (\"user\" 'u', password 'HUSH')";
+    world.primary.psql(DATABASE, mapping).await;
+    world.api.post("/api/backups", r#"{"name": "b"}"#).await;
+    let verified = world.api.post("/api/backups/b/verify", "").await;
+    assert_eq!(verified["sound"], false, "{verified:#}");
+    let told = verified.to_string();
+    assert!(told.contains("USER MAPPING FOR app") && !told.contains("HUSH"), "{told}");
+    world.close().await;
+}

@@ -309,3 +309,19 @@ async fn teardown_leaves_nothing_of_ours_on_the_primary() {
                 + (SELECT count(*) FROM pg_class WHERE relname = 't' AND relreplident <> 'd')";
     assert_eq!(primary.psql(DATABASE, left).await.trim(), "0");
 }
+
+/// A copy that somebody made of a session's database has the session's marks, and is somebody's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_a_sessions_database_is_replaced_only_with_consent() {
+    let world = World::start(ServerVersion::Debian15, "CREATE TABLE t (id int PRIMARY KEY)").await;
+    world.replica.database_from("mine", REPLICA).await;
+    world.replica.psql("mine", "SET default_transaction_read_only = off; INSERT INTO t VALUES (7)").await;
+    let create = r#"{"name": "other", "target_database": "mine"}"#;
+    let (status, problem) = world.api.send(Method::POST, "/api/sessions", create).await;
+    assert_eq!(status, 409, "{problem:#}");
+    assert!(problem["detail"].as_str().unwrap().contains("a copy of session \"default\""), "{problem:#}");
+    assert_eq!(world.replica.psql("mine", "SELECT id FROM t").await.trim(), "7");
+    world.api.post("/api/sessions", r#"{"name": "other", "target_database": "mine", "replace": true}"#).await;
+    assert_eq!(world.replica.psql("mine", "SELECT count(*) FROM t").await.trim(), "0");
+    world.close().await;
+}

@@ -128,6 +128,11 @@ async fn a_follower_that_stops_keeps_its_stop_visible() {
     .await;
     assert_eq!(world.rows().await, "1,2");
     assert_eq!(world.told("\"default\" no longer follows head").await.len(), 1);
+    // It is where following took it, and not where it was when that began.
+    assert_eq!(world.api.get("/api/position?at=@").await["transaction"], 1);
+    // What cannot go there is not kept there either.
+    let (status, _) = world.api.send(Method::POST, "/api/navigate", r#"{"follow": true}"#).await;
+    assert_eq!((status, &world.session().await["follow"]), (StatusCode::CONFLICT, &json!(false)));
     world.api.post("/api/decisions", "{}").await;
     world.sql("INSERT INTO t VALUES (3)").await;
     world.checkpoint("three").await;

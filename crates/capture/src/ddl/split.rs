@@ -72,7 +72,8 @@ impl Word<'_> {
     #[must_use]
     pub fn name(&self) -> Option<String> {
         match self.kind {
-            WordKind::Bare => Some(self.text.to_lowercase()),
+            // As the server folds it where characters have several bytes: no other letters than ASCII's.
+            WordKind::Bare => Some(self.text.to_ascii_lowercase()),
             WordKind::QuotedName => {
                 let inner = self.text.strip_prefix('"')?.strip_suffix('"')?;
                 Some(inner.replace("\"\"", "\""))

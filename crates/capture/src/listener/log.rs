@@ -11,6 +11,9 @@ pub trait TransactionLog: 'static {
     fn identity(&self) -> &LogIdentity;
     /// The end of the last durable transaction.
     fn head(&self) -> Position;
+    /// How far everything that committed was given to it when it was opened; `None` where it had to be repaired, and may
+    /// have forgotten how far.
+    fn covered_before(&self) -> Option<Lsn>;
     /// Begins a transaction. The header's `end_lsn` is not known yet.
     ///
     /// # Errors
@@ -53,6 +56,10 @@ impl TransactionLog for Writer {
 
     fn head(&self) -> Position {
         Self::head(self)
+    }
+
+    fn covered_before(&self) -> Option<Lsn> {
+        (self.recovery().indexed == 0).then(|| self.covered_lsn())
     }
 
     fn begin(&mut self, header: &TransactionHeader) -> Result<(), LogError> {

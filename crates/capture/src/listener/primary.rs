@@ -42,6 +42,8 @@ pub(super) struct Primary {
     pub(super) silence: Duration,
     /// How far the server was when it was asked.
     pub(super) flushed: Lsn,
+    /// Where its slot is, if that is beyond everything that was received.
+    pub(super) slot_ahead: Option<Lsn>,
 }
 
 /// Checks that it is the primary with everything that set-up made.
@@ -64,8 +66,9 @@ pub(super) async fn check(
         return Err(SetupError::OtherTimeline { expected, found }.into());
     }
     let (status_interval, silence) = check_database(connection, options, log).await?;
-    check_slot(connection, options, received).await?;
-    Ok(Primary { status_interval, silence, flushed: system.flush_lsn })
+    let slot_ahead =
+        check_slot(connection, options, log.covered.map(|covered| covered.max(received))).await?;
+    Ok(Primary { status_interval, silence, flushed: system.flush_lsn, slot_ahead })
 }
 
 /// Starts the stream at the end of what was received.
@@ -137,8 +140,8 @@ fn silence(timeout_ms: u64) -> Duration {
 async fn check_slot(
     connection: &mut ReplicationConnection,
     options: &ListenerOptions,
-    received: Lsn,
-) -> Result<(), ListenError> {
+    covered: Option<Lsn>,
+) -> Result<Option<Lsn>, ListenError> {
     let sql = format!(
         "SELECT wal_status, active_pid, confirmed_flush_lsn FROM pg_catalog.pg_replication_slots \
          WHERE slot_name = {} AND database = pg_catalog.current_database() AND plugin = 'pgoutput'",
@@ -155,12 +158,18 @@ async fn check_slot(
     if let Some(pid) = field(1) {
         return Err(ListenError::SlotInUse { slot, pid: pid.parse().ok() });
     }
-    // The usual reason is what other databases wrote, which is confirmed too. An old copy of a log put back in
-    // place looks the same, so it is no error; but then what is between is lost, and this line is the trace.
-    if let Some(confirmed) = field(2).and_then(|lsn| lsn.parse::<Lsn>().ok()).filter(|lsn| *lsn > received) {
-        tracing::debug!(%confirmed, log_end = %received, "the slot was confirmed beyond the log's last transaction");
-    }
-    Ok(())
+    // Nothing is confirmed that the log does not cover. Somebody read from the slot or advanced it, or an old copy of the
+    // log was put back in its place; the server says nothing of it, and begins where the slot is.
+    let confirmed = field(2).and_then(|lsn| lsn.parse::<Lsn>().ok());
+    let ahead = covered.zip(confirmed).filter(|(covered, confirmed)| confirmed > covered);
+    Ok(ahead.map(|(covered, confirmed)| {
+        tracing::warn!(
+            %confirmed, log = %covered,
+            "slot {slot} is beyond the log: what committed in between is not in it, if anything did; somebody else read \
+             from the slot, or the data directory is an old copy"
+        );
+        confirmed
+    }))
 }
 
 /// Puts a marker into the stream over a connection of its own. Answers with a position of the WAL after it:

@@ -80,6 +80,10 @@ pub struct ListenerProgress {
     pub ignored_messages: u64,
     /// Connections lost since the start.
     pub reconnects: u64,
+    /// Where the slot was found beyond everything that this log was given: what committed before was taken by somebody
+    /// else, or the log is an old copy.
+    #[serde(default)]
+    pub slot_ahead: Option<Lsn>,
 }
 
 /// This machine's clock.

@@ -60,6 +60,8 @@ pub(super) struct Opened {
     pub(super) identity: LogIdentity,
     /// The end of its last transaction, or where it begins.
     pub(super) head: Lsn,
+    /// How far everything that committed was in it, if it knows.
+    pub(super) covered: Option<Lsn>,
 }
 
 /// The receiver's handle of the thread.
@@ -87,7 +89,11 @@ impl WriterThread {
                 Ok(log) => log,
                 Err(error) => return drop(opened_sender.send(Err(error))),
             };
-            let opened = Opened { identity: log.identity().clone(), head: log.head().lsn };
+            let opened = Opened {
+                identity: log.identity().clone(),
+                head: log.head().lsn,
+                covered: log.covered_before(),
+            };
             durable_sender.send_modify(|durable| durable.lsn = opened.head);
             let durable = *durable_sender.borrow();
             let writer = Writer {

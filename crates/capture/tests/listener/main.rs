@@ -395,3 +395,32 @@ async fn a_server_that_restarts_is_waited_for() {
     assert_goes_on_once_it_is_back(&mut setting, listener).await;
     oracle::assert_log_is_stream(&setting).await;
 }
+
+/// The server says nothing of it, and begins behind what somebody else took.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_somebody_else_read_from_is_told_of() {
+    let setting = Setting::new(ServerVersion::Debian15, TestServerOptions::default()).await;
+    let listener = setting.listen();
+    listener.until_streaming().await;
+    setting.until_captured(&listener).await;
+    assert_eq!(listener.status().progress.slot_ahead, None);
+    listener.stop().await.unwrap();
+    // Nobody else did anything: an end and another start say nothing.
+    let listener = setting.listen();
+    listener.until_streaming().await;
+    assert_eq!(listener.status().progress.slot_ahead, None);
+    listener.stop().await.unwrap();
+
+    setting
+        .client
+        .batch_execute("INSERT INTO pgbench_history (tid, filler) VALUES (NULL, 'taken')")
+        .await
+        .unwrap();
+    let take = "SELECT count(*) FROM pg_logical_slot_get_binary_changes($1, NULL, NULL, 'proto_version', '1', 'publication_names', $2)";
+    setting.client.query(take, &[&"app", &"app"]).await.unwrap();
+    let taken = setting.confirmed_lsn().await;
+    let listener = setting.listen();
+    listener.until_streaming().await;
+    assert_eq!(listener.status().progress.slot_ahead, Some(taken));
+    listener.stop().await.unwrap();
+}

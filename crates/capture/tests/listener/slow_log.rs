@@ -26,6 +26,10 @@ impl TransactionLog for SlowLog {
         self.writer.head()
     }
 
+    fn covered_before(&self) -> Option<Lsn> {
+        Some(self.writer.covered_lsn())
+    }
+
     fn begin(&mut self, header: &TransactionHeader) -> Result<(), LogError> {
         self.writer.begin(header).map(|_| ())
     }

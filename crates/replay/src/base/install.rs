@@ -159,6 +159,7 @@ async fn finish(
     progress: &(dyn Fn(BaseProgress) + Send + Sync),
 ) -> Result<(), BaseError> {
     let client = database::open(target).await?;
+    database::fire_nothing(&client).await?;
     for view in &manifest.materialized_views {
         views::load(&client, view, &options.directory).await?;
     }

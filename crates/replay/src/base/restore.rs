@@ -2,6 +2,7 @@
 
 use std::{path::Path, process::Stdio};
 
+use ptr_model::redacted_output;
 use ptr_postgres::{
     Dsn,
     programs::{name_sessions, session_name, until_lost},
@@ -104,5 +105,5 @@ async fn run(
     if status.success() {
         return Ok(());
     }
-    Err(failed(status.to_string(), last.join("\n")))
+    Err(failed(status.to_string(), redacted_output(&last.join("\n"))))
 }

@@ -18,18 +18,22 @@ const TABLE: &str = "
            OR EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype IN ('c', 'x'))
            OR EXISTS (SELECT FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
                       WHERE a.attrelid = c.oid AND a.attnum > 0 AND (a.attgenerated <> '' OR t.typtype = 'd')),
-           c.relreplident <> 'f' AND EXISTS (SELECT FROM pg_publication p WHERE p.pubupdate OR p.pubdelete)
+           c.relreplident <> 'f' AND EXISTS (SELECT FROM pg_publication p WHERE p.pubupdate OR p.pubdelete),
+           EXISTS (SELECT FROM pg_depend d
+                   WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.objsubid = 0 AND d.deptype = 'e')
     FROM unnest($1::name[], $2::name[]) wanted (schema, name)
     JOIN pg_namespace n ON n.nspname = wanted.schema
     JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.name";
 
 /// A domain's values travel as its base type, whose text is the same: a row that predates a NOT VALID check of the
-/// domain can then still be named. Where it is written, the assignment checks it.
+/// domain can then still be named. Where it is written, the assignment checks it. Of casts that take the text as it
+/// stands only the server's own do what an input function does.
 const COLUMNS: &str = "
     SELECT a.attrelid, a.attname::text, format_type(t.oid, base.typmod), a.attgenerated <> '',
            a.attidentity = 'a',
            EXISTS (SELECT FROM pg_cast
-                   WHERE castsource = 'text'::regtype AND castmethod = 'f' AND casttarget = t.oid)
+                   WHERE castsource = 'text'::regtype AND casttarget = t.oid
+                     AND (castmethod = 'f' OR castmethod = 'b' AND pg_cast.oid >= 16384))
            AND t.typarray <> 0,
            format_type(t.typarray, -1), t.typdelim::text, t.oid = 'pg_node_tree'::regtype
     FROM pg_attribute a
@@ -54,7 +58,9 @@ const CONSTRAINTS: &str = "
     JOIN pg_class ic ON ic.oid = i.indexrelid
     LEFT JOIN LATERAL (
         SELECT array_agg(a.attname::text ORDER BY n) AS names,
-               bool_and(a.attnotnull) AS not_null,
+               bool_and(a.attnotnull AND i.indcollation[n] = a.attcollation
+                        AND NOT EXISTS (SELECT FROM pg_constraint nn WHERE nn.conrelid = i.indrelid AND nn.contype = 'n'
+                                           AND NOT nn.convalidated AND nn.conkey[1] = a.attnum)) AS not_null,
                array_agg(coalesce(eq.operator, 'pg_catalog.=') ORDER BY n) AS operators
         FROM generate_series(0, i.indnkeyatts - 1) n
         JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[n]
@@ -137,6 +143,7 @@ pub(super) async fn tables(
             estimated_rows: u64::try_from(row.get::<_, i64>(4)).unwrap_or(0),
             evaluates: row.get(5),
             lacks_identity: row.get(6),
+            of_extension: row.get(7),
         }
     });
     Ok(facts.collect())

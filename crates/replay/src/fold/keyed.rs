@@ -19,6 +19,8 @@ pub(super) struct Keyed {
     by_key: HashMap<Bytes, usize, RandomState>,
     bytes: usize,
     share: Share,
+    /// Whether an old row has to be the one that is known.
+    compares: bool,
 }
 
 /// What is known of the row of one key.
@@ -31,8 +33,8 @@ struct Slot {
 }
 
 impl Keyed {
-    pub(super) fn new(key: Vec<usize>, others_unique: bool, share: Share) -> Self {
-        Self { key, others_unique, slots: Vec::new(), by_key: HashMap::default(), bytes: 0, share }
+    pub(super) fn new(key: Vec<usize>, others_unique: bool, share: Share, compares: bool) -> Self {
+        Self { key, others_unique, slots: Vec::new(), by_key: HashMap::default(), bytes: 0, share, compares }
     }
 
     pub(super) fn push(&mut self, relation: &Relation, change: RowChange) -> Result<Pushed, FoldError> {
@@ -95,6 +97,9 @@ impl Keyed {
         }
         match self.by_key.get(&key) {
             Some(&index) => {
+                if let OldRow::Full(image) = &old {
+                    self.check_image(relation, index, image)?;
+                }
                 let gone = self.replace(index, None);
                 gone.map(|_| ()).ok_or_else(|| self.missing(relation, old.tuple()))
             }
@@ -147,6 +152,9 @@ impl Keyed {
                 Err(self.missing(relation, &old_image(relation, &old, Some(&new))?))
             }
             Some(index) => {
+                if let OldTuple::Full(image) = &old {
+                    self.check_image(relation, index, image)?;
+                }
                 self.replace(index, Some(new));
                 Ok(Pushed::Folded)
             }
@@ -155,6 +163,17 @@ impl Keyed {
                 self.add(old_key, Some(old_row(old, image)), Some(new));
                 Ok(Pushed::Folded)
             }
+        }
+    }
+
+    /// That a whole old row is the one that is known of its key. A key that the primary did not check any more may have
+    /// been another row's meanwhile.
+    fn check_image(&self, relation: &Relation, index: usize, image: &Tuple) -> Result<(), FoldError> {
+        match &self.slots[index].after {
+            Some(known) if self.compares && known != image && !has_holes(known) && !has_holes(image) => {
+                Err(FoldError::Other { table: table_name(relation), key: self.show(image) })
+            }
+            _ => Ok(()),
         }
     }
 

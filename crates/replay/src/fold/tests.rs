@@ -63,6 +63,19 @@ fn delete(values: &[&str]) -> Change {
 }
 
 #[test]
+fn a_key_that_does_not_hold_any_more_is_noticed_where_it_is_met_again() {
+    let changes = || vec![insert(&["1", "a"]), delete(&["1", "b"])];
+    let pushed = |mut fold: Fold| {
+        fold.add_table(relation(2), keyed(false));
+        changes().into_iter().map(|change| fold.push(change)).collect::<Vec<_>>()
+    };
+    assert!(pushed(Fold::default()).iter().all(Result::is_ok));
+    let mut comparing = Fold::default();
+    comparing.compare_images();
+    assert!(matches!(pushed(comparing.anew())[..], [Ok(_), Err(FoldError::Other { .. })]));
+}
+
+#[test]
 fn a_row_that_comes_and_goes_leaves_nothing() {
     assert_eq!(net(keyed(false), vec![insert(&["1", "a"]), delete(&["1", "a"])]), vec![]);
     assert_eq!(net(RowIdentity::WholeRow, vec![insert(&["1", "a"]), delete(&["1", "a"])]), vec![]);

@@ -82,6 +82,9 @@ impl Travel<'_> {
     async fn redo_with(&self, applier: &mut Applier, to: Position) -> Result<(), ReplayError> {
         let from = applier.position();
         self.progress.send_modify(|progress| progress.total = to.ordinal.saturating_sub(from.ordinal));
+        if self.request.decisions.is_empty() {
+            applier.compare_images();
+        }
         let mut trouble = None;
         while let Err(halt) = self.redo_part(applier, from, to, trouble).await {
             if applier.has_shared() {

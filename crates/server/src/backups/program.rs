@@ -2,6 +2,7 @@
 
 use std::{path::Path, process::Stdio};
 
+use ptr_model::redacted_output;
 use ptr_postgres::{
     Dsn,
     programs::{name_sessions, session_name, until_lost},
@@ -48,7 +49,10 @@ pub(crate) async fn run(
     if status.success() {
         return Ok(());
     }
-    Err(ServiceError::Program { program: name, output: format!("{status}: {}", printed.join("\n")) })
+    Err(ServiceError::Program {
+        program: name,
+        output: format!("{status}: {}", redacted_output(&printed.join("\n"))),
+    })
 }
 
 async fn last_lines(output: Option<ChildStderr>) -> Vec<String> {

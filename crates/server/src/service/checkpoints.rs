@@ -38,9 +38,9 @@ impl Service {
             None => None,
         };
         let database = request.database.clone().or(session.as_ref().map(|session| session.database.clone()));
+        let _still = self.beginning.read().await;
         let captured = self.captured_or_active(database.as_deref()).await?;
         self.refuse_taken_name(&captured, &request.name).await?;
-        let _still = self.beginning.read().await;
         let is_now = is_of_now(&request);
         let (position, hash) = match request.hash {
             true => {
@@ -255,9 +255,9 @@ impl Service {
     /// # Errors
     /// A position outside the log.
     pub async fn pin_migration(&self, request: PinMigration) -> Result<CheckpointAnswer, ServiceError> {
+        let _still = self.beginning.read().await;
         let captured = self.captured_or_active(request.database.as_deref()).await?;
         let at = request.at.as_deref().unwrap_or(MIGRATION);
-        let _still = self.beginning.read().await;
         let position = self.resolve(&captured, at, None).await?;
         let (catalog, database) = (self.catalog.clone(), captured.database.clone());
         blocking(move || catalog.pin_migration(&database, position)).await??;

@@ -3,8 +3,6 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    fs::File,
-    os::unix::fs::OpenOptionsExt,
     path::Path,
     sync::{
         Arc, Mutex,
@@ -20,7 +18,7 @@ use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Service, ServiceError, blocking, lock, standing::Standings};
+use super::{Service, ServiceError, blocking, file_lock::FileLock, lock, standing::Standings};
 use crate::resource::{
     LONGEST_PAGE,
     navigation::{MoveAnswer, MoveQuery, MoveState},
@@ -137,17 +135,6 @@ pub(crate) struct SessionLock {
     room: Arc<Semaphore>,
 }
 
-/// Locked by `flock`, so it ends with the process.
-struct FileLock(File);
-
-impl Drop for FileLock {
-    /// Closing the file is not enough: a program that is being started has all our files until it runs, and the lock
-    /// with them. Failing leaves it to that.
-    fn drop(&mut self) {
-        let _ = self.0.unlock();
-    }
-}
-
 impl SessionLock {
     /// The connection of the move before, if it is still there.
     pub(super) fn take_kept(&mut self) -> Option<Kept> {
@@ -249,20 +236,9 @@ impl Moves {
         run: &Path,
         here: OwnedMutexGuard<Slot>,
     ) -> Result<SessionLock, ServiceError> {
-        let path = run.join(format!("session-{session}.lock"));
-        ptr_log::create_private_folder(run).map_err(ServiceError::file("create", run))?;
-        let file = File::options()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(ServiceError::file("create", &path))?;
-        match file.try_lock() {
-            Ok(()) => Ok(SessionLock { _elsewhere: FileLock(file), here, room: Arc::clone(&self.room) }),
-            Err(std::fs::TryLockError::WouldBlock) => Err(ServiceError::MovedElsewhere),
-            Err(std::fs::TryLockError::Error(error)) => Err(ServiceError::file("lock", path)(error)),
-        }
+        let elsewhere = FileLock::take(run, &format!("session-{session}.lock"))?;
+        let elsewhere = elsewhere.ok_or(ServiceError::MovedElsewhere)?;
+        Ok(SessionLock { _elsewhere: elsewhere, here, room: Arc::clone(&self.room) })
     }
 
     /// Notes that a move is asked for, by the id that its client gave it.
@@ -426,18 +402,6 @@ pub(super) fn answer(moved: &Move) -> MoveAnswer {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[tokio::test]
-    async fn a_session_is_given_free_though_a_program_that_is_being_started_has_its_file() {
-        let run = tempfile::tempdir().unwrap();
-        let session = SessionId("01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap());
-        let moves = Moves::default();
-        let held = moves.take(session, run.path()).await.unwrap();
-        let of_the_program = held._elsewhere.0.try_clone().unwrap();
-        drop(held);
-        assert!(moves.take(session, run.path()).await.is_ok());
-        drop(of_the_program);
-    }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn a_move_that_waits_for_another_of_this_process_gets_its_turn() {

@@ -382,7 +382,12 @@ impl Service {
         };
         if let Ok(outcome) = &outcome {
             self.followers.forget(journey.session.id);
-            self.moves.standings.arrived(journey.session.id, moved.id, outcome.to);
+            if journey.follow {
+                // It is elsewhere as soon as the log grows, by no move.
+                self.moves.standings.forget(journey.session.id);
+            } else {
+                self.moves.standings.arrived(journey.session.id, moved.id, outcome.to);
+            }
             self.learn_rates(&journey.session.database, outcome);
             self.note_used(&journey.captured, outcome);
         }
@@ -448,7 +453,8 @@ impl Service {
             outcome: written(outcome),
             reached,
             strategy: used.map(|used| name(used).to_owned()),
-            follow: journey.follow,
+            // One that was ended, or could not go on, is left where it is.
+            follow: journey.follow && outcome.is_ok(),
             closed,
         };
         let (catalog, moved) = (self.catalog.clone(), moved.id);
@@ -492,6 +498,13 @@ impl Service {
         let (session, mut lock) = self.take_to_move(session.id).await?;
         if session.follow {
             let journey = self.journey_to(session, head, 1).await?;
+            if journey.request.outdated {
+                // Whoever changed its decisions was ended before it was said what follows.
+                return Err(ServiceError::precondition(
+                    "its decisions changed, and its database holds what earlier ones made of it",
+                    "postgres-test-replay navigate head --follow builds it anew",
+                ));
+            }
             let (progress, watched) = watch::channel(NavigateProgress::default());
             let kept = lock.take_kept();
             let (outcome, kept) = follow(&journey.request, kept, &progress, &self.shutdown).await;

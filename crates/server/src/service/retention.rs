@@ -212,6 +212,8 @@ impl Service {
                 "ask that service, or end it with postgres-test-replay down",
             ));
         }
+        // Nobody who still sees it makes a session or a checkpoint in it.
+        let _none_is_named = self.beginning.write().await;
         let (catalog, name) = (self.catalog.clone(), captured.database.clone());
         if !blocking(move || catalog.forget_history(&name)).await?? {
             return Err(ServiceError::precondition(
@@ -254,11 +256,14 @@ impl Service {
         let data = self.configuration.data.clone();
         let (catalog, dry_run) = (self.catalog.clone(), done.dry_run);
         // Who has a history begin later is making such files.
-        let alone = self.beginning_made.try_lock();
+        let alone = match self.beginning_made.try_lock() {
+            Ok(here) => self.lock_beginnings()?.map(|elsewhere| (here, elsewhere)),
+            Err(_) => None,
+        };
         let captured = self.all_captured();
         let bases = captured.iter().map(|one| data.base_of(&one.database));
         let bases: Vec<PathBuf> =
-            bases.filter(|base| alone.is_ok() && base.join("manifest.json").exists()).collect();
+            bases.filter(|base| alone.is_some() && base.join("manifest.json").exists()).collect();
         let found = blocking(move || {
             let mut found = Vec::new();
             for base in bases {

@@ -8,6 +8,7 @@ use ptr_log::{CatalogError, DEFAULT_SESSION, NewSession, SequenceSample, Session
 use ptr_model::{Position, SessionId};
 use ptr_postgres::{Installation, SessionSettings, connect};
 use ptr_replay::{
+    SessionError,
     base::{BaseOptions, BaseProgress, Manifest, install_base},
     cursor::{Cursor, CursorState},
     session::{Access, Consent, SessionDatabase, TargetState, inspect, unfit},
@@ -38,6 +39,8 @@ impl Service {
         self: &Arc<Self>,
         request: CreateSession,
     ) -> Result<SessionAnswer, ServiceError> {
+        // Until the session is there, no beginning moves and no history goes.
+        let still = self.beginning.read().await;
         let captured = self.captured(request.database.as_deref())?;
         if let Some(at) = &request.at {
             // Before anything is made.
@@ -56,12 +59,14 @@ impl Service {
             target_database: target,
         };
         let catalog = self.catalog.clone();
-        let still = self.beginning.read().await;
         let session = blocking(move || catalog.create_session(&new)).await??;
         // Whoever sees the session already waits with a move of it until it has a database.
         let lock = self.moves.take(session.id, &self.configuration.data.run()).await?;
         drop(still);
-        let made = self.make_database(&session, consent, &Announcer::silent()).await;
+        let made = match self.refuse_a_copy(&session, consent).await {
+            Ok(()) => self.make_database(&session, consent, &Announcer::silent()).await,
+            Err(error) => Err(error),
+        };
         drop(lock);
         if let Err(error) = made {
             let (catalog, id) = (self.catalog.clone(), session.id);
@@ -77,6 +82,23 @@ impl Service {
             self.navigate(request).await?;
         }
         self.told_session(&session).await
+    }
+
+    /// What a session of this history holds has the marks of one, and so has a copy that somebody made of it.
+    async fn refuse_a_copy(&self, session: &Session, consent: Consent) -> Result<(), ServiceError> {
+        let Consent::Missing = consent else { return Ok(()) };
+        let database = &session.target_database;
+        let TargetState::Ours(cursor) = inspect(self.output()?, database).await? else { return Ok(()) };
+        let Some(of) = cursor.session_id.filter(|of| *of != session.id) else { return Ok(()) };
+        match self.session_named(Some(&of.to_string())).await {
+            Ok(of) => {
+                let holds = format!("a copy of session {:?}", of.name);
+                Err(SessionError::Foreign { database: database.clone(), holds }.into())
+            }
+            // It was left by a session that is gone.
+            Err(ServiceError::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Makes a session's database at CREATION.
@@ -132,6 +154,11 @@ impl Service {
             || self.cursor_of(session).await?.is_some()
             || self.held_earlier(session).await?.is_some()
         {
+            return Ok(());
+        }
+        // Whoever collects or moves waits, here and in other processes.
+        let _lock = self.moves.take(session.id, &self.configuration.data.run()).await?;
+        if self.cursor_of(session).await?.is_some() {
             return Ok(());
         }
         announcer.step(format!("making the replica in database {}", session.target_database));

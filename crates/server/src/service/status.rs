@@ -49,7 +49,9 @@ impl Service {
         }
         let slots = databases.iter().filter_map(|one| one.slot.as_ref());
         let kept = slots.filter_map(|slot| self.slot_warning(&slot.name, slot.retained_bytes));
-        let told = kept.chain(databases.iter().filter_map(forged_told));
+        let told = kept
+            .chain(databases.iter().filter_map(forged_told))
+            .chain(databases.iter().filter_map(ahead_told));
         let told: Vec<String> = told.chain(self.certificate_told()).collect();
         let told = [self.followers_told().await, told].concat();
         let session = match self.session_named(None).await {
@@ -156,6 +158,17 @@ fn forged_told(one: &DatabaseStatus) -> Option<String> {
     Some(format!(
         "{}: {count} messages with our prefix were not ours and were ignored; any role can send them \
          (pg_logical_emit_message), and docs/security.md says why they do nothing",
+        one.database
+    ))
+}
+
+/// What is between is in no log, and nothing else tells of it.
+fn ahead_told(one: &DatabaseStatus) -> Option<String> {
+    let at = one.listener.details["progress"]["slot_ahead"].as_str()?;
+    Some(format!(
+        "{}: the slot was at {at} when capture began, beyond all that this log was given: somebody else read from it or \
+         advanced it, or the data directory is an old copy; what committed in between is missing. session verify compares; \
+         teardown, then up, begin anew",
         one.database
     ))
 }

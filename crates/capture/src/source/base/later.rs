@@ -121,8 +121,12 @@ impl LaterImage {
     /// Makes it the base image: from now on the history begins here.
     ///
     /// # Errors
-    /// [`SourceError::File`]; then the base image is the one or the other.
+    /// [`SourceError::File`]; then the base image is the one or the other. Somebody removed it.
     pub fn commit(&self, manifest: &Manifest) -> Result<(), SourceError> {
+        for file in [&manifest.dump, &manifest.restore_list] {
+            let path = self.folder().join(file);
+            fs::metadata(&path).map_err(SourceError::file(&path))?;
+        }
         let inside = |path: &str| format!("{}/{path}", self.folder_name());
         let mut manifest = manifest.clone();
         (manifest.dump, manifest.restore_list) = (inside(&manifest.dump), inside(&manifest.restore_list));

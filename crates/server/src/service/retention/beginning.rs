@@ -29,8 +29,8 @@ use ptr_replay::{
 use tokio::sync::watch;
 
 use crate::service::{
-    APPLICATION_NAME, Announcer, Captured, Running, Service, ServiceError, blocking, keyframes::failed,
-    moves::SessionLock, now,
+    APPLICATION_NAME, Announcer, Captured, Running, Service, ServiceError, blocking, file_lock::FileLock,
+    keyframes::failed, moves::SessionLock, now,
 };
 
 /// How long a session that is being moved is waited for.
@@ -54,6 +54,12 @@ impl Service {
     async fn make_beginning(&self, captured: &Arc<Captured>, at: Position) -> Result<(), ServiceError> {
         self.refuse_beside_others(captured)?;
         let _one_at_a_time = self.beginning_made.lock().await;
+        let _nor_elsewhere = self.lock_beginnings()?.ok_or_else(|| {
+            ServiceError::precondition(
+                "another process makes a base image, or looks for what is left of one",
+                "wait until it is done, then run gc again",
+            )
+        })?;
         // What the new image is made from.
         self.install_base(&captured.database, &Announcer::silent()).await?;
         let keyframes = self.keyframes_of(captured)?;
@@ -95,6 +101,11 @@ impl Service {
         begun?;
         left?;
         self.remove_old_image(&captured.database).await
+    }
+
+    /// So that no two processes that share the data directory make base images, or remove what looks like a part of one.
+    pub(super) fn lock_beginnings(&self) -> Result<Option<FileLock>, ServiceError> {
+        FileLock::take(&self.configuration.data.run(), "beginnings.lock")
     }
 
     /// A service of another process would go on with what it knows of the old beginning.
@@ -176,6 +187,8 @@ impl Service {
     ) -> Result<(), ServiceError> {
         let at = image.position;
         let _alone = self.beginning.write().await;
+        // It may have been started while the image was made.
+        self.refuse_beside_others(captured)?;
         let _still = self.hold_sessions(captured).await?;
         if let Some(need) = self.needs(captured).await?.into_iter().find(|need| need.at < at) {
             return Err(ServiceError::precondition(need.reason, "gc --dry-run shows what can go now"));

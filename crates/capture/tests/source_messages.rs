@@ -209,6 +209,25 @@ on_every_version! {
         primary.run("CREATE TABLE u (x int); ALTER TABLE u ADD y int; DROP TABLE u").await;
     }
 
+    async fn a_table_that_is_added_to_our_publication_is_nothing_of_a_replicas(version) {
+        let mut primary = Primary::start(version).await;
+        primary.options.replica_identity = false;
+        let secret = primary.prepare().await.secret.unwrap();
+        // A list of tables from here on.
+        primary.run("CREATE TABLE more (id int PRIMARY KEY); CREATE TABLE bare (a int)").await;
+        let ours = async |change: &str| {
+            let before = primary.messages(&secret).await.0.len();
+            primary.run(&format!("ALTER PUBLICATION postgres_test_replay {change}")).await;
+            primary.messages(&secret).await.0[before..].iter().map(|message| message["tag"].to_string()).collect::<Vec<_>>()
+        };
+        assert_ne!(ours("DROP TABLE more").await, [""; 0]);
+        assert_eq!(ours("ADD TABLE more").await, [""; 0]);
+        // What takes changes away is told, and stops replay.
+        assert_ne!(ours("DROP TABLE more").await, [""; 0]);
+        assert_ne!(ours("ADD TABLE more WHERE (id > 1)").await, [""; 0]);
+        assert_ne!(ours("SET (publish = 'insert')").await, [""; 0]);
+    }
+
     async fn a_message_is_utf_8_whatever_the_database_is(version) {
         let mut primary = Primary::start(version).await;
         for (encoding, name, kind) in [("LATIN1", "größe", "ddl_command_end CREATE TABLE"), ("SQL_ASCII", "größe", "ddl_command_end CREATE TABLE")] {

@@ -398,7 +398,7 @@ async fn a_server_that_is_lost_while_a_backup_is_compared_does_not_make_it_unsou
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_that_does_not_restore_tells_no_password() {
     let far = "CREATE FOREIGN DATA WRAPPER dummy; CREATE SERVER far FOREIGN DATA WRAPPER dummy";
-    let mut world = World::start(ServerVersion::Debian15, &format!("{TABLE}; {far}")).await;
+    let world = World::start(ServerVersion::Debian15, &format!("{TABLE}; {far}")).await;
     let mapping =
         "CREATE ROLE app; CREATE USER MAPPING FOR app SERVER far OPTIONS (\"user\" 'u', password 'HUSH')";
     world.primary.psql(DATABASE, mapping).await;

@@ -27,6 +27,22 @@ impl FileLock {
             .mode(0o600)
             .open(&path)
             .map_err(ServiceError::file("create", &path))?;
+        Self::of(file, &path)
+    }
+
+    /// Takes that of a folder itself; `None` where somebody has it, or there is no such folder.
+    ///
+    /// # Errors
+    /// It cannot be opened or locked.
+    pub(super) fn of_folder(folder: &Path) -> Result<Option<Self>, ServiceError> {
+        match File::open(folder) {
+            Ok(file) => Self::of(file, folder),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(ServiceError::file("open", folder)(error)),
+        }
+    }
+
+    fn of(file: File, path: &Path) -> Result<Option<Self>, ServiceError> {
         match file.try_lock() {
             Ok(()) => Ok(Some(Self(file))),
             Err(TryLockError::WouldBlock) => Ok(None),
@@ -57,5 +73,11 @@ mod tests {
         drop(held);
         assert!(take().is_some());
         drop(of_the_program);
+        let of_folder = || FileLock::of_folder(folder.path()).unwrap();
+        let held = of_folder().unwrap();
+        assert!(of_folder().is_none());
+        drop(held);
+        assert!(of_folder().is_some());
+        assert!(FileLock::of_folder(&folder.path().join("none")).unwrap().is_none());
     }
 }

@@ -105,7 +105,7 @@ impl Service {
 
     /// So that no two processes that share the data directory make base images, or remove what looks like a part of one.
     pub(super) fn lock_beginnings(&self) -> Result<Option<FileLock>, ServiceError> {
-        FileLock::take(&self.configuration.data.run(), "beginnings.lock")
+        FileLock::of_folder(&self.configuration.data.root().join("base"))
     }
 
     /// A service of another process would go on with what it knows of the old beginning.

@@ -326,7 +326,15 @@ fn server_problem(error: &tokio_postgres::Error, detail: String) -> Problem {
                  way is done whole or not at all, and a session goes on from where it is",
             );
     }
-    Problem::new(Code::Failed, detail)
+    let problem = Problem::new(Code::Failed, detail);
+    match ServerError::of(error) {
+        // One transaction of the primary's is one here, and may lock more tables than this server has room for.
+        Some(said) if said.sqlstate == SqlState::OUT_OF_MEMORY && said.message.contains("shared memory") => {
+            problem
+                .with_hint("set max_locks_per_transaction of that server higher, restart it, and ask again")
+        }
+        _ => problem,
+    }
 }
 
 fn source_problem(error: &SourceError, detail: String) -> Problem {

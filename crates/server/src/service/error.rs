@@ -5,7 +5,7 @@ use std::{io, path::PathBuf};
 use ptr_capture::{listener::ListenError, source::SourceError};
 use ptr_log::{CatalogError, LogError, ResolveError};
 use ptr_model::{ExpressionError, Position};
-use ptr_postgres::{ClusterError, ConnectError, ProgramsError, ServerError};
+use ptr_postgres::{ClusterError, ConnectError, ProgramsError, ServerError, sqlstate::SqlState};
 use ptr_replay::{
     BaseError, NavigateError, ReplayError, SessionError, cursor::CursorError, resync::ContentsError,
     snapshot::SnapshotError, stop::passes, verify::VerifyError,

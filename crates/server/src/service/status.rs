@@ -167,7 +167,7 @@ fn ahead_told(one: &DatabaseStatus) -> Option<String> {
     let at = one.listener.details["progress"]["slot_ahead"].as_str()?;
     Some(format!(
         "{}: the slot was at {at} when capture began, beyond all that this log was given: somebody else read from it or \
-         advanced it, or the data directory is an old copy; what committed in between is missing. verify compares; \
+         advanced it, or the data directory is an old copy; what committed in between, if anything, is missing. verify compares; \
          teardown, then up, begin anew",
         one.database
     ))

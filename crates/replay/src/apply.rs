@@ -4,9 +4,9 @@
 //! [`Applier::end`]). Row changes are folded; a full fold, a TRUNCATE or a schema change flushes it. Several
 //! transactions of the log share one of the replica, whose commit also writes the cursor.
 //!
-//! Invariants: what is committed is exactly the state at the cursor's position, whatever fails. A transaction
-//! that changes the schema has one of the replica for itself, so that a statement that fails takes back
-//! nothing but it.
+//! Invariants: what is committed is exactly the state at the cursor's position, whatever fails; in a database that
+//! nobody can be in, while its cursor says `settled` ([`Applier::may_be_unsettled`]). A transaction that changes the
+//! schema has one of the replica for itself, so that a statement that fails takes back nothing but it.
 
 mod bracket;
 mod captured_table;
@@ -53,7 +53,7 @@ pub use bracket::Boundary;
 use bracket::Bracket;
 use crew::Crew;
 use guard::Guard;
-use locks::Locks;
+use locks::{Locks, Parts};
 pub(crate) use roles::create_missing as create_missing_roles;
 use send::UnderWay;
 pub(crate) use statements::Statements;
@@ -202,27 +202,24 @@ pub struct Applier {
     committed: Cursor,
     /// The end of the last transaction that went in whole.
     reached: Position,
-    /// The transaction that is going in, if one is.
-    current: Option<Current>,
+    /// The end of the transaction that is going in, if one is.
+    current: Option<Position>,
+    /// The last one that began has the replica's transaction for itself.
+    alone: bool,
     /// Whether the replica has a transaction open.
     open: bool,
     /// Changes in the replica's open transaction.
     uncommitted: u64,
     /// The tables that the open transaction holds locks on.
     locks: Locks,
+    /// Whether part of a transaction of the log may be committed, and whether it is.
+    parts: Parts,
     /// The server process of the primary whose temporary objects this session has.
     temporary_of: Option<i32>,
     /// What tells whether somebody else wrote the cursor since.
     stamp: Stamp,
     /// Whether the connection, and what is known of the tables, may serve another move: nothing but rows went in.
     lasting: bool,
-}
-
-#[derive(Debug)]
-struct Current {
-    after: Position,
-    /// It has the replica's transaction for itself.
-    alone: bool,
 }
 
 impl Applier {
@@ -265,9 +262,11 @@ impl Applier {
             reached: committed.position,
             committed,
             current: None,
+            alone: false,
             open: false,
             uncommitted: 0,
             locks: Locks::default(),
+            parts: Parts::default(),
             temporary_of: None,
             stamp,
             lasting: true,
@@ -405,7 +404,7 @@ impl Applier {
             self.gather().await?;
             self.lasting = false;
         }
-        self.current = Some(Current { after: outline.after(), alone });
+        (self.current, self.alone) = (Some(outline.after()), alone);
         Ok(())
     }
 
@@ -474,11 +473,10 @@ impl Applier {
         if let Some(gap) = self.bracket.take_missed() {
             return Err(self.stop_at(gap));
         }
-        let current = self.current.take().expect("a transaction began before it ends");
-        self.reached = current.after;
+        self.reached = self.current.take().expect("a transaction began before it ends");
         self.flush_if_full().await?;
         let many = self.locks.are_many(&self.client, self.fold.tables()).await?;
-        if current.alone || self.is_apart() || self.uncommitted >= self.limits.commit_changes || many {
+        if self.alone || self.is_apart() || self.uncommitted >= self.limits.commit_changes || many {
             self.commit().await?;
         }
         Ok(())
@@ -503,6 +501,7 @@ impl Applier {
         self.open = false;
         self.uncommitted = 0;
         self.locks.release();
+        self.parts.settle();
         self.rejoin();
         Ok(())
     }
@@ -541,7 +540,7 @@ impl Applier {
     pub(crate) async fn undo(&mut self, effects: Vec<TableEffect>) -> Result<(), ReplayError> {
         if self.locks.are_many(&self.client, effects.len()).await? {
             // Nothing of an undo is committed before its end, and redo from a keyframe needs no locks on all at once.
-            return Err(Mismatch::ManyTables { limit: self.locks.limit() }.into());
+            return Err(Mismatch::ManyTables.into());
         }
         self.apply_effects_ahead(effects).await
     }
@@ -584,6 +583,7 @@ impl Applier {
         match self.fold.membership(&relation) {
             Membership::Known => {}
             Membership::New => {
+                self.make_room().await?;
                 self.add_to_fold(relation).await?;
             }
             Membership::Outdated => {

@@ -3,6 +3,7 @@
 use ptr_log::LogError;
 use ptr_model::Position;
 use ptr_postgres::{ConnectError, QualifiedName};
+use tokio_postgres::error::SqlState;
 
 use crate::{
     cursor::CursorError,
@@ -108,15 +109,13 @@ pub enum Mismatch {
     /// An undo met changes without old rows.
     #[error(transparent)]
     NotReversible(#[from] NotReversible),
-    /// An undo met more tables than one transaction can lock.
+    /// A way within the session's database would lock more tables than the server has room for, and a new database can
+    /// be taken over them in parts.
     #[error(
-        "the changes are of more than {limit} tables, which the output server has no locks for in one transaction; a \
-         higher max_locks_per_transaction there lets an undo take them back"
+        "the changes are of more tables than the output server has locks for in one transaction, which only a new \
+         database can take in parts; with a higher max_locks_per_transaction there the session's own can"
     )]
-    ManyTables {
-        /// How many it has.
-        limit: usize,
-    },
+    ManyTables,
     /// A database that is at another position than the caller believed, or of another log.
     #[error("database {database} {problem}")]
     Cursor {
@@ -155,6 +154,11 @@ impl ReplayError {
             Self::Database(error) => error.sqlstate(),
             Self::Connect(_) | Self::Log(_) | Self::Cursor(_) | Self::Cancelled { .. } => None,
         }
+    }
+
+    /// Whether the server has no more locks to give, which are of its shared memory.
+    pub(crate) fn is_out_of_locks(&self) -> bool {
+        matches!(self, Self::Database(error) if error.sqlstate() == Some(SqlState::OUT_OF_MEMORY.code()))
     }
 
     /// Whether trying again later, with nothing changed by the user, may succeed.

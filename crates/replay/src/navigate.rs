@@ -220,22 +220,20 @@ pub async fn travel(
 /// How often a move is planned again because a keyframe or spare went away meanwhile.
 const ATTEMPTS: usize = 4;
 
-/// Whether an undo failed for what other ways do not suffer from.
-fn is_barred_undo(plan: &Plan, error: &ReplayError) -> bool {
-    plan.steps.iter().any(|step| matches!(step, PlanStep::Undo { .. })) && is_only_this_way_barred(error)
+/// Whether a way failed for what a keyframe from before the destination does not suffer from.
+fn is_barred(plan: &Plan, error: &ReplayError) -> bool {
+    let is_undo = plan.steps.iter().any(|step| matches!(step, PlanStep::Undo { .. }));
+    match error {
+        ReplayError::Mismatch(mismatch) if matches!(**mismatch, Mismatch::ManyTables) => true,
+        error => is_undo && is_only_this_way_barred(error),
+    }
 }
 
 /// Whether an undo failed for what a keyframe does not suffer from: old rows that the log has not, a
 /// constraint that rows of that time do not meet.
 fn is_only_this_way_barred(error: &ReplayError) -> bool {
     let ReplayError::Mismatch(mismatch) = error else { return false };
-    matches!(
-        mismatch.as_ref(),
-        Mismatch::NotReversible(_)
-            | Mismatch::Refused { .. }
-            | Mismatch::Fold { .. }
-            | Mismatch::ManyTables { .. }
-    )
+    matches!(mismatch.as_ref(), Mismatch::NotReversible(_) | Mismatch::Refused { .. } | Mismatch::Fold { .. })
 }
 
 fn is_cancelled(error: &NavigateError) -> bool {
@@ -283,19 +281,20 @@ struct Travel<'a> {
     /// Whether it goes from CREATION because another keyframe was no good.
     from_creation: bool,
     /// How the new database gets its rows.
-    crew: CrewUse,
+    building: Building,
 }
 
 /// How a database that nobody can be in gets its rows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-enum CrewUse {
-    /// Over several connections, if they are many.
+enum Building {
+    /// Over several connections if rows are many, in parts of transactions if tables are.
     #[default]
-    Allowed,
-    /// Over several connections: it is at no position if that fails.
-    Used,
-    /// Over one, because over several it failed: where, and with which position, shows only then.
-    Failed,
+    Freely,
+    /// So, and if it fails the database is at no position.
+    Unsettled,
+    /// Over one connection, in whole transactions, because freely it failed: where, and with which position, shows
+    /// only then.
+    Settled,
 }
 
 impl<'a> Travel<'a> {
@@ -318,7 +317,7 @@ impl<'a> Travel<'a> {
             again: 0,
             copied_at: None,
             from_creation: false,
-            crew: CrewUse::default(),
+            building: Building::default(),
         }
     }
 
@@ -334,9 +333,9 @@ impl<'a> Travel<'a> {
         loop {
             match self.run(&chosen).await {
                 Ok(()) => return Ok(chosen),
-                Err(error) if self.crew == CrewUse::Used && !is_cancelled(&error) => {
+                Err(error) if self.building == Building::Unsettled && !is_cancelled(&error) => {
                     tracing::debug!(%error, "once more, over one connection");
-                    self.crew = CrewUse::Failed;
+                    self.building = Building::Settled;
                     self.begin_again();
                     continue;
                 }
@@ -344,8 +343,10 @@ impl<'a> Travel<'a> {
                 Err(NavigateError::Session(
                     SessionError::NoSpare { .. } | SessionError::NoTemplate { .. },
                 )) if self.again < ATTEMPTS => {}
-                Err(NavigateError::Replay(error)) if barred.is_none() && is_barred_undo(&chosen, &error) => {
+                Err(NavigateError::Replay(error)) if barred.is_none() && is_barred(&chosen, &error) => {
                     barred = Some(error.to_string());
+                    // A redo may have come some way.
+                    self.from = whereabouts(self.request).await?;
                 }
                 Err(NavigateError::Replay(ReplayError::Stopped(stop))) if self.may_go_from_creation() => {
                     self.from_creation = true;
@@ -362,19 +363,33 @@ impl<'a> Travel<'a> {
                 Err(error) => return Err(error),
             }
             self.begin_again();
-            self.is_connected = false;
-            let Gathered { mut facts, images } =
-                facts::gather(self.request, self.from, Look::ForAll, false).await?;
-            if barred.is_some() {
-                facts.images.retain(|image| image.position <= self.request.to);
-            }
-            let here = self.from.filter(|_| barred.is_none());
-            chosen = plan(here, self.request.to, &facts)?;
-            if let Some(reason) = &barred {
-                chosen.reason.clone_from(reason);
-            }
-            self.images = images;
+            chosen = self.plan_again(barred.as_deref()).await?;
         }
+    }
+
+    /// Goes by a keyframe, where the way that was begun is barred.
+    async fn go_around(&mut self, barred: &str) -> Result<Plan, NavigateError> {
+        self.from = whereabouts(self.request).await?;
+        self.begin_again();
+        let chosen = self.plan_again(Some(barred)).await?;
+        self.go(chosen).await
+    }
+
+    /// Another way: where one is barred, forwards from a keyframe.
+    async fn plan_again(&mut self, barred: Option<&str>) -> Result<Plan, NavigateError> {
+        self.is_connected = false;
+        let Gathered { mut facts, images } =
+            facts::gather(self.request, self.from, Look::ForAll, false).await?;
+        if barred.is_some() {
+            facts.images.retain(|image| image.position <= self.request.to);
+        }
+        let here = self.from.filter(|_| barred.is_none());
+        let mut chosen = plan(here, self.request.to, &facts)?;
+        if let Some(reason) = barred {
+            reason.clone_into(&mut chosen.reason);
+        }
+        self.images = images;
+        Ok(chosen)
     }
 
     async fn run(&mut self, plan: &Plan) -> Result<(), NavigateError> {
@@ -437,7 +452,7 @@ impl<'a> Travel<'a> {
             PlanStep::Redo { from, to } => {
                 let outcome = self.redo(database, *from, *to).await;
                 if is_stopped(&outcome)
-                    && self.crew != CrewUse::Used
+                    && self.building != Building::Unsettled
                     && *database != session.name
                     && !self.may_go_from_creation()
                 {
@@ -530,12 +545,13 @@ impl<'a> Travel<'a> {
     async fn redo(&mut self, database: &str, from: Position, to: Position) -> Result<(), NavigateError> {
         let mut applier = self.open(database).await?;
         self.expect(&applier, from)?;
-        if database != self.request.session.name && self.crew == CrewUse::Allowed {
+        if database != self.request.session.name && self.building == Building::Freely {
             applier.share_work();
+            applier.may_be_unsettled();
         }
         let outcome = self.redo_and_count(&mut applier, to).await;
-        if applier.has_shared() {
-            self.crew = CrewUse::Used;
+        if applier.is_unsettled() {
+            self.building = Building::Unsettled;
         }
         applier.dismiss().await;
         outcome?;
@@ -569,8 +585,8 @@ impl<'a> Travel<'a> {
     }
 }
 
-/// Takes a session that follows forward to `to` within its database, without looking at other ways; cheap where
-/// little is new. Nothing happens where it is there, or beyond, or was opened for local writes.
+/// Takes a session that follows forward to `to` within its database, without looking at other ways before that one is
+/// barred; cheap where little is new. Nothing happens where it is there, or beyond, or was opened for local writes.
 ///
 /// What it returns first is as of [`navigate`], then comes the connection for the next time.
 pub async fn follow(
@@ -590,30 +606,39 @@ pub async fn follow(
     if from >= request.to || request.locally_written || request.outdated {
         return (Ok(None), Some(Kept(applier)));
     }
-    if let Err(error) = travel.redo_and_count(&mut applier, request.to).await {
-        return (Err(error), None);
-    }
-    let Travelled { transactions, entries, notices, .. } = travel.outcome;
+    let plan = Plan {
+        strategy: Strategy::Redo,
+        steps: vec![PlanStep::Redo { from, to: request.to }],
+        reason: "the session follows the log".to_owned(),
+        estimate: Estimate::default(),
+        alternatives: Vec::new(),
+    };
+    let (plan, kept) = match travel.redo_and_count(&mut applier, request.to).await {
+        Ok(()) => (plan, Some(Kept(applier))),
+        Err(NavigateError::Replay(error)) if is_barred(&plan, &error) => {
+            drop(applier);
+            match travel.go_around(&error.to_string()).await {
+                Ok(plan) => (plan, None),
+                Err(error) => return (Err(error), None),
+            }
+        }
+        Err(error) => return (Err(error), None),
+    };
+    let Travelled { transactions, entries, notices, connections_ended, measured } = travel.outcome;
     let outcome = NavigateOutcome {
         from: Some(from),
         to: request.to,
-        strategy: Strategy::Redo,
-        reason: "the session follows the log".to_owned(),
+        strategy: plan.strategy,
+        reason: plan.reason.clone(),
         transactions,
         entries_applied: entries,
         elapsed: started.elapsed(),
-        connections_ended: 0,
+        connections_ended,
         notices,
-        plan: Plan {
-            strategy: Strategy::Redo,
-            steps: vec![PlanStep::Redo { from, to: request.to }],
-            reason: "the session follows the log".to_owned(),
-            estimate: Estimate::default(),
-            alternatives: Vec::new(),
-        },
-        measured: Vec::new(),
+        plan,
+        measured,
     };
-    (Ok(Some(outcome)), Some(Kept(applier)))
+    (Ok(Some(outcome)), kept)
 }
 
 /// Takes a database that no session has forwards.

@@ -5,9 +5,11 @@
 
 mod support;
 
+use std::time::Duration;
+
 use axum::http::{Method, StatusCode};
 use futures_util::future::join_all;
-use ptr_testkit::ServerVersion;
+use ptr_testkit::{ServerVersion, wait_until};
 use serde_json::json;
 use support::{DATABASE, REPLICA, World};
 
@@ -114,34 +116,129 @@ async fn a_checkpoint_connects_to_no_session_that_is_known_to_stand_elsewhere() 
     world.close().await;
 }
 
+/// Tables that the output server does not have locks for in one transaction.
+const TABLES: usize = 600;
+
+fn each(sql: &str, end: &str) -> String {
+    format!("DO $$ BEGIN FOR i IN 1..{TABLES} LOOP EXECUTE format('{sql}', i); {end} END LOOP; END $$")
+}
+
+/// Rows and sum of each table. A statement for each: one for all would need the locks that the server does not have.
+fn sums() -> String {
+    (1..=TABLES).map(|i| format!("SELECT count(*), coalesce(sum(v), 0) FROM t{i};")).collect()
+}
+
+impl World {
+    /// Tables `t1` and so on, empty at the checkpoint `empty`; more is run after them.
+    async fn of_many_tables(more: &str) -> Self {
+        let settings = [("max_locks_per_transaction", "10"), ("max_connections", "20")];
+        let schema = each("CREATE TABLE t%s (id int PRIMARY KEY, v int)", "COMMIT;");
+        let world = Self::tuned(ServerVersion::Debian15, &settings, &format!("{schema}; {more}")).await;
+        world.checkpoint("empty").await;
+        world
+    }
+
+    /// Changes all tables of the primary, makes a checkpoint, and says what they hold.
+    async fn change_each(&self, sql: &str, end: &str, checkpoint: &str) -> String {
+        self.primary.psql(DATABASE, &each(sql, end)).await;
+        self.checkpoint(checkpoint).await;
+        self.primary.psql(DATABASE, &sums()).await
+    }
+
+    async fn is_after(&self, transactions: u64) -> bool {
+        self.api.get("/api/sessions/default").await["position"]["transaction"] == transactions
+    }
+
+    async fn replica_holds(&self, sums_then: &str) {
+        assert_eq!(self.replica.psql(REPLICA, &sums()).await, sums_then);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn more_tables_are_gone_over_than_one_transaction_can_lock() {
-    let tables = 600;
-    let each = |sql: &str, end: &str| {
-        format!("DO $$ BEGIN FOR i IN 1..{tables} LOOP EXECUTE format('{sql}', i); {end} END LOOP; END $$")
-    };
-    let settings = [("max_locks_per_transaction", "10"), ("max_connections", "20")];
-    let schema = each("CREATE TABLE t%s (id int PRIMARY KEY, v int)", "COMMIT;");
-    let world = World::tuned(ServerVersion::Debian15, &settings, &schema).await;
-    // A statement for each table: one for all would need the locks that the server does not have.
-    let sums = (1..=tables).map(|i| format!("SELECT count(*), coalesce(sum(v), 0) FROM t{i};"));
-    let sums: String = sums.collect();
-    world.checkpoint("empty").await;
-    world.primary.psql(DATABASE, &each("INSERT INTO t%1$s VALUES (%1$s, 1), (0, 2)", "COMMIT;")).await;
-    world.checkpoint("filled").await;
-    let filled = world.primary.psql(DATABASE, &sums).await;
-    world.primary.psql(DATABASE, &each("UPDATE t%s SET v = %1$s WHERE id = 0", "COMMIT;")).await;
-    world.checkpoint("changed").await;
-    let changed = world.primary.psql(DATABASE, &sums).await;
+    let world = World::of_many_tables("").await;
+    let filled = world.change_each("INSERT INTO t%1$s VALUES (%1$s, 1), (0, 2)", "COMMIT;", "filled").await;
+    let changed = world.change_each("UPDATE t%s SET v = %1$s WHERE id = 0", "COMMIT;", "changed").await;
     let arrived = world.go("changed").await;
     assert_eq!(arrived["strategy"], "redo");
-    assert_eq!(world.replica.psql(REPLICA, &sums).await, changed);
+    world.replica_holds(&changed).await;
     // An undo would be one transaction.
     let back = world.go("filled").await;
     assert_eq!(back["strategy"], "keyframe", "{back:#}");
     assert!(back["reason"].as_str().unwrap().contains("max_locks_per_transaction"), "{back:#}");
-    assert_eq!(world.replica.psql(REPLICA, &sums).await, filled);
+    world.replica_holds(&filled).await;
     world.go("empty").await;
-    assert_eq!(world.replica.psql(REPLICA, &sums).await, "0|0\n".repeat(tables));
+    world.replica_holds(&"0|0\n".repeat(TABLES)).await;
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_transaction_of_more_tables_than_can_be_locked_is_replayed_in_a_new_database() {
+    let world = World::of_many_tables("").await;
+    let filled = world.change_each("INSERT INTO t%1$s VALUES (%1$s, 1), (0, 2)", "COMMIT;", "filled").await;
+    let at_once = world.change_each("DELETE FROM t%s WHERE id = 0", "", "at once").await;
+    world.go("filled").await;
+    let arrived = world.go("at once").await;
+    assert_eq!(arrived["strategy"], "keyframe", "{arrived:#}");
+    assert!(arrived["reason"].as_str().unwrap().contains("max_locks_per_transaction"), "{arrived:#}");
+    world.replica_holds(&at_once).await;
+    world.go("filled").await;
+    world.replica_holds(&filled).await;
+    let (status, made) = world.api.send(Method::POST, "/api/keyframes", r#"{"at": "at once"}"#).await;
+    assert_eq!(status, StatusCode::CREATED, "{made:#}");
+    world.go("at once").await;
+    world.replica_holds(&at_once).await;
+    // Whoever follows gets past such a one too, and goes on following.
+    world.go("filled").await;
+    world.api.post("/api/navigate", r#"{"follow": true}"#).await;
+    let updated = world.change_each("UPDATE t%s SET v = v + 1", "", "updated").await;
+    let transactions = TABLES as u64 + 2;
+    let at_head = async || world.is_after(transactions).await;
+    wait_until("the follower is at head", Duration::from_secs(120), at_head).await;
+    world.replica_holds(&updated).await;
+    assert_eq!(world.api.get("/api/sessions/default").await["follow"], true);
+    world.primary.psql(DATABASE, "INSERT INTO t1 VALUES (-1, -1)").await;
+    let goes_on = async || world.is_after(transactions + 1).await;
+    wait_until("it goes on", Duration::from_secs(60), goes_on).await;
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_that_ends_between_parts_of_a_transaction_leaves_the_session_where_it_was() {
+    // The check of the last table takes for ever in a database that is being built, when that is asked for.
+    let slow = format!(
+        "CREATE FUNCTION slow(int) RETURNS bool LANGUAGE sql AS $$ SELECT CASE WHEN current_database() ~ '__next$'
+         AND current_setting('app.slow', true) = 'on' THEN length(pg_sleep(3600)::text) = 0 ELSE true END $$;
+         ALTER TABLE t{TABLES} ADD CHECK (public.slow(v))"
+    );
+    let world = World::of_many_tables(&slow).await;
+    let filled = world.change_each("INSERT INTO t%1$s VALUES (%1$s, 1)", "COMMIT;", "filled").await;
+    let at_once = world.change_each("UPDATE t%s SET v = 5", "", "at once").await;
+    world.go("filled").await;
+    world.replica.psql("postgres", "ALTER ROLE ALL SET app.slow = 'on'").await;
+    let next = format!("{REPLICA}__next");
+    let sleeps = format!(
+        "SELECT pid FROM pg_stat_activity WHERE datname = '{next}' AND wait_event = 'PgSleep' AND application_name ~ '^postgres-test-replay'"
+    );
+    let moved = world.try_go("at once");
+    let faults = async {
+        wait_until("the last table is reached", Duration::from_secs(120), async || {
+            !world.replica.psql("postgres", &sleeps).await.is_empty()
+        })
+        .await;
+        let state = "SELECT state FROM postgres_test_replay.cursor";
+        assert_eq!(world.replica.psql(&next, state).await.trim(), "moving");
+        world.replica_holds(&filled).await;
+        world.replica.psql("postgres", "ALTER ROLE ALL RESET app.slow").await;
+        world.replica.psql("postgres", &format!("SELECT pg_terminate_backend(pid) FROM ({sleeps}) s")).await;
+    };
+    let ((status, answer), ()) = tokio::join!(moved, faults);
+    // Once more, transaction by transaction; and for that the server has no locks.
+    assert!(!status.is_success(), "{answer:#}");
+    assert!(answer["hint"].as_str().unwrap().contains("max_locks_per_transaction"), "{answer:#}");
+    world.replica_holds(&filled).await;
+    assert!(world.is_after(TABLES as u64).await);
+    world.go("at once").await;
+    world.replica_holds(&at_once).await;
     world.close().await;
 }

@@ -106,13 +106,13 @@ fn rows(effect: &RowsEffect) -> usize {
 
 impl Applier {
     /// Lets more connections take part from the first large window on. Only where nobody else can be in the database,
-    /// and where it is thrown away if anything fails after they did ([`Applier::has_shared`]).
+    /// and where it is thrown away if anything fails after they did ([`Applier::is_unsettled`]).
     pub(crate) fn share_work(&mut self) {
         self.crew = Some(Crew::default());
     }
 
     /// Whether other connections took part.
-    pub(crate) fn has_shared(&self) -> bool {
+    pub(super) fn has_shared(&self) -> bool {
         self.crew.as_ref().is_some_and(|crew| !crew.members.is_empty())
     }
 

@@ -1,14 +1,21 @@
 //! How many tables a transaction of the replica may touch: each is locked until it ends, with its indexes, and the server
 //! has room for so many locks of everybody together.
 //!
-//! A transaction of the log that touches more is applied all the same: the primary had room for it, and the output server
-//! needs as much.
+//! A transaction of the log that touches more is one of the replica's where somebody may look: if the server has no room for
+//! it, which shows when it refuses, a new database takes the session's place. In one that nobody can be in, its rows are
+//! committed in parts. One that changes the schema is not: the primary had room for it, and the output server needs as
+//! much.
 
 use std::collections::HashSet;
 
 use tokio_postgres::Client;
 
-use crate::database::{DatabaseError, Doing};
+use super::Applier;
+use crate::{
+    cursor::{self, Cursor, CursorState},
+    database::{DatabaseError, Doing},
+    error::ReplayError,
+};
 
 /// Tables for which nobody asks what the server has room for: every server has it for as many.
 const FEW: usize = 64;
@@ -47,10 +54,64 @@ impl Locks {
         };
         Ok(tables >= limit)
     }
+}
 
-    /// What the server lets us have.
-    pub(super) fn limit(&self) -> usize {
-        self.limit.unwrap_or(FEW)
+/// Whether a transaction of the log is committed in parts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) enum Parts {
+    /// It never is.
+    #[default]
+    Forbidden,
+    /// It would be.
+    Allowed,
+    /// A part is, and the database is at no position.
+    Committed,
+}
+
+impl Parts {
+    /// Whole transactions are committed.
+    pub(super) fn settle(&mut self) {
+        if *self == Self::Committed {
+            *self = Self::Allowed;
+        }
+    }
+}
+
+impl Applier {
+    /// Lets a transaction of more tables than one of ours should lock be committed in parts: the database is at no position
+    /// meanwhile, and its cursor says `moving`. Only where nobody else can be in the database, and where it is thrown
+    /// away if anything fails then ([`Applier::is_unsettled`]).
+    pub(crate) fn may_be_unsettled(&mut self) {
+        self.parts = Parts::Allowed;
+    }
+
+    /// Whether the database may be at no position: what failed cannot be taken back.
+    pub(crate) fn is_unsettled(&self) -> bool {
+        self.parts == Parts::Committed || self.has_shared()
+    }
+
+    /// Whether what goes in would be committed in parts in a database that nobody can be in.
+    pub(crate) fn could_go_in_parts(&self) -> bool {
+        self.parts == Parts::Forbidden && !self.alone
+    }
+
+    /// Before a table is locked: commits what went in of a transaction, where that may be done and locks are many.
+    pub(super) async fn make_room(&mut self) -> Result<(), ReplayError> {
+        if self.parts == Parts::Forbidden || self.alone {
+            return Ok(());
+        }
+        if !self.locks.are_many(&self.client, self.fold.tables() + 1).await? {
+            return Ok(());
+        }
+        self.flush().await?;
+        self.open_transaction().await?;
+        self.guard.release(&self.client).await?;
+        cursor::commit(&self.client, &Cursor { state: CursorState::Moving, ..self.committed }).await?;
+        self.open = false;
+        self.parts = Parts::Committed;
+        self.locks.release();
+        self.rejoin();
+        Ok(())
     }
 }
 

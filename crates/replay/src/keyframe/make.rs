@@ -219,6 +219,7 @@ impl Build<'_> {
         let dsn = self.keyframes.output.with_database(self.name);
         let replay = |error: ReplayError| KeyframeError::Navigate(error.into());
         let mut applier = Applier::open(&dsn, self.keyframes.log_id, request.limits).await.map_err(replay)?;
+        applier.may_be_unsettled();
         let begun = applier.position();
         while applier.position() < at {
             wait_until(quiet, self.cancel).await?;

@@ -87,9 +87,13 @@ impl Travel<'_> {
         }
         let mut trouble = None;
         while let Err(halt) = self.redo_part(applier, from, to, trouble).await {
-            if applier.has_shared() {
+            if applier.is_unsettled() {
                 // It is at no position from which to go on in smaller steps.
                 return Err(halt.error);
+            }
+            let is_sessions_own = applier.client().dsn().database() == self.request.session.name;
+            if halt.error.is_out_of_locks() && is_sessions_own && applier.could_go_in_parts() {
+                return Err(Mismatch::ManyTables.into());
             }
             // What stopped took whole transactions with it that were not committed yet.
             let too_far =

@@ -360,8 +360,8 @@ impl Applier {
         // As in `give_up`: another connection can.
         let fresh = Self::open(self.client.dsn(), self.committed.log_id, limits).await?;
         let (applied, noted) = (std::mem::take(&mut self.applied), self.noted);
-        let session_id = self.committed.session_id;
-        *self = Self { applied, noted, ..fresh };
+        let (session_id, parts) = (self.committed.session_id, self.parts);
+        *self = Self { applied, noted, parts, fold: self.fold.anew(), ..fresh };
         self.committed.session_id = session_id;
         Ok(())
     }
@@ -583,7 +583,7 @@ impl Applier {
         match self.fold.membership(&relation) {
             Membership::Known => {}
             Membership::New => {
-                self.make_room().await?;
+                self.make_room(1).await?;
                 self.add_to_fold(relation).await?;
             }
             Membership::Outdated => {

@@ -112,6 +112,18 @@ pub enum NavigateError {
 }
 
 impl NavigateError {
+    /// Whether a new database can go where the session's own cannot.
+    #[must_use]
+    pub fn wants_new_database(&self) -> bool {
+        matches!(self, Self::Replay(ReplayError::Mismatch(mismatch)) if matches!(**mismatch, Mismatch::ManyTables))
+    }
+
+    /// Whether the output server has no more locks to give.
+    #[must_use]
+    pub fn is_out_of_locks(&self) -> bool {
+        matches!(self, Self::Replay(error) if error.is_out_of_locks())
+    }
+
     /// Whether trying again later, with nothing changed by the user, may succeed.
     #[must_use]
     pub fn is_transient(&self) -> bool {
@@ -282,6 +294,8 @@ struct Travel<'a> {
     from_creation: bool,
     /// How the new database gets its rows.
     building: Building,
+    /// Why it did not get them freely.
+    freely: Option<NavigateError>,
 }
 
 /// How a database that nobody can be in gets its rows.
@@ -318,6 +332,7 @@ impl<'a> Travel<'a> {
             copied_at: None,
             from_creation: false,
             building: Building::default(),
+            freely: None,
         }
     }
 
@@ -335,7 +350,7 @@ impl<'a> Travel<'a> {
                 Ok(()) => return Ok(chosen),
                 Err(error) if self.building == Building::Unsettled && !is_cancelled(&error) => {
                     tracing::debug!(%error, "once more, over one connection");
-                    self.building = Building::Settled;
+                    (self.building, self.freely) = (Building::Settled, Some(error));
                     self.begin_again();
                     continue;
                 }
@@ -360,19 +375,13 @@ impl<'a> Travel<'a> {
                     self.begin_again();
                     continue;
                 }
+                // Whole transactions have no locks, so what failed in parts of them matters more.
+                Err(error) if error.is_out_of_locks() => return Err(self.freely.take().unwrap_or(error)),
                 Err(error) => return Err(error),
             }
             self.begin_again();
             chosen = self.plan_again(barred.as_deref()).await?;
         }
-    }
-
-    /// Goes by a keyframe, where the way that was begun is barred.
-    async fn go_around(&mut self, barred: &str) -> Result<Plan, NavigateError> {
-        self.from = whereabouts(self.request).await?;
-        self.begin_again();
-        let chosen = self.plan_again(Some(barred)).await?;
-        self.go(chosen).await
     }
 
     /// Another way: where one is barred, forwards from a keyframe.
@@ -422,6 +431,12 @@ impl<'a> Travel<'a> {
         !self.from_creation && self.copied_at.is_some_and(|at| at > self.request.log.creation())
     }
 
+    /// Whether a database was taken, in whole transactions, as far as one in whose parts replay stopped.
+    fn came_before_a_stop(&self, outcome: &Result<(), NavigateError>) -> bool {
+        matches!(self.freely, Some(NavigateError::Replay(ReplayError::Stopped(_))))
+            && outcome.as_ref().is_err_and(NavigateError::is_out_of_locks)
+    }
+
     /// Makes one step, and notes how long it took.
     async fn step(&mut self, step: &PlanStep, database: &mut String) -> Result<(), NavigateError> {
         let (session, started) = (&self.request.session, Instant::now());
@@ -451,11 +466,10 @@ impl<'a> Travel<'a> {
             }
             PlanStep::Redo { from, to } => {
                 let outcome = self.redo(database, *from, *to).await;
-                if is_stopped(&outcome)
+                let stopped = is_stopped(&outcome)
                     && self.building != Building::Unsettled
-                    && *database != session.name
-                    && !self.may_go_from_creation()
-                {
+                    && !self.may_go_from_creation();
+                if *database != session.name && (stopped || self.came_before_a_stop(&outcome)) {
                     // What can be reached takes the session's place: it is where the stop says.
                     self.outcome.connections_ended += session.swap_in(database).await?;
                 }
@@ -585,8 +599,8 @@ impl<'a> Travel<'a> {
     }
 }
 
-/// Takes a session that follows forward to `to` within its database, without looking at other ways before that one is
-/// barred; cheap where little is new. Nothing happens where it is there, or beyond, or was opened for local writes.
+/// Takes a session that follows forward to `to` within its database, without looking at other ways; cheap where
+/// little is new. Nothing happens where it is there, or beyond, or was opened for local writes.
 ///
 /// What it returns first is as of [`navigate`], then comes the connection for the next time.
 pub async fn follow(
@@ -597,6 +611,12 @@ pub async fn follow(
 ) -> (Result<Option<NavigateOutcome>, NavigateError>, Option<Kept>) {
     let started = Instant::now();
     let (ready, is_connected) = departure::ready(request, kept).await;
+    if ready.is_none()
+        && !request.locally_written
+        && let Err(error) = request.session.remove_leftovers().await
+    {
+        return (Err(error.into()), None);
+    }
     let mut travel = Travel { ready, is_connected, ..Travel::new(request, progress, cancel) };
     let mut applier = match travel.open(&request.session.name).await {
         Ok(applier) => applier,
@@ -606,39 +626,30 @@ pub async fn follow(
     if from >= request.to || request.locally_written || request.outdated {
         return (Ok(None), Some(Kept(applier)));
     }
-    let plan = Plan {
-        strategy: Strategy::Redo,
-        steps: vec![PlanStep::Redo { from, to: request.to }],
-        reason: "the session follows the log".to_owned(),
-        estimate: Estimate::default(),
-        alternatives: Vec::new(),
-    };
-    let (plan, kept) = match travel.redo_and_count(&mut applier, request.to).await {
-        Ok(()) => (plan, Some(Kept(applier))),
-        Err(NavigateError::Replay(error)) if is_barred(&plan, &error) => {
-            drop(applier);
-            match travel.go_around(&error.to_string()).await {
-                Ok(plan) => (plan, None),
-                Err(error) => return (Err(error), None),
-            }
-        }
-        Err(error) => return (Err(error), None),
-    };
-    let Travelled { transactions, entries, notices, connections_ended, measured } = travel.outcome;
+    if let Err(error) = travel.redo_and_count(&mut applier, request.to).await {
+        return (Err(error), None);
+    }
+    let Travelled { transactions, entries, notices, .. } = travel.outcome;
     let outcome = NavigateOutcome {
         from: Some(from),
         to: request.to,
-        strategy: plan.strategy,
-        reason: plan.reason.clone(),
+        strategy: Strategy::Redo,
+        reason: "the session follows the log".to_owned(),
         transactions,
         entries_applied: entries,
         elapsed: started.elapsed(),
-        connections_ended,
+        connections_ended: 0,
         notices,
-        plan,
-        measured,
+        plan: Plan {
+            strategy: Strategy::Redo,
+            steps: vec![PlanStep::Redo { from, to: request.to }],
+            reason: "the session follows the log".to_owned(),
+            estimate: Estimate::default(),
+            alternatives: Vec::new(),
+        },
+        measured: Vec::new(),
     };
-    (Ok(Some(outcome)), kept)
+    (Ok(Some(outcome)), Some(Kept(applier)))
 }
 
 /// Takes a database that no session has forwards.

@@ -121,6 +121,9 @@ const RESTORE: &str = "
             ELSE (s.last_value - pg_catalog.pg_sequence_last_value(q.seqrelid::regclass))::numeric * sign(q.seqincrement) > 0
           END)";
 
+/// Sequences that one statement locks, of which the server has room for so many.
+const AT_ONCE: usize = 500;
+
 /// Gives the sequences that are still there what a sample says. Where `exact`, also back.
 pub(crate) async fn restore(
     client: &Client,
@@ -128,15 +131,14 @@ pub(crate) async fn restore(
     sample: &SequenceSample,
     exact: bool,
 ) -> Result<(), DatabaseError> {
-    if sample.states.is_empty() {
-        return Ok(());
-    }
-    let states = || sample.states.iter();
-    let schemas: Vec<&str> = states().map(|state| state.schema.as_str()).collect();
-    let names: Vec<&str> = states().map(|state| state.name.as_str()).collect();
-    let values: Vec<i64> = states().map(|state| state.last_value).collect();
-    let called: Vec<bool> = states().map(|state| state.is_called).collect();
     let doing = "restore sequences";
-    let statement = statements.get(client, RESTORE).await.doing(doing)?;
-    client.execute(&statement, &[&schemas, &names, &values, &called, &exact]).await.doing(doing).map(drop)
+    for states in sample.states.chunks(AT_ONCE) {
+        let schemas: Vec<&str> = states.iter().map(|state| state.schema.as_str()).collect();
+        let names: Vec<&str> = states.iter().map(|state| state.name.as_str()).collect();
+        let values: Vec<i64> = states.iter().map(|state| state.last_value).collect();
+        let called: Vec<bool> = states.iter().map(|state| state.is_called).collect();
+        let statement = statements.get(client, RESTORE).await.doing(doing)?;
+        client.execute(&statement, &[&schemas, &names, &values, &called, &exact]).await.doing(doing)?;
+    }
+    Ok(())
 }

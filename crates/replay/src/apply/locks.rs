@@ -48,11 +48,15 @@ impl Locks {
         if tables < FEW {
             return Ok(false);
         }
-        let limit = match self.limit {
-            Some(limit) => limit,
-            None => *self.limit.insert(ask(client).await?),
-        };
-        Ok(tables >= limit)
+        if self.limit.is_none() {
+            self.limit = Some(ask(client).await?);
+        }
+        Ok(self.were_many(more))
+    }
+
+    /// The same, where nobody can be asked.
+    fn were_many(&self, more: usize) -> bool {
+        self.limit.is_some_and(|limit| self.tables.len() + more >= limit)
     }
 }
 
@@ -90,21 +94,24 @@ impl Applier {
         self.parts == Parts::Committed || self.has_shared()
     }
 
-    /// Whether what goes in would be committed in parts in a database that nobody can be in.
+    /// Whether what goes in has so many tables that it would be committed in parts in a database that nobody can be in.
     pub(crate) fn could_go_in_parts(&self) -> bool {
-        self.parts == Parts::Forbidden && !self.alone
+        self.parts == Parts::Forbidden && !self.alone && self.locks.were_many(self.fold.tables())
     }
 
-    /// Before a table is locked: commits what went in of a transaction, where that may be done and locks are many.
-    pub(super) async fn make_room(&mut self) -> Result<(), ReplayError> {
-        if self.parts == Parts::Forbidden || self.alone {
+    /// Before so many more tables are locked: commits what went in of a transaction, where that may be done and locks are
+    /// many.
+    pub(super) async fn make_room(&mut self, more: usize) -> Result<(), ReplayError> {
+        let folded = self.fold.tables();
+        if self.alone || !self.locks.are_many(&self.client, folded + more).await? {
             return Ok(());
         }
-        if !self.locks.are_many(&self.client, self.fold.tables() + 1).await? {
+        if self.parts == Parts::Forbidden || (folded == 0 && self.locks.tables.is_empty()) {
             return Ok(());
         }
         self.flush().await?;
         self.open_transaction().await?;
+        self.sequences.advance(&self.client, &mut self.statements).await?;
         self.guard.release(&self.client).await?;
         cursor::commit(&self.client, &Cursor { state: CursorState::Moving, ..self.committed }).await?;
         self.open = false;

@@ -68,6 +68,7 @@ impl Applier {
         let table = self.table(&update.relation).await?;
         let table = self.give_identity(&update.relation, table).await?;
         let step = sql::lone_update(update, &table).map_err(|error| self.no_fit(error))?;
+        self.locks.take(table.oid);
         self.run_all(&table, vec![step]).await
     }
 

@@ -32,8 +32,10 @@ impl Applier {
         if tables.is_empty() {
             return Ok(());
         }
+        self.make_room(tables.len()).await?;
         self.open_transaction().await?;
         for table in &tables {
+            self.locks.take(table.oid);
             self.guard.silence(&self.client, table).await?;
         }
         self.client.batch_execute("SAVEPOINT emptied").await.doing("set a savepoint")?;

@@ -13,7 +13,7 @@ use crate::{
     decisions::{Names, Ruling},
     error::{Mismatch, ReplayError},
     feed::{self, Feed},
-    stop::{Place, located, passes},
+    stop::{Place, Stop, located, passes},
 };
 
 /// By how much the steps become smaller.
@@ -89,15 +89,18 @@ impl Travel<'_> {
         while let Err(halt) = self.redo_part(applier, from, to, trouble).await {
             if applier.is_unsettled() {
                 // It is at no position from which to go on in smaller steps.
-                return Err(halt.error);
+                return Err(halted(halt, applier.reached()));
             }
+            let is_out_of_locks = halt.error.is_out_of_locks();
             let is_sessions_own = applier.client().dsn().database() == self.request.session.name;
-            if halt.error.is_out_of_locks() && is_sessions_own && applier.could_go_in_parts() {
+            if is_out_of_locks && is_sessions_own && applier.could_go_in_parts() {
                 return Err(Mismatch::ManyTables.into());
             }
-            // What stopped took whole transactions with it that were not committed yet.
-            let too_far =
-                matches!(halt.error, ReplayError::Stopped(_)) && applier.reached() != applier.position();
+            // What stopped took whole transactions with it that were not committed yet; in a new database, what has no
+            // locks left did, too.
+            let stopped =
+                matches!(halt.error, ReplayError::Stopped(_)) || (is_out_of_locks && !is_sessions_own);
+            let too_far = stopped && applier.reached() != applier.position();
             let finer = finer(applier.limits()).filter(|_| too_far || is_of_a_fold(&halt.error));
             let Some(finer) = finer else {
                 let at = applier.position();
@@ -214,6 +217,16 @@ impl Travel<'_> {
             progress.at = Some(at);
             progress.done = at.ordinal.abs_diff(from.ordinal);
         });
+    }
+}
+
+/// What stopped within a transaction of which parts are committed: before it, where whole transactions went in.
+fn halted(halt: Halt, before: Position) -> ReplayError {
+    // A fold does not say which change it was.
+    let place = halt.place.filter(|_| matches!(halt.error, ReplayError::Stopped(_)));
+    match located(halt.error, place, before) {
+        ReplayError::Stopped(stop) => ReplayError::Stopped(Box::new(Stop { position: before, ..*stop })),
+        error => error,
     }
 }
 

@@ -356,11 +356,38 @@ impl Service {
         cancel: &CancellationToken,
     ) -> (Result<Navigated, ServiceError>, Option<Kept>) {
         let (progress, watched) = watch::channel(NavigateProgress::default());
+        let way = async {
+            match travel(&journey.request, departure, &progress, cancel).await {
+                (Err(no_way @ NavigateError::NoWay(_)), _) => {
+                    self.travel_from_base(journey, no_way, &progress, cancel).await
+                }
+                ended => ended,
+            }
+        };
         let (outcome, kept) = tokio::select! {
-            ended = travel(&journey.request, departure, &progress, cancel) => ended,
+            ended = way => ended,
             () = self.tell_progress(watched.clone(), told) => unreachable!("progress is told until the move is over"),
         };
         (self.arrive(journey, moved, told, outcome, &watched).await, kept)
+    }
+
+    /// The move where every keyframe was dropped on the output server, and the way that was planned without one is barred.
+    async fn travel_from_base(
+        &self,
+        journey: &Journey,
+        no_way: NavigateError,
+        progress: &watch::Sender<NavigateProgress>,
+        cancel: &CancellationToken,
+    ) -> (Result<NavigateOutcome, NavigateError>, Option<Kept>) {
+        if let Err(error) = self.install_base(&journey.session.database, &Announcer::silent()).await {
+            tracing::warn!("the base image cannot be restored on the output server: {error}");
+            return (Err(no_way), None);
+        }
+        let request = NavigateRequest { outdated: true, ..journey.request.clone() };
+        match depart(&request, None).await {
+            Ok(departure) => travel(&request, departure, progress, cancel).await,
+            Err(error) => (Err(error), None),
+        }
     }
 
     /// What is written and told of a move that ended.
@@ -509,10 +536,33 @@ impl Service {
             let kept = lock.take_kept();
             let (outcome, kept) = follow(&journey.request, kept, &progress, &self.shutdown).await;
             lock.keep(kept);
+            if outcome.as_ref().is_err_and(NavigateError::wants_new_database) {
+                return self.follow_anew(journey, &mut lock).await;
+            }
             let notices = watched.borrow().notices.iter().map(ToString::to_string).collect();
             self.followed(&journey.session, outcome, notices).await?;
         }
         Ok(())
+    }
+
+    /// Takes a follower to where its database cannot go, in one that is made anew.
+    async fn follow_anew(&self, mut journey: Journey, lock: &mut SessionLock) -> Result<(), ServiceError> {
+        journey.request.outdated = true;
+        let (departure, _place) = self.depart(&journey, lock).await?;
+        let (progress, watched) = watch::channel(NavigateProgress::default());
+        let (outcome, _) = travel(&journey.request, departure, &progress, &self.shutdown).await;
+        if let Err(error) = &outcome
+            && error.is_out_of_locks()
+        {
+            // It would be built again and again.
+            return Err(ServiceError::precondition(
+                format!("a transaction of more tables than the output server has locks for is next: {error}"),
+                "set max_locks_per_transaction of that server higher, restart it, then postgres-test-replay navigate head \
+                 --follow",
+            ));
+        }
+        let notices = watched.borrow().notices.iter().map(ToString::to_string).collect();
+        self.followed(&journey.session, outcome.map(Some), notices).await
     }
 
     /// Notes what came of following.

@@ -166,18 +166,19 @@ async fn a_disk_that_is_nearly_full_is_told_with_path_and_bytes() {
     assert!(!other.is_empty() && !other.contains("[disk]"), "{other}");
 }
 
-/// Runs on a small file system of its own, in a name space of its own; `$P` is the program, `$D` the file system.
+/// Runs on a small file system of its own, in a name space of its own; `$P` is the program, `$D` the file system. A remount
+/// that does not name its source takes over `uid=`, which a user name space refuses.
 const ON_A_SMALL_DISK: &str = r#"
 mount -t tmpfs -o size=16m none "$D" || exit 99
 $P --data-dir $D/data up --addr 127.0.0.1:0; echo "first: $?"
 echo "slots: $(psql -X -A -t -d "$INPUT_DSN" -c 'SELECT count(*) FROM pg_replication_slots')"
 echo "left: $(du -sm $D/data/base | cut -f 1)"
-mount -o remount,size=300m "$D"
+mount -o remount,size=300m none "$D"
 $P --data-dir $D/data up --detach --addr 127.0.0.1:0; echo "second: $?"
-mount -o remount,size=$(($(df -k --output=used $D | tail -n 1) + 8192))k "$D"
+mount -o remount,size=$(($(df -k --output=used $D | tail -n 1) + 8192))k none "$D"
 $P --data-dir $D/data backup create small; echo "full backup: $?"
 echo "left of it: $(find $D/data/backups -name '*.dump*' | wc -l)"
-mount -o remount,size=300m "$D"
+mount -o remount,size=300m none "$D"
 $P --data-dir $D/data backup create whole; echo "backup: $?"
 $P --data-dir $D/data down
 "#;

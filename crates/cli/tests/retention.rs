@@ -254,7 +254,8 @@ async fn wherever_the_program_ends_the_history_begins_where_it_did_or_later_and_
         assert!(begins >= now && begins > 0, "{point}");
         let left = gc(&pair, &[]);
         assert!(left["removed"].as_array().unwrap().is_empty(), "{point}: something is left over: {left:#}");
-        for one in &kept {
+        // Those in between come from the same keyframe.
+        for one in [&kept[0], &kept[kept.len() - 1]] {
             pair.product.run(&["navigate", &one.position, "--rebuild"]);
             let differences = pair.differences(one).await;
             assert!(differences.is_empty(), "{point}, then gc: {}: {differences:#?}", one.position);

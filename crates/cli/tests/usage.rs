@@ -140,6 +140,25 @@ fn settings_come_from_flag_environment_env_file_json_and_default_in_this_order()
 }
 
 #[test]
+fn settings_of_another_user_are_not_used_unless_they_are_named() {
+    let product = product();
+    let file = product.folder.path().join(".env");
+    std::fs::write(&file, "PG_BIN=/tmp/evil\n").expect("written");
+    // Only root can give a file away.
+    if std::os::unix::fs::chown(&file, Some(4_000_001), None).is_err() {
+        return;
+    }
+    let refused = product.output(&["config", "show"]);
+    ends_with(&refused, 2);
+    let said = stderr(&refused);
+    assert!(said.contains(".env was found and belongs to user id 4000001, not to you"), "{said}");
+    // As it says; and whoever came by `sudo` has their own.
+    assert!(product.run(&["config", "show", "--env-file", support::path(&file)]).contains("/tmp/evil"));
+    let by_sudo = product.with("SUDO_UID", "4000001");
+    assert!(by_sudo.run(&["config", "show"]).contains("/tmp/evil"));
+}
+
+#[test]
 fn a_password_is_never_shown() {
     let product =
         Product::new(Some("postgres://me:geheim@db.example/shop"), None).with("API_TOKEN", "geheim2");

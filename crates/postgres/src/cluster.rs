@@ -7,7 +7,8 @@
 //! In the folder: `data/`, `server.log`, `password` (0600) and `port`.
 //!
 //! Invariants: the server listens on 127.0.0.1 only, by password; it never runs as root (see
-//! `account`); only a process whose working directory is our `data/` is ever signalled.
+//! `account`); as root we follow no link in `data/`, which is the server's account's; only a process whose working directory
+//! is our `data/` is ever signalled.
 
 mod account;
 mod create;
@@ -157,6 +158,7 @@ impl Cluster {
             options: None,
             target: crate::dsn::TargetSession::Any,
             channel_binding: crate::dsn::ChannelBindingMode::Prefer,
+            scram_only: false,
         }
     }
 }

@@ -6,6 +6,7 @@
 
 mod error;
 mod login;
+mod proof;
 mod watch;
 
 pub use error::ConnectError;

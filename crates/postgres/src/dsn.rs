@@ -43,6 +43,8 @@ pub struct Dsn {
     pub(crate) options: Option<String>,
     pub(crate) target: TargetSession,
     pub(crate) channel_binding: ChannelBindingMode,
+    /// See [`Dsn::with_scram_only`].
+    pub(crate) scram_only: bool,
 }
 
 /// One of the hosts of a DSN.
@@ -206,6 +208,18 @@ impl Dsn {
     /// Whether SCRAM is bound to the TLS channel.
     pub fn channel_binding(&self) -> ChannelBindingMode {
         self.channel_binding
+    }
+
+    /// Whether the server is to show by SCRAM that it knows the password.
+    pub fn is_scram_only(&self) -> bool {
+        self.scram_only
+    }
+
+    /// The same database, reached only by SCRAM, in which a server shows that it knows the password and is not told it.
+    /// For servers of ours at a remembered port, where somebody else may listen by now. No URI says so.
+    #[must_use]
+    pub fn with_scram_only(&self) -> Self {
+        Self { scram_only: true, ..self.clone() }
     }
 
     /// The same database, for a session of another name.

@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use ptr_postgres::{ConnectError, Connection, Dsn, Password, SessionSettings, connect, open_stream};
+use ptr_postgres::{
+    ConnectError, Connection, Dsn, Password, SessionSettings, connect, dsn::SslMode, open_stream,
+};
 use ptr_testkit::{Proxy, ServerVersion, TestServer, TestServerOptions, wait_until};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -306,6 +308,39 @@ async fn a_client_certificate_logs_in_and_an_open_key_is_refused() {
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
     let error = server.encrypted("localhost", options).await.unwrap_err().to_string();
     assert!(error.contains("chmod 0600"), "{error}");
+}
+
+#[tokio::test]
+async fn who_listens_at_a_servers_old_port_is_not_told_its_password() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let server = TestServer::start(ServerVersion::Debian15, TestServerOptions::default()).await;
+    let dsn = server.dsn("postgres").with_sslmode(SslMode::Disable).with_scram_only();
+    // Ours itself shows that it knows it.
+    connect(&dsn, &SessionSettings::named("test")).await.unwrap().close().await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut host = dsn.hosts()[0].clone();
+    host.port = listener.local_addr().unwrap().port();
+    // It lets everybody in; asks for the password in clear; by MD5.
+    for asked in [&[0][..], &[3], &[5, 1, 2, 3, 4]] {
+        let listening = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut heard = vec![0; 1024];
+            let length = stream.read(&mut heard).await.unwrap();
+            assert!(heard[..length].windows(4).any(|word| word == b"user"));
+            let length = u8::try_from(asked.len() + 7).unwrap();
+            stream.write_all(&[&[b'R', 0, 0, 0, length, 0, 0, 0], asked].concat()).await.unwrap();
+            let mut told = Vec::new();
+            // A stream that is dropped with bytes in it is reset.
+            let _ = stream.read_to_end(&mut told).await;
+            assert_eq!(told, b"", "it was told something");
+        };
+        let named = SessionSettings::named("test");
+        let dsn = dsn.with_host(&host);
+        let (refused, ()) = tokio::join!(connect(&dsn, &named), listening);
+        let error = refused.map(|_| ()).unwrap_err();
+        assert!(error.to_string().contains("may be another server than ours"), "{error}");
+        assert!(error.hint().ends_with("start ours: postgres-test-replay up") && !error.is_transient());
+    }
 }
 
 #[tokio::test]

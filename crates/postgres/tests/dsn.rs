@@ -99,6 +99,35 @@ fn the_environment_fills_what_the_string_leaves_open() {
 }
 
 #[test]
+fn the_variable_of_old_that_asks_for_tls_is_heard_where_nothing_else_is_said() {
+    let mode = |text: &str, variables: &[(&str, &str)]| {
+        let of = |wanted: &str| variables.iter().find(|(name, _)| *name == wanted);
+        Dsn::parse(text, &|name| of(name).map(|(_, value)| (*value).to_owned())).unwrap().ssl().mode
+    };
+    let asked = ("PGREQUIRESSL", "1");
+    assert_eq!(mode("postgres://u@h/x", &[asked]), SslMode::Require);
+    assert_eq!(mode("postgres://u@h/x", &[("PGREQUIRESSL", "0")]), SslMode::Prefer);
+    assert_eq!(mode("postgres://u@h/x?sslmode=disable", &[asked]), SslMode::Disable);
+    assert_eq!(mode("postgres://u@h/x", &[asked, ("PGSSLMODE", "verify-full")]), SslMode::VerifyFull);
+    // A program that we run is told what we have understood, and hears nothing else.
+    let mut child = std::process::Command::new("pg_dump");
+    child.env("PGREQUIRESSL", "1");
+    parse("postgres://h/x?sslmode=prefer").unwrap().apply_to(&mut child);
+    assert!(child.get_envs().any(|(name, value)| name == "PGREQUIRESSL" && value.is_none()));
+}
+
+#[test]
+fn without_a_user_it_is_this_account_whatever_the_environment_says() {
+    let id = std::process::Command::new("id").arg("-un").output().unwrap();
+    let account = String::from_utf8(id.stdout).unwrap();
+    let someone = |name: &str| matches!(name, "USER" | "LOGNAME").then(|| "someone".to_owned());
+    assert_eq!(Dsn::resolve("postgres://h/x", &someone).unwrap().user(), account.trim());
+    assert_eq!(Dsn::resolve("postgres://ann@h/x", &someone).unwrap().user(), "ann");
+    let asked = |name: &str| (name == "PGUSER").then(|| "ben".to_owned());
+    assert_eq!(Dsn::resolve("postgres://h/x", &asked).unwrap().user(), "ben");
+}
+
+#[test]
 fn what_the_environment_asks_for_and_we_cannot_do_is_refused_by_name() {
     for (variable, value) in [
         ("PGREQUIREAUTH", "scram-sha-256"),
@@ -195,6 +224,20 @@ fn child_processes_get_all_by_their_environment() {
             "PGUSER=ann"
         ]
     );
+}
+
+#[test]
+fn a_child_process_is_told_to_give_no_password_in_clear() {
+    let dsn = parse("postgres://ann:s3cr@h/shop").unwrap().with_scram_only();
+    let told = |dsn: &Dsn| {
+        let mut child = std::process::Command::new("pg_dump");
+        child.env("PGREQUIREAUTH", "password");
+        dsn.apply_to(&mut child);
+        let found = child.get_envs().find(|(name, _)| *name == "PGREQUIREAUTH").unwrap();
+        found.1.map(|value| value.to_str().unwrap().to_owned())
+    };
+    assert_eq!(told(&dsn.with_database("other")).as_deref(), Some("scram-sha-256"));
+    assert_eq!(told(&parse("postgres://h/x").unwrap()), None);
 }
 
 #[test]

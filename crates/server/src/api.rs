@@ -79,8 +79,9 @@ pub fn router(service: Arc<Service>) -> Router {
         .merge(page::routes())
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
-        .layer(middleware::from_fn_with_state(Arc::clone(&service), carry_through))
+        // Inside of the task that carries it through: what goes on when the client went away still counts.
         .layer(middleware::from_fn_with_state(busy::Capacity::new(), busy::limit))
+        .layer(middleware::from_fn_with_state(Arc::clone(&service), carry_through))
         .layer(middleware::from_fn_with_state(Arc::new(Guard::of(&service)), guard::check))
         // All but events, which are a stream of small messages.
         .layer(CompressionLayer::new())

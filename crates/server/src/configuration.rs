@@ -3,7 +3,7 @@
 //! flags, environment, `.env`, JSON ([`Sources`], read at the edge) -> one text and origin for each
 //! [`Setting`] -> [`Configuration`], typed and checked. Nothing else in the product reads the environment.
 //!
-//! Invariants: an empty value counts as unset; a password or token is shown by no value, error or report here;
+//! Invariants: what was found and not named is of this user or of root ([`owner`]); an empty value counts as unset; a password or token is shown by no value, error or report here;
 //! an address that others can reach has a token.
 
 mod address;
@@ -11,6 +11,7 @@ mod error;
 mod json;
 mod layers;
 mod layout;
+mod owner;
 mod report;
 mod setting;
 mod sources;
@@ -113,7 +114,7 @@ impl Configuration {
         }
         let tls = tls::resolve(&layers)?;
         let databases = databases(&layers, input.as_ref());
-        let data = layout::resolve(&layers, sources);
+        let data = layout::resolve(&layers, sources)?;
         layers.fill_defaults(&data, &databases);
         Ok(Self {
             address,

@@ -108,6 +108,53 @@ async fn a_backup_restores_to_what_was_dumped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_two_backups_of_one_name_at_once_one_is_made_and_sound_and_the_other_is_refused() {
+    let world = World::start(ServerVersion::Debian15, TABLE).await;
+    let make = async || world.api.send(Method::POST, "/api/backups", r#"{"name": "b"}"#).await;
+    let (one, other) = tokio::join!(make(), make());
+    let (made, refused) = if one.0 == StatusCode::CREATED { (one, other) } else { (other, one) };
+    assert_eq!((made.0, &made.1["state"]), (StatusCode::CREATED, &json!("complete")), "{:#}", made.1);
+    assert_eq!((refused.0, &refused.1["code"]), (StatusCode::CONFLICT, &json!("precondition")));
+    let verified = world.api.post("/api/backups/b/verify", "").await;
+    assert_eq!((&verified["sound"], &verified["rows"]), (&json!(true), &json!(1)), "{verified:#}");
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_whole_databases_are_copied_at_a_time_and_a_third_waits() {
+    let world = World::start(ServerVersion::Debian15, &format!("{TABLE}; {HELD}")).await;
+    world.api.post("/api/backups", r#"{"name": "b"}"#).await;
+    let restoring = ["x", "y"].map(|name| tokio::spawn(restore(&world, to_database(name))));
+    let sleeping = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+    wait_until("both are restored", Duration::from_secs(60), async || {
+        world.replica.psql("postgres", sleeping).await.trim() == "2"
+    })
+    .await;
+    let third = world.api.send(Method::POST, "/api/verify", r#"{"background": true}"#).await;
+    assert_eq!(third.0, StatusCode::ACCEPTED, "{:#}", third.1);
+    let path = format!("/api/verifications/{}", third.1["id"].as_str().unwrap());
+    wait_until("it says that it waits", Duration::from_secs(10), async || {
+        world.api.get(&path).await["progress"]["step"] == json!("waiting until others are done")
+    })
+    .await;
+    // Who only asks, and what makes no sense, does not wait; and a move does not either.
+    let refused = restore(&world, to_database("postgres")).await.unwrap_err();
+    assert!(matches!(refused, ServiceError::Precondition { .. }), "{refused}");
+    world.api.post("/api/navigate", r#"{"position": "head"}"#).await;
+    assert_eq!(world.api.get(&path).await["state"], json!("running"));
+    world.replica.psql("postgres", "CREATE ROLE go").await;
+    for restored in restoring {
+        restored.await.unwrap().unwrap();
+    }
+    wait_until("it has its turn", Duration::from_secs(60), async || {
+        world.api.get(&path).await["state"] == json!("done")
+    })
+    .await;
+    assert_eq!(world.api.get(&path).await["result"]["equal"], json!(true));
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_killed_restore_left_goes_and_what_is_being_restored_stays() {
     let world = World::start(ServerVersion::Debian15, &format!("{TABLE}; {ENDLESS}")).await;
     world.api.post("/api/backups", r#"{"name": "b"}"#).await;

@@ -1,4 +1,5 @@
-//! The API at its sockets: TLS, clients that say nothing, more connections than there is room for.
+//! The API at its sockets: TLS, clients that say nothing or go away, more connections than there is room for; and who is
+//! told where embedded servers are.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail anywhere")]
 
@@ -12,8 +13,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use axum::{
+    body::Body,
+    http::{Method, Request, StatusCode},
+};
 use ptr_model::Timestamp;
-
 use ptr_server::{Announcer, Role, Running, Service};
 use ptr_testkit::{Certificates, wait_until};
 use serde_json::json;
@@ -263,4 +267,91 @@ async fn a_request_whose_headers_do_not_come_is_given_up() {
     }
     plain.end().await;
     secure.end().await;
+}
+
+/// Whoever hangs up has not ended what was begun.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_nobody_waits_for_any_more_count_until_they_are_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let api = Api::open(configuration(folder.path(), &[]), Role::Offline).await;
+    let (end, ended) = tokio::sync::watch::channel(false);
+    for _ in 0..512 {
+        let mut ended = ended.clone();
+        let body = Body::from_stream(futures_util::stream::once(async move {
+            ended.wait_for(|ended| *ended).await.unwrap();
+            Ok::<_, std::io::Error>("{}")
+        }));
+        let request = Request::post("/api/checkpoints").header("content-type", "application/json");
+        let asked = api.respond(request.body(body).unwrap());
+        assert!(tokio::time::timeout(Duration::from_millis(1), asked).await.is_err(), "it was answered");
+    }
+    wait_until("all are under way", Duration::from_secs(10), async || {
+        api.send(Method::GET, "/api/sessions", "").await.0 == StatusCode::SERVICE_UNAVAILABLE
+    })
+    .await;
+    end.send_replace(true);
+    wait_until("they are done", Duration::from_secs(10), async || {
+        api.send(Method::GET, "/api/sessions", "").await.0 == StatusCode::OK
+    })
+    .await;
+}
+
+/// The port of an embedded server that is down may be anybody's.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_listens_where_an_embedded_server_was_is_told_nothing_and_nobody_is_sent_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let configuration = configuration(folder.path(), &[]);
+    let api = Api::open(configuration.clone(), Role::Up).await;
+    let dsns = ["/api/dsn/input", "/api/dsn/output", "/api/dsn/session"];
+    for path in dsns {
+        assert!(api.get(path).await["dsn"].as_str().unwrap().contains("@127.0.0.1:"), "{path}");
+    }
+    let (input, output) = (api.get(dsns[0]).await, api.get(dsns[1]).await);
+    api.service.close().await.unwrap();
+    drop(api);
+
+    // Somebody who would take passwords, at both ports.
+    let heard = Arc::new(std::sync::Mutex::new(Vec::new()));
+    for dsn in [input, output] {
+        let dsn = dsn["dsn"].as_str().unwrap().to_owned();
+        let port: u16 = dsn.rsplit_once(':').unwrap().1.split('/').next().unwrap().parse().unwrap();
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+        let heard = Arc::clone(&heard);
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut asked = [0; 4096];
+                // No TLS; and then the password, please.
+                while let Ok(length @ 1..) = stream.read(&mut asked).await {
+                    heard.lock().unwrap().extend_from_slice(&asked[..length]);
+                    let answer: &[u8] = match length {
+                        8 => b"N",
+                        _ => b"R\0\0\0\x08\0\0\0\x03",
+                    };
+                    stream.write_all(answer).await.unwrap();
+                }
+            }
+        });
+    }
+    let offline = Api::open(configuration.clone(), Role::Offline).await;
+    for (path, name) in dsns.into_iter().zip(["primary", "replica", "replica"]) {
+        let (status, problem) = offline.send(Method::GET, path, "").await;
+        assert_eq!((status, &problem["code"]), (StatusCode::CONFLICT, &json!("precondition")), "{path}");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.starts_with(&format!("the embedded {name} does not run")), "{problem:#}");
+        assert_eq!(problem["hint"], "run postgres-test-replay up, which starts it");
+    }
+    // What needs no server goes on, and what asks one finds that it is not ours.
+    offline.get("/api/sessions").await;
+    let doctor = offline.get("/api/doctor").await;
+    assert!(doctor.to_string().contains("may be another server than ours"), "{doctor:#}");
+    let heard = std::mem::take(&mut *heard.lock().unwrap());
+    assert!(heard.windows(8).any(|word| word == b"database"), "nobody came");
+    let told = heard.windows(5).filter(|head| *head == b"p\0\0\0\x25").count();
+    assert_eq!(told, 0, "somebody was told a password");
+    drop(offline);
+    // As the hint says.
+    let api = Api::open(configuration, Role::Up).await;
+    api.get(dsns[0]).await;
+    api.service.close().await.unwrap();
 }

@@ -165,8 +165,15 @@ async fn earlier_histories_go_whole_and_what_somebody_named_stays() {
     let everything = json!({"keep_bytes": "0"}).to_string();
     let kept = api.post("/api/gc", &everything).await["kept"].to_string();
     assert!(kept.contains("session \\\"back\\\" replays it"), "{kept}");
+    // What somebody copied from it stays when its history goes.
+    stage.replica.psql("postgres", &format!("CREATE DATABASE mine TEMPLATE \"{target}\"")).await;
     assert!(api.send(Method::DELETE, &format!("/api/sessions/{id}"), "").await.0.is_success());
-    assert_eq!(names(&api.post("/api/gc", &everything).await, "removed", "history"), [named]);
+    let done = api.post("/api/gc", &everything).await;
+    assert_eq!(names(&done, "removed", "history"), [named]);
+    assert_eq!(names(&done, "kept", "database"), ["mine"]);
+    assert_eq!(stage.replica.psql("mine", "SELECT count(*) FROM t").await.trim(), "2");
+    let foreign = api.post("/api/gc", r#"{"foreign": true}"#).await;
+    assert_eq!(names(&foreign, "removed", "database"), ["mine"]);
     assert_eq!(stage.databases().await.len(), 2);
     api.service.close().await.unwrap();
 }
@@ -208,7 +215,14 @@ async fn databases_and_files_that_nobody_has_go_and_those_of_others_stay() {
     stage.replica.psql("postgres", &format!("CREATE DATABASE left_over TEMPLATE {target}")).await;
     assert!(api.send(Method::DELETE, &format!("/api/sessions/{id}"), "").await.0.is_success());
     let before: Vec<String> = before.into_iter().filter(|name| *name != target).collect();
-    let target = "left_over";
+    // It may be a copy that somebody made, which no policy and no `gc` without a word takes.
+    let copied = api.post("/api/gc", "{}").await;
+    assert_eq!(names(&copied, "removed", "database"), [""; 0], "{copied:#}");
+    let kept = copied["kept"].as_array().unwrap().iter().find(|thing| thing["name"] == "left_over").unwrap();
+    assert!(kept["reason"].as_str().unwrap().ends_with("--foreign drops it"), "{kept}");
+    let next = format!("{target}__next");
+    stage.replica.psql("postgres", &format!("CREATE DATABASE {next} TEMPLATE left_over")).await;
+    let target = &*next;
     // The first connection makes files, and the size is told.
     stage.replica.psql(target, "SELECT").await;
     let data = &stage.configuration.data;
@@ -224,8 +238,9 @@ async fn databases_and_files_that_nobody_has_go_and_those_of_others_stay() {
     assert_eq!(names(&done, "removed", "database"), [target]);
     let gone = names(&done, "removed", "file");
     assert!(left.iter().all(|path| gone.contains(&path.display().to_string()) && !path.exists()), "{gone:?}");
-    let now = stage.databases().await;
+    let now: Vec<String> = stage.databases().await.into_iter().filter(|name| name != "left_over").collect();
     assert_eq!(now, before);
+    assert_eq!(stage.replica.psql("left_over", "SELECT count(*) FROM t").await.trim(), "1");
     assert_eq!(stage.replica.psql("replica", "SELECT count(*) FROM t").await.trim(), "1");
 
     // By request those of nobody that is known here go, and still nothing that is not ours.

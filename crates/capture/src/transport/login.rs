@@ -70,6 +70,15 @@ async fn authenticate(
     wire.send(|buffer| frontend::startup_message(parameters, buffer)).await?;
     loop {
         match wire.message().await? {
+            Message::AuthenticationOk
+            | Message::AuthenticationCleartextPassword
+            | Message::AuthenticationMd5Password(_)
+                if dsn.is_scram_only() =>
+            {
+                let missing =
+                    "but not a login by SCRAM, so it may be another server than ours, and was told nothing";
+                return Err(TransportError::Login { asked: "a login".to_owned(), missing });
+            }
             Message::AuthenticationOk if login.mode == ChannelBindingMode::Require => {
                 return Err(login.unbound());
             }

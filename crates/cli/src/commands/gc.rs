@@ -24,7 +24,7 @@ pub struct Gc {
     /// The oldest part of the present history, and earlier ones, until what is left of each kind is no larger: 10GB
     #[arg(long, value_name = "SIZE")]
     keep_bytes: Option<String>,
-    /// Databases on the output server too whose history this data directory does not have
+    /// Databases on the output server too whose history this data directory does not have, or whose session is gone
     #[arg(long)]
     foreign: bool,
 }

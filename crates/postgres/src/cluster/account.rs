@@ -1,8 +1,11 @@
 //! As whom the server runs. PostgreSQL refuses root, so root hands over to `postgres`, else `nobody`.
 
 use super::ClusterError;
-use std::fs::Permissions;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid, fchown, open, openat, renameat, unlinkat};
+use std::fs::{File, Permissions};
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -42,14 +45,40 @@ impl Account {
         }
     }
 
-    /// Gives it a file or folder.
+    /// Gives it a file or folder; of a link, the link.
     pub(super) fn own(&self, path: &Path) -> Result<(), ClusterError> {
         match self {
             Self::Own => Ok(()),
             Self::Other { uid, gid, .. } => {
-                chown(path, Some(*uid), Some(*gid)).map_err(ClusterError::file("change the owner of", path))
+                lchown(path, Some(*uid), Some(*gid)).map_err(ClusterError::file("change the owner of", path))
             }
         }
+    }
+
+    /// Writes a file for it, for nobody else to read, below a folder that it may write. `file` is a name, or one in a
+    /// folder of that folder.
+    ///
+    /// What is there under that name goes, and is not written to: as root we would write to wherever a link leads that
+    /// this account, or who got hold of it, has put there.
+    pub(super) fn replace(&self, folder: &Path, file: &str, contents: &[u8]) -> Result<(), ClusterError> {
+        self.replace_in(folder, file, contents).map_err(ClusterError::file("write", &folder.join(file)))
+    }
+
+    fn replace_in(&self, folder: &Path, file: &str, contents: &[u8]) -> io::Result<()> {
+        let (folder, name) = folder_of(folder, file)?;
+        let building = format!("{name}.new");
+        match unlinkat(&folder, &building, AtFlags::empty()) {
+            // Left over, or put in the way.
+            Ok(()) | Err(rustix::io::Errno::NOENT) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let mut made = File::from(openat(&folder, &building, flags, Mode::RUSR | Mode::WUSR)?);
+        made.write_all(contents)?;
+        if let Self::Other { uid, gid, .. } = self {
+            fchown(&made, Some(Uid::from_raw(*uid)), Some(Gid::from_raw(*gid)))?;
+        }
+        Ok(renameat(&folder, &building, &folder, name)?)
     }
 
     /// Makes a folder, and those above it, that nobody else may list, nor enter unless it is this account. One that
@@ -89,6 +118,28 @@ impl Account {
     }
 }
 
+/// Reads a file below a folder that the server's account may write; a link that leads elsewhere is not followed.
+pub(super) fn read(folder: &Path, file: &str) -> Result<Vec<u8>, ClusterError> {
+    let read = || -> io::Result<Vec<u8>> {
+        let (folder, name) = folder_of(folder, file)?;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut contents = Vec::new();
+        File::from(openat(&folder, name, flags, Mode::empty())?).read_to_end(&mut contents)?;
+        Ok(contents)
+    };
+    read().map_err(ClusterError::file("read", &folder.join(file)))
+}
+
+/// The folder that the file is in, and its name there. `folder` is ours and may be a link; what is in it is not.
+fn folder_of<'a>(folder: &Path, file: &'a str) -> io::Result<(OwnedFd, &'a str)> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = open(folder, flags, Mode::empty())?;
+    match file.split_once('/') {
+        None => Ok((folder, file)),
+        Some((below, name)) => Ok((openat(&folder, below, flags | OFlags::NOFOLLOW, Mode::empty())?, name)),
+    }
+}
+
 /// `name:password:uid:gid:...`
 fn entry(passwd: &str, wanted: &str) -> Option<Account> {
     let line = passwd.lines().find(|line| line.split(':').next() == Some(wanted))?;
@@ -115,5 +166,40 @@ mod tests {
         let other = Account::Other { name: "x".to_owned(), uid: 4_000_000, gid: 4_000_000 };
         assert!(!other.can_enter(&dir.path().join("not/yet/made")));
         assert!(Account::Own.can_enter(dir.path()));
+    }
+
+    #[test]
+    fn no_link_in_the_way_is_written_to_or_given_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let (data, precious) = (dir.path().join("data"), dir.path().join("precious"));
+        std::fs::create_dir_all(data.join("global")).unwrap();
+        std::fs::write(&precious, "kept").unwrap();
+        let before = std::fs::metadata(&precious).unwrap();
+        let account = match rustix::process::geteuid().is_root() {
+            true => Account::Other { name: "x".to_owned(), uid: 4_000_000, gid: 4_000_000 },
+            false => Account::Own,
+        };
+        for file in ["settings.conf", "global/control"] {
+            for link in [file.to_owned(), format!("{file}.new")] {
+                std::os::unix::fs::symlink(&precious, data.join(link)).unwrap();
+            }
+            assert!(read(&data, file).is_err());
+            account.replace(&data, file, b"written").unwrap();
+            assert_eq!(read(&data, file).unwrap(), b"written");
+            let made = std::fs::symlink_metadata(data.join(file)).unwrap();
+            assert!(made.is_file() && made.permissions().mode() & 0o777 == 0o600);
+            assert!(account == Account::Own || made.uid() == 4_000_000);
+        }
+        let link = data.join("link");
+        std::os::unix::fs::symlink(&precious, &link).unwrap();
+        account.own(&link).unwrap();
+        let elsewhere = dir.path().join("elsewhere");
+        std::fs::create_dir(&elsewhere).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, data.join("away")).unwrap();
+        let error = account.replace(&data, "away/control", b"written").unwrap_err().to_string();
+        assert!(error.starts_with(&format!("cannot write {}/away/control", data.display())), "{error}");
+        assert_eq!(std::fs::read_dir(&elsewhere).unwrap().count(), 0);
+        assert_eq!(std::fs::read_to_string(&precious).unwrap(), "kept");
+        assert_eq!(std::fs::metadata(&precious).unwrap().uid(), before.uid());
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! The data directory is built as `data.new` and renamed, so that a `data/` is always whole.
 
-use super::{Account, Cluster, ClusterError, ClusterOptions, SUPERUSER, identity, place, port, template};
+use super::{
+    Account, Cluster, ClusterError, ClusterOptions, SUPERUSER, account, identity, place, port, template,
+};
 use crate::Password;
 use std::io::Write;
 use std::path::Path;
@@ -103,14 +105,10 @@ fn create(
 }
 
 fn configure(data: &Path, account: &Account) -> Result<(), ClusterError> {
-    let hba = data.join("pg_hba.conf");
-    std::fs::write(&hba, HBA).map_err(ClusterError::file("write", &hba))?;
-    let main = data.join("postgresql.conf");
-    let append = std::fs::OpenOptions::new().append(true).open(&main);
-    append
-        .and_then(|mut file| writeln!(file, "include_if_exists = '{}'", super::run::SETTINGS_FILE))
-        .map_err(ClusterError::file("write", &main))?;
-    account.own(&hba)
+    account.replace(data, "pg_hba.conf", HBA.as_bytes())?;
+    let mut main = account::read(data, "postgresql.conf")?;
+    main.extend_from_slice(format!("include_if_exists = '{}'\n", super::run::SETTINGS_FILE).as_bytes());
+    account.replace(data, "postgresql.conf", &main)
 }
 
 /// In single-user mode, before anybody can connect: no moment with an open or known password.

@@ -5,22 +5,24 @@
 //! whose place differs between majors: it is found as the offset where the bytes before it have the
 //! checksum that stands there. `pg_resetwal` then makes WAL that carries the new identifier.
 
-use super::{Account, ClusterError};
+use super::{Account, ClusterError, account};
 use crate::Installation;
 use std::path::Path;
 use std::process::Command;
 
+const CONTROL: &str = "global/pg_control";
+
 /// Gives the data directory a random system identifier. The server must not run.
 pub(super) fn renew(data: &Path, installation: &Installation, account: &Account) -> Result<(), ClusterError> {
-    let file = data.join("global").join("pg_control");
-    let mut control = std::fs::read(&file).map_err(ClusterError::file("read", &file))?;
+    let file = data.join(CONTROL);
+    let mut control = account::read(data, CONTROL)?;
     let invalid =
         || std::io::Error::new(std::io::ErrorKind::InvalidData, "no checksum of this file is in it");
     let mut identifier = [0u8; 8];
     let no_random = |error: getrandom::Error| std::io::Error::other(error.to_string());
     getrandom::fill(&mut identifier).map_err(no_random).map_err(ClusterError::file("write", &file))?;
     replace(&mut control, identifier).ok_or_else(|| ClusterError::file("understand", &file)(invalid()))?;
-    std::fs::write(&file, control).map_err(ClusterError::file("write", &file))?;
+    account.replace(data, CONTROL, &control)?;
     let program = installation.program("pg_resetwal");
     let mut command = Command::new(&program);
     command.arg("-f").arg("-D").arg(data).env("LC_ALL", "C").current_dir(data);

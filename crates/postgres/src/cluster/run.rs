@@ -144,9 +144,7 @@ impl Cluster {
             self.port = port::choose(&self.directory)?;
         }
         clear_stale_file(&self.data_directory());
-        let file = self.data_directory().join(SETTINGS_FILE);
-        fs::write(&file, self.settings()).map_err(ClusterError::file("write", &file))?;
-        self.account.own(&file)
+        self.account.replace(&self.data_directory(), SETTINGS_FILE, self.settings().as_bytes())
     }
 
     fn spawn(&self) -> Result<Child, ClusterError> {

@@ -98,7 +98,6 @@ fn copy_tree(from: &Path, to: &Path, account: &Account) -> Result<(), ClusterErr
     fs::create_dir(to).map_err(ClusterError::file("create", to))?;
     let permissions = fs::metadata(from).map_err(ClusterError::file("read", from))?.permissions();
     fs::set_permissions(to, permissions).map_err(ClusterError::file("close", to))?;
-    account.own(to)?;
     for entry in fs::read_dir(from).map_err(ClusterError::file("read", from))? {
         let entry = entry.map_err(ClusterError::file("read", from))?;
         let (source, target) = (entry.path(), to.join(entry.file_name()));
@@ -110,5 +109,6 @@ fn copy_tree(from: &Path, to: &Path, account: &Account) -> Result<(), ClusterErr
             account.own(&target)?;
         }
     }
-    Ok(())
+    // Once all is in it: nobody else could put a link in the way until now.
+    account.own(to)
 }

@@ -1,5 +1,6 @@
 //! Why no session could be opened, sorted by who can do something about it.
 
+use super::proof;
 use crate::dsn::{Dsn, Host, HostAddress, TargetSession};
 use crate::server_error::ServerError;
 use crate::sqlstate::{self, SqlState};
@@ -65,6 +66,14 @@ pub enum ConnectError {
         /// The role.
         user: String,
     },
+    /// A server of ours was to show that it knows the password, and something else is asked for.
+    #[error(
+        "{host} does not ask for a login by SCRAM, so it may be another server than ours, and was told nothing"
+    )]
+    NoProof {
+        /// `host:port`.
+        host: String,
+    },
     /// Something other than a PostgreSQL server answered, a login method we do not have, or the
     /// connection broke in the middle.
     #[error("{host} does not go on with the login: {source}")]
@@ -127,6 +136,7 @@ impl ConnectError {
                 error,
             },
             Some(error) => Self::Server { host, error },
+            None if proof::is_missing(&error) => Self::NoProof { host },
             None if misses_password(dsn, &error) => Self::NoPassword { host, user: dsn.user().to_owned() },
             None => Self::Protocol { host, source: error },
         }
@@ -146,7 +156,7 @@ impl ConnectError {
     pub fn leaves_other_hosts_to_try(&self) -> bool {
         match self {
             Self::Server { error, .. } => error.sqlstate == SqlState::CANNOT_CONNECT_NOW,
-            Self::LoginRefused { .. } | Self::NoPassword { .. } => false,
+            Self::LoginRefused { .. } | Self::NoPassword { .. } | Self::NoProof { .. } => false,
             _ => true,
         }
     }
@@ -167,7 +177,9 @@ impl ConnectError {
             Self::Server { error, .. } => error.is_transient(),
             Self::Protocol { source, .. } => source.is_closed(),
             Self::NoHost { attempts } => attempts.iter().any(Self::is_transient),
-            Self::Tls { .. } | Self::LoginRefused { .. } | Self::NoPassword { .. } => false,
+            Self::Tls { .. } | Self::LoginRefused { .. } | Self::NoPassword { .. } | Self::NoProof { .. } => {
+                false
+            }
         }
     }
 
@@ -183,6 +195,9 @@ impl ConnectError {
             Self::Server { error, .. } => error.hint.as_deref().unwrap_or("see the server's log"),
             Self::NoPassword { .. } => {
                 "give it in the connection string, in PGPASSWORD, or in ~/.pgpass, which nobody else may read (chmod 0600)"
+            }
+            Self::NoProof { .. } => {
+                "see what listens on that port and end it, then start ours: postgres-test-replay up"
             }
             Self::Protocol { .. } => "check that a PostgreSQL server listens there (not a web server)",
             Self::WrongKind { .. } => "name another host, or drop target_session_attrs",

@@ -4,6 +4,7 @@
 //! that TLS starts at once ("direct"), and its TLS connector hands over the stream as it is, with the
 //! channel binding data.
 
+use super::proof::Proof;
 use super::watch::{self, Backend, Traffic};
 use crate::dsn::{ChannelBindingMode, Dsn};
 use crate::stream::{OpenedStream, PgStream};
@@ -35,7 +36,8 @@ pub(super) async fn log_in(
     }
     let binding = opened.channel_binding;
     let traffic = Arc::<Traffic>::default();
-    let stream = Noted { stream: opened.stream, traffic: Arc::clone(&traffic) };
+    let proof = dsn.scram_only.then(Proof::default);
+    let stream = Noted { stream: opened.stream, traffic: Arc::clone(&traffic), proof };
     let (client, connection) = config.connect_raw(stream, Negotiated { binding }).await?;
     let (begin, begun) = oneshot::channel();
     let watch = Watch { begin, announced: traffic.announced() };
@@ -63,7 +65,7 @@ impl Watch {
 pub(super) async fn cancel(client: &Client, opened: OpenedStream) -> Result<(), Error> {
     // The session's own settings say "direct" when it is encrypted, and so is this stream then.
     let binding = opened.channel_binding;
-    let stream = Noted { stream: opened.stream, traffic: Arc::default() };
+    let stream = Noted { stream: opened.stream, traffic: Arc::default(), proof: None };
     client.cancel_token().cancel_query_raw(stream, Negotiated { binding }).await
 }
 
@@ -170,16 +172,21 @@ impl AsyncWrite for BoundStream {
 pub(super) struct Noted {
     stream: PgStream,
     traffic: Arc<Traffic>,
+    /// Where the server is to show that it knows the password.
+    proof: Option<Proof>,
 }
 
 impl AsyncRead for Noted {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let Self { stream, traffic } = self.get_mut();
+        let Self { stream, traffic, proof } = self.get_mut();
         let before = buf.filled().len();
         let read = Pin::new(stream).poll_read(cx, buf);
         match &read {
             Poll::Pending => traffic.awaits(),
             Poll::Ready(_) => traffic.came(&buf.filled()[before..]),
+        }
+        if let Some(proof) = proof {
+            proof.came(&buf.filled()[before..])?;
         }
         read
     }
@@ -187,7 +194,7 @@ impl AsyncRead for Noted {
 
 impl AsyncWrite for Noted {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let Self { stream, traffic } = self.get_mut();
+        let Self { stream, traffic, .. } = self.get_mut();
         let written = Pin::new(stream).poll_write(cx, buf);
         match &written {
             Poll::Pending => traffic.is_blocked(),

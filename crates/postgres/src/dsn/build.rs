@@ -30,11 +30,11 @@ impl Dsn {
             return Err(DsnError::UnknownService { service: service.to_owned(), files: Vec::new() });
         }
         parameters.or_environment(lookup)?;
-        build(&parameters, lookup)
+        build(&parameters, None, lookup)
     }
 
-    /// [`Dsn::parse`] with everything libpq would read besides: the service file, the password file
-    /// and, where they exist, the certificates in `~/.postgresql`.
+    /// [`Dsn::parse`] with everything libpq would read besides: the name of this process's account, which says more than
+    /// `USER`, the service file, the password file and, where they exist, the certificates in `~/.postgresql`.
     ///
     /// # Errors
     /// [`DsnError`], also for a service that no file defines.
@@ -46,7 +46,7 @@ impl Dsn {
             parameters.or_all(defined);
         }
         parameters.or_environment(lookup)?;
-        let mut dsn = build(&parameters, lookup)?;
+        let mut dsn = build(&parameters, account_name(), lookup)?;
         let home = lookup("HOME").map(PathBuf::from);
         dsn.default_certificates(home.as_deref());
         dsn.refuse_default_revocations(home.as_deref())?;
@@ -63,11 +63,7 @@ impl Dsn {
     /// # Errors
     /// As [`Dsn::resolve`].
     pub fn from_environment(text: &str) -> Result<Self, DsnError> {
-        Self::resolve(text, &|name| match (std::env::var(name).ok(), name) {
-            // Services and containers run without USER; libpq asks the account database at once.
-            (None, "USER") => account_name(),
-            (value, _) => value,
-        })
+        Self::resolve(text, &|name| std::env::var(name).ok())
     }
 
     /// libpq would read them where it checks the server's certificate by a file of authorities.
@@ -98,7 +94,8 @@ impl Dsn {
     }
 }
 
-/// The name of the account this process runs as.
+/// The name of the account this process runs as, which is whom libpq logs in as. Accounts that are elsewhere than in
+/// `/etc/passwd` have none here.
 fn account_name() -> Option<String> {
     let uid = rustix::process::geteuid().as_raw().to_string();
     let passwd = std::fs::read_to_string("/etc/passwd").ok()?;
@@ -119,11 +116,14 @@ fn parse_text(text: &str) -> Result<Parameters, DsnError> {
     }
 }
 
-fn build(parameters: &Parameters, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Dsn, DsnError> {
-    let user = match parameters.get("user") {
-        Some(user) => user.to_owned(),
-        None => lookup("USER").or_else(|| lookup("LOGNAME")).ok_or(DsnError::NoUser)?,
-    };
+fn build(
+    parameters: &Parameters,
+    account: Option<String>,
+    lookup: &dyn Fn(&str) -> Option<String>,
+) -> Result<Dsn, DsnError> {
+    let given = parameters.get("user").map(str::to_owned);
+    let said = || lookup("USER").or_else(|| lookup("LOGNAME"));
+    let user = given.or(account).or_else(said).ok_or(DsnError::NoUser)?;
     refuse_gss(parameters)?;
     let own = |name: &str| parameters.get(name).map(str::to_owned);
     Ok(Dsn {
@@ -137,6 +137,7 @@ fn build(parameters: &Parameters, lookup: &dyn Fn(&str) -> Option<String>) -> Re
         options: own("options"),
         target: choice(parameters, "target_session_attrs", TARGETS)?,
         channel_binding: choice(parameters, "channel_binding", CHANNEL_BINDINGS)?,
+        scram_only: false,
         user,
     })
 }

@@ -30,6 +30,9 @@ pub(super) const HONOURED: &[(&str, Option<&str>)] = &[
     ("user", Some("PGUSER")),
 ];
 
+/// What libpq still takes for `sslmode=require`.
+pub(super) const REQUIRE_SSL: &str = "PGREQUIRESSL";
+
 const IGNORED: &[&str] = &[
     "authtype",
     "client_encoding",
@@ -113,6 +116,10 @@ impl Parameters {
             if let Some(variable) = variable {
                 self.or(name, lookup(variable));
             }
+        }
+        // The variable of old, by its first character, where nothing else says how much TLS is asked for.
+        if self.get("sslmode").is_none() && given(REQUIRE_SSL).is_some_and(|value| value.starts_with('1')) {
+            self.0.insert("sslmode", "require".to_owned());
         }
         for (_, variable, reason) in REFUSED {
             if let Some(option) = variable.filter(|variable| given(variable).is_some()) {

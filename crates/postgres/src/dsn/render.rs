@@ -2,7 +2,7 @@
 //! child processes (where the process list cannot show the password).
 
 use super::build::{CHANNEL_BINDINGS, NEGOTIATIONS, SSL_MODES, TARGETS};
-use super::parameters::HONOURED;
+use super::parameters::{HONOURED, REQUIRE_SSL};
 use super::{DEFAULT_CONNECT_TIMEOUT, Dsn, Host, HostAddress, RootCertificates};
 use std::fmt;
 use std::fmt::Write as _;
@@ -72,6 +72,10 @@ impl Dsn {
             ("PGDATABASE".to_owned(), self.database.clone()),
         ];
         variables.extend(self.password_variable());
+        if self.scram_only {
+            // libpq from 16 on; older ones do not know it.
+            variables.push(("PGREQUIREAUTH".to_owned(), "scram-sha-256".to_owned()));
+        }
         let beyond = self.options_beyond_the_path();
         for (name, value) in beyond {
             let known =
@@ -98,11 +102,10 @@ impl Dsn {
     /// from its own environment: a stray `PGSERVICE` would lead the child elsewhere.
     pub fn apply_to(&self, command: &mut Command) {
         let inherited = HONOURED.iter().filter_map(|(_, variable)| *variable);
-        inherited.chain(["PGREQUIREAUTH", "PGSSLCRL", "PGCLIENTENCODING", "PGSYSCONFDIR"]).for_each(
-            |variable| {
-                command.env_remove(variable);
-            },
-        );
+        let others = [REQUIRE_SSL, "PGREQUIREAUTH", "PGSSLCRL", "PGCLIENTENCODING", "PGSYSCONFDIR"];
+        inherited.chain(others).for_each(|variable| {
+            command.env_remove(variable);
+        });
         command.envs(self.libpq_environment());
     }
 }

@@ -1,8 +1,8 @@
 //! How much is done at a time: so many requests, and so many streams of events. What is more is refused at once, so that
 //! whoever asks too much does not take the service away from everybody else.
 //!
-//! A request counts until its answer is sent. Moves and dumps take as long as they take; what they do at the same time
-//! is limited where they are made.
+//! A request counts until its answer is sent, or until it is done where nobody waits for the answer any more. Moves and
+//! dumps take as long as they take; what they do at the same time is limited where they are made.
 
 use std::sync::Arc;
 

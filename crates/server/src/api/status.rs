@@ -26,7 +26,7 @@ pub(super) async fn config(State(service): Shared) -> Json<ConfigurationReport> 
 /// Where a database is: `input`, `output` or `session`. The password is given only to the user who started the
 /// service.
 #[utoipa::path(get, path = "/api/dsn/{end}", params(("end" = String, Path), DsnQuery),
-    responses((status = 200, body = DsnAnswer), (status = 404, body = Problem)))]
+    responses((status = 200, body = DsnAnswer), (status = 404, body = Problem), (status = 409, body = Problem)))]
 pub(super) async fn dsn(
     State(service): Shared,
     Extension(caller): Extension<Caller>,
@@ -43,6 +43,7 @@ pub(super) async fn dsn(
         }
     };
     let dsn = service.dsn(end, query).await?;
+    service.refuse_where_nothing_runs(end).await?;
     let uri = (caller == Caller::Owner).then(|| dsn.to_uri_with_password());
     Ok(Json(DsnAnswer { dsn: dsn.to_string(), uri }))
 }

@@ -1,6 +1,6 @@
 //! Making a backup.
 
-use std::{sync::Arc, time::Instant};
+use std::{future::Future, sync::Arc, time::Instant};
 
 use ptr_log::Session;
 use ptr_model::{OUR_SCHEMA, Position};
@@ -43,11 +43,12 @@ impl Service {
         request: CreateBackup,
     ) -> Result<BackupAnswer, ServiceError> {
         let origin = self.backup_origin(&request).await?;
+        let turn = self.turn_to_copy()?;
         let record = self.begin_backup(&request, &origin)?;
         let answer = record.answer.clone();
         let service = Arc::clone(self);
         // Its own task, so that it goes on when whoever asked goes away.
-        let task = self.spawn(async move { service.run_backup(record, origin).await });
+        let task = self.spawn(async move { service.run_backup(record, origin, turn).await });
         if request.background {
             return Ok(answer);
         }
@@ -77,12 +78,6 @@ impl Service {
         let created_at = now().to_string();
         let name = request.name.clone().unwrap_or_else(|| usual_name(origin.dsn.database(), &created_at));
         store::check_name(&name)?;
-        if self.backups.find(&name).is_ok() {
-            return Err(ServiceError::precondition(
-                format!("there is a backup called {name:?} already"),
-                "choose another name, or delete that one first",
-            ));
-        }
         let record = store::Record {
             answer: BackupAnswer {
                 id: name.clone(),
@@ -103,7 +98,7 @@ impl Service {
             pid: std::process::id(),
             born: born(std::process::id()),
         };
-        self.backups.save(&record)?;
+        self.backups.reserve(&record)?;
         self.tell(Event::Backup { backup: record.answer.clone() });
         Ok(record)
     }
@@ -112,9 +107,14 @@ impl Service {
         &self,
         mut record: store::Record,
         origin: Origin,
+        turn: impl Future<Output: Send> + Send,
     ) -> Result<BackupAnswer, ServiceError> {
         let started = Instant::now();
-        let outcome = self.unless_it_ends(self.dump(&mut record, &origin), "make the backup again").await;
+        let dumping = async {
+            let _turn = turn.await;
+            self.dump(&mut record, &origin).await
+        };
+        let outcome = self.unless_it_ends(dumping, "make the backup again").await;
         let dump = self.backups.dump(&record.answer.id);
         record.answer.elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         match &outcome {

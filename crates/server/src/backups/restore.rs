@@ -1,6 +1,6 @@
 //! Restoring a backup: into a new database, which takes the old one's place when it is whole.
 
-use std::{path::Path, process::Stdio, sync::Arc, time::Instant};
+use std::{future::Future, path::Path, process::Stdio, sync::Arc, time::Instant};
 
 use ptr_log::Session;
 use ptr_model::{OUR_SCHEMA, Position};
@@ -18,6 +18,9 @@ use crate::{
     service::{Service, ServiceError, check_target},
 };
 
+/// What to do when the service has ended meanwhile.
+const AGAIN: &str = "restore the backup again; nothing was replaced";
+
 impl Service {
     /// `POST /api/backups/{id}/restore`. Goes on when whoever asked goes away.
     ///
@@ -29,21 +32,31 @@ impl Service {
         id: &str,
         request: RestoreBackup,
     ) -> Result<Restored, ServiceError> {
-        let (service, id) = (Arc::clone(self), id.to_owned());
-        let task = self.spawn(async move { service.restore(&id, request).await });
+        let (service, id, turn) = (Arc::clone(self), id.to_owned(), self.turn_to_copy()?);
+        let task = self.spawn(async move { service.restore(&id, request, turn).await });
         task.await
             .map_err(|error| ServiceError::Broken { detail: format!("the restore's task ended: {error}") })?
     }
 
-    async fn restore(&self, id: &str, request: RestoreBackup) -> Result<Restored, ServiceError> {
+    async fn restore(
+        &self,
+        id: &str,
+        request: RestoreBackup,
+        turn: impl Future<Output: Send> + Send,
+    ) -> Result<Restored, ServiceError> {
         let started = Instant::now();
         let record = self.complete_backup(id)?;
         let mut target = self.target(&request).await?;
+        // What is refused does not wait, and who waits has no connection; nor the session's lock, which moves need.
         let maintenance = self.output_maintenance().await?;
         self.refuse_without_consent(&maintenance, &target, request.replace).await?;
+        maintenance.close().await;
         if target.session.is_none() {
             check_target(&target.database)?;
         }
+        let _turn = self.unless_it_ends(async { Ok(turn.await) }, AGAIN).await?;
+        let maintenance = self.output_maintenance().await?;
+        self.refuse_without_consent(&maintenance, &target, request.replace).await?;
         // Nobody moves the session meanwhile, and what a move kept of its database is let go.
         let lock = match &mut target.session {
             Some(session) => {
@@ -99,7 +112,7 @@ impl Service {
             // Restoring may take hours, and somebody may have made something under that name meanwhile.
             self.refuse_without_consent(scratch.maintenance(), target, consent).await
         };
-        self.unless_it_ends(building, "restore the backup again; nothing was replaced").await?;
+        self.unless_it_ends(building, AGAIN).await?;
         match &target.session {
             Some(session) => self.take_place_of(scratch, session).await,
             None => self.take_place(scratch, &target.database).await,

@@ -1,7 +1,8 @@
 //! Backups on disk: `<id>.dump` (a file or a folder) and `<id>.json`.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
@@ -45,11 +46,29 @@ impl Backups {
         self.folder.join(format!("{id}.json"))
     }
 
+    /// Notes a backup that is about to be made, unless there is one of that name: of several at once, in whatever
+    /// processes, one is noted.
+    pub(super) fn reserve(&self, record: &Record) -> Result<(), ServiceError> {
+        let (id, path) = (&record.answer.id, self.record(&record.answer.id));
+        let failed = || ServiceError::file("write", &path);
+        ptr_log::create_private_folder(&self.folder).map_err(failed())?;
+        let naming = format!("{id}.");
+        let mut building = tempfile::Builder::new();
+        let mut file = building.prefix(&naming).suffix(".new").tempfile_in(&self.folder).map_err(failed())?;
+        file.write_all(&in_json(record)).and_then(|()| file.as_file().sync_all()).map_err(failed())?;
+        file.persist_noclobber(&path).map(|_| ()).map_err(|error| match error.error.kind() {
+            io::ErrorKind::AlreadyExists => ServiceError::precondition(
+                format!("there is a backup called {id:?} already"),
+                "choose another name, or delete that one first",
+            ),
+            _ => failed()(error.error),
+        })
+    }
+
     /// Writes what is known of a backup.
     pub(super) fn save(&self, record: &Record) -> Result<(), ServiceError> {
         let path = self.record(&record.answer.id);
-        let json = serde_json::to_vec_pretty(record).expect("a record has only string keys");
-        write_private(&path, &json).map_err(ServiceError::file("write", path))
+        write_private(&path, &in_json(record)).map_err(ServiceError::file("write", path))
     }
 
     /// One backup.
@@ -103,6 +122,10 @@ impl Backups {
     }
 }
 
+fn in_json(record: &Record) -> Vec<u8> {
+    serde_json::to_vec_pretty(record).expect("a record has only string keys")
+}
+
 /// Removes a dump, which is a file or a folder, or not there.
 pub(super) fn remove_dump(path: &Path) -> Result<(), ServiceError> {
     let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
@@ -151,5 +174,32 @@ mod tests {
     #[test]
     fn no_folder_means_no_backups() {
         assert!(Backups::at(Path::new("/nonexistent/backups")).all().unwrap().is_empty());
+    }
+
+    #[test]
+    fn of_many_at_once_one_gets_the_name_and_the_others_are_told_what_to_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let backups = Backups::at(&folder.path().join("backups"));
+        let reserve = |pid| {
+            let answer = serde_json::json!({"id": "b", "name": "b", "database": "d", "session_id": null,
+                "format": "custom", "path": "", "bytes": 0, "server_version": "", "position": null,
+                "state": "running", "error": null, "created_at": "", "elapsed_ms": 0});
+            let record = serde_json::json!({"answer": answer, "contents": {}, "pid": pid});
+            backups.reserve(&serde_json::from_value(record).unwrap())
+        };
+        let outcomes: Vec<_> = std::thread::scope(|scope| {
+            let asking: Vec<_> = (1..=8).map(|pid| scope.spawn(move || reserve(pid))).collect();
+            asking.into_iter().map(|one| one.join().unwrap()).collect()
+        });
+        assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1);
+        for refused in outcomes.into_iter().filter_map(Result::err) {
+            let problem = refused.problem();
+            assert_eq!(problem.detail, "there is a backup called \"b\" already");
+            assert_eq!(problem.hint.as_deref(), Some("choose another name, or delete that one first"));
+        }
+        // One that cannot be understood is one too.
+        fs::write(backups.record("b"), "{").unwrap();
+        assert!(matches!(reserve(9), Err(ServiceError::Precondition { .. })));
+        assert_eq!(fs::read_dir(&backups.folder).unwrap().count(), 1, "something is left over");
     }
 }

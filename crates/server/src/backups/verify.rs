@@ -1,6 +1,6 @@
 //! Proving that a backup restores to what was dumped.
 
-use std::{sync::Arc, time::Instant};
+use std::{future::Future, sync::Arc, time::Instant};
 
 use ptr_postgres::{SessionSettings, connect, programs::found_no_room};
 
@@ -20,16 +20,21 @@ impl Service {
     /// # Errors
     /// The output server does not answer, the service ends. A dump that does not restore is a finding.
     pub async fn verify_backup(self: &Arc<Self>, id: &str) -> Result<BackupVerified, ServiceError> {
-        let (service, id) = (Arc::clone(self), id.to_owned());
-        let task = self.spawn(async move { service.compare_backup(&id).await });
+        let (service, id, turn) = (Arc::clone(self), id.to_owned(), self.turn_to_copy()?);
+        let task = self.spawn(async move { service.compare_backup(&id, turn).await });
         task.await.map_err(|error| ServiceError::Broken {
             detail: format!("the comparison's task ended: {error}"),
         })?
     }
 
-    async fn compare_backup(&self, id: &str) -> Result<BackupVerified, ServiceError> {
+    async fn compare_backup(
+        &self,
+        id: &str,
+        turn: impl Future<Output: Send> + Send,
+    ) -> Result<BackupVerified, ServiceError> {
         let started = Instant::now();
         let record = self.complete_backup(id)?;
+        let _turn = self.unless_it_ends(async { Ok(turn.await) }, "verify the backup again").await?;
         let scratch = Scratch::begin(self.output_maintenance().await?, Purpose::Verify).await?;
         let found =
             self.unless_it_ends(self.restored_contents(&scratch, &record), "verify the backup again").await;

@@ -25,6 +25,19 @@ pub enum ConfigurationError {
         /// Why.
         source: std::io::Error,
     },
+    /// A file or folder that was found and not named, and is another user's.
+    #[error(
+        "{path} was found and belongs to {owner}, not to you, so it is not used; if it is meant, name it: {flag} {path}; else name another one, or work in another folder",
+        path = .path.display()
+    )]
+    Strange {
+        /// The file or folder.
+        path: PathBuf,
+        /// Who has it.
+        owner: String,
+        /// The option that names one.
+        flag: &'static str,
+    },
     /// A file that cannot be understood.
     #[error("{path}, line {line}: {problem}", path = .path.display())]
     Malformed {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Setting, Sources, layers::Layers};
+use super::{ConfigurationError, Setting, Sources, layers::Layers};
 
 /// The data directory's name when none is given; found upwards from the current folder, as git finds `.git`.
 pub const DATA_DIRECTORY_NAME: &str = ".postgres-test-replay";
@@ -152,11 +152,18 @@ pub fn find_data_directory(folder: &Path) -> Option<PathBuf> {
 }
 
 /// The data directory that the settings ask for.
-pub(super) fn resolve(layers: &Layers, sources: &Sources) -> DataDirectory {
-    let root = layers
-        .path(Setting::DataDirectory)
-        .or_else(|| sources.found_data_directory.clone())
-        .unwrap_or_else(|| sources.current_folder.join(DATA_DIRECTORY_NAME));
+pub(super) fn resolve(layers: &Layers, sources: &Sources) -> Result<DataDirectory, ConfigurationError> {
+    let root = match (layers.path(Setting::DataDirectory), &sources.found_data_directory) {
+        (Some(named), _) => named,
+        (None, Some(found)) => match &sources.found_data_directory_of {
+            Some(stranger) => {
+                let (path, owner) = (found.clone(), stranger.clone());
+                return Err(ConfigurationError::Strange { path, owner, flag: "--data-dir" });
+            }
+            None => found.clone(),
+        },
+        (None, None) => sources.current_folder.join(DATA_DIRECTORY_NAME),
+    };
     let mut data = DataDirectory::at(&root);
     if let Some(log) = layers.path(Setting::WalLogPath) {
         data.log = log;
@@ -168,7 +175,7 @@ pub(super) fn resolve(layers: &Layers, sources: &Sources) -> DataDirectory {
     if let Some(catalog) = layers.path(Setting::CheckpointPath).or(session) {
         data.catalog = catalog;
     }
-    data
+    Ok(data)
 }
 
 #[cfg(test)]

@@ -17,7 +17,8 @@ pub struct Collect {
     /// these together are no larger: `10GB`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_bytes: Option<String>,
-    /// Also drop databases on the output server that hold histories which this data directory does not have.
+    /// Also drop databases on the output server that hold histories which this data directory does not have, and those
+    /// whose session is gone: what it left, or a copy that somebody made.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub foreign: bool,
 }

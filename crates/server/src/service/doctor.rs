@@ -30,6 +30,7 @@ impl Service {
     /// # Errors
     /// Nothing can be checked at all.
     pub async fn doctor(&self) -> Result<Doctor, ServiceError> {
+        let _turn = self.lanes.turn().await;
         let mut findings = self.look_at_input().await;
         findings.extend(self.look_at_output().await);
         findings.extend(self.slipped_findings());
@@ -45,6 +46,7 @@ impl Service {
     /// # Errors
     /// Nothing can be checked at all. A fix that fails leaves its finding.
     pub async fn doctor_fix(&self, request: Mend) -> Result<Doctor, ServiceError> {
+        let turn = self.lanes.turn().await;
         for database in &self.configuration.databases {
             let options = self.source_options(database)?;
             let wanted = |finding: &&Finding| finding.fixable && (finding.code != SLOT || request.drop_slot);
@@ -55,6 +57,7 @@ impl Service {
                 }
             }
         }
+        drop(turn);
         self.doctor().await
     }
 

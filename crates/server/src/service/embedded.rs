@@ -1,11 +1,14 @@
 //! The embedded primary and replica, where no DSN says which servers to use.
+//!
+//! Invariant: their passwords are told to nobody who only listens at their remembered ports. Connections of ours are by
+//! SCRAM alone, and whoever asks where a server is that is down is told that it is down.
 
 use ptr_postgres::{
     Cluster, ClusterOptions, Dsn, SessionSettings, cluster::ClusterRole, connect, programs::Installations,
     quote_identifier,
 };
 
-use super::{Announcer, ServiceError};
+use super::{Announcer, End, Service, ServiceError};
 use crate::configuration::Configuration;
 
 /// The embedded servers of a data directory, those that are needed.
@@ -52,7 +55,7 @@ impl Ends {
             None => {
                 embedded.replica = open(configuration, ClusterRole::Replica, start, announcer).await?;
                 // The default session's database is made from the base image, not here.
-                embedded.replica.as_ref().map(|cluster| cluster.dsn(database))
+                embedded.replica.as_ref().map(|cluster| cluster.dsn(database).with_scram_only())
             }
         };
         Ok(Self { input, output, embedded })
@@ -77,6 +80,28 @@ impl Embedded {
             cluster.stop().await?;
         }
         Ok(())
+    }
+}
+
+impl Service {
+    /// Refuses to say where an embedded server is that does not run: somebody else may listen there, and a client would
+    /// give them the password.
+    ///
+    /// # Errors
+    /// It is embedded and down.
+    pub(crate) async fn refuse_where_nothing_runs(&self, end: End) -> Result<(), ServiceError> {
+        let embedded = self.embedded.lock().await;
+        let (cluster, name) = match end {
+            End::Input => (&embedded.primary, "primary"),
+            End::Output | End::Session => (&embedded.replica, "replica"),
+        };
+        match cluster {
+            Some(cluster) if !cluster.is_running() => Err(ServiceError::precondition(
+                format!("the embedded {name} does not run, so it is nowhere to connect to"),
+                "run postgres-test-replay up, which starts it",
+            )),
+            Some(_) | None => Ok(()),
+        }
     }
 }
 
@@ -123,14 +148,15 @@ async fn dsn_of(
     start: Start,
 ) -> Result<Option<Dsn>, ServiceError> {
     let Some(cluster) = cluster else { return Ok(None) };
+    let dsn = cluster.dsn(database).with_scram_only();
     if start == Start::All {
         let maintenance =
-            connect(&cluster.dsn("postgres"), &SessionSettings::named("postgres-test-replay")).await?;
+            connect(&dsn.with_database("postgres"), &SessionSettings::named("postgres-test-replay")).await?;
         let known = "SELECT FROM pg_catalog.pg_database WHERE datname = $1";
         if maintenance.query_opt(known, &[&database]).await?.is_none() {
             maintenance.batch_execute(&format!("CREATE DATABASE {}", quote_identifier(database))).await?;
         }
         maintenance.close().await;
     }
-    Ok(Some(cluster.dsn(database)))
+    Ok(Some(dsn))
 }

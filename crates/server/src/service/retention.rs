@@ -25,6 +25,8 @@ use ptr_log::{CheckpointKind, Log, Session};
 use ptr_model::Timestamp;
 use ptr_replay::inventory::{Found, drop_database, inventory};
 
+use orphans::is_made_by_us;
+
 use super::{
     Captured, Running, Service, ServiceError, blocking, moves::comparison_of, now, running::unfinished_by,
 };
@@ -108,7 +110,7 @@ impl Service {
             databases.retain(|found| sessions.iter().all(|session| session.target_database != found.name));
         }
         let answers = databases.is_some();
-        self.collect_histories(&policy, &sessions, databases.as_mut(), &mut done).await?;
+        self.collect_histories(&policy, request.foreign, &sessions, databases.as_mut(), &mut done).await?;
         self.collect_beginnings(&policy, &mut done).await?;
         self.collect_databases(request.foreign, databases.unwrap_or_default(), &mut done).await?;
         if answers {
@@ -122,6 +124,7 @@ impl Service {
     async fn collect_histories(
         &self,
         policy: &Policy,
+        foreign: bool,
         sessions: &[Session],
         mut databases: Option<&mut Vec<Found>>,
         done: &mut Collected,
@@ -158,7 +161,13 @@ impl Service {
                         **all = others;
                     }
                     for found in its {
-                        self.drop_found(&found, "its history is removed".to_owned(), done).await?;
+                        if foreign || is_made_by_us(&found) {
+                            self.drop_found(&found, "its history is removed".to_owned(), done).await?;
+                        } else {
+                            let reason =
+                                "its history is removed, and somebody may have made it; --foreign drops it";
+                            done.kept.push(thing("database", &found.name, found.bytes, reason.to_owned()));
+                        }
                     }
                     if !done.dry_run {
                         self.remove_history(&history.captured).await?;

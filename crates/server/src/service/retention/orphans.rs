@@ -2,7 +2,9 @@
 //!
 //! Invariants: one goes only where it says itself that it holds a history of this data directory, and where the lock
 //! is taken under which alone such a one is made and used: the session's for what a move builds, the comparison's for
-//! what a comparison makes, the server's lock of a log's keyframes for images. Locks end with their process.
+//! what a comparison makes, the server's lock of a log's keyframes for images. Locks end with their process. What a
+//! database says goes into every copy that somebody makes of it, so beyond that only what is made under a name that no
+//! session and no user's database has goes by itself; the rest is told, and goes by request.
 
 use std::collections::HashMap;
 
@@ -58,7 +60,7 @@ impl Service {
                         self.collect_private(&private, found, done).await?;
                         continue;
                     }
-                    None => match nobodys(sessions, found.role) {
+                    None => match nobodys(sessions, &found, foreign) {
                         Ok(reason) => {
                             self.drop_nobodys(found, reason, done).await?;
                             continue;
@@ -186,16 +188,56 @@ fn session_of(role: Role) -> Option<SessionId> {
     }
 }
 
+/// Whether a database is one of those that we alone make, by its mark or by its name. Of others nobody knows whether they
+/// are a session's or a copy that somebody made of it.
+pub(super) fn is_made_by_us(found: &Found) -> bool {
+    match found.role {
+        Role::Image | Role::Leftover => true,
+        Role::Session(_) | Role::Unowned => {
+            let short = &found.log_id.simple().to_string()[24..];
+            let is_a_keyframes = found.name.starts_with("ptr_") && found.name.contains(&format!("_{short}_"));
+            is_a_keyframes || ENDINGS.iter().any(|ending| found.name.ends_with(ending))
+        }
+    }
+}
+
+/// Of [`next_name`] and [`verification_name`].
+const ENDINGS: [&str; 2] = ["__next", "__verify"];
+
 /// Whether a database that no session has by its name is one that nobody has.
-fn nobodys(sessions: &[Session], role: Role) -> Result<String, String> {
-    let Role::Session(id) = role else {
+fn nobodys(sessions: &[Session], found: &Found, foreign: bool) -> Result<String, String> {
+    let Role::Session(id) = found.role else {
         return Err("it says of no session that it is its own; drop it by hand if nobody uses it".to_owned());
     };
     match sessions.iter().find(|session| session.id == id) {
-        None => Ok("its session is gone".to_owned()),
+        None if foreign || is_made_by_us(found) => Ok("its session is gone".to_owned()),
+        None => Err(
+            "its session is gone, which left it, or somebody made a copy of that one's; --foreign drops it"
+                .to_owned(),
+        ),
         Some(session) => Err(format!(
             "it says that it is of session {:?}, whose database has another name: a copy of it, or one being made",
             session.name
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ptr_replay::session::standing_name;
+
+    use super::*;
+
+    #[test]
+    fn what_is_made_beside_a_sessions_database_is_known_by_its_name() {
+        let found = |name: String, role| Found { log_id: Uuid::nil(), name, bytes: 0, role };
+        let session = Role::Session(SessionId(Uuid::nil()));
+        for target in ["shop_s1".to_owned(), "x".repeat(63)] {
+            assert!(is_made_by_us(&found(next_name(&target), session)));
+            assert!(is_made_by_us(&found(verification_name(&target), Role::Unowned)));
+            assert!(!is_made_by_us(&found(target.clone(), session)));
+            let standing = standing_name(&target, Uuid::nil(), 7);
+            assert!(is_made_by_us(&found(standing, Role::Unowned)));
+        }
     }
 }

@@ -22,6 +22,8 @@ use crate::{
     service::{APPLICATION_NAME, Service, ServiceError, lock, now},
 };
 
+use super::stopped;
+
 /// Ended verifications that can still be asked for.
 const KEPT: usize = 20;
 
@@ -115,6 +117,7 @@ impl Service {
             return Err(ServiceError::usage(format!("jobs is 1 to {MOST_JOBS}"), "leave it out for 2"));
         }
         let id = self.id_of(&request)?;
+        let turn = self.turn_to_copy()?;
         let session = self.session_named(request.session_id.as_deref()).await?;
         let first = VerificationAnswer {
             id: id.to_string(),
@@ -134,7 +137,7 @@ impl Service {
         let background = request.background;
         let service = Arc::clone(self);
         // Its own task: it goes on when whoever asked goes away, and DELETE ends it.
-        let task = self.spawn(async move { service.run_verification(session, request, job).await });
+        let task = self.spawn(async move { service.run_verification(session, request, job, turn).await });
         if background {
             return Ok(Verification::UnderWay(Box::new(first)));
         }
@@ -161,11 +164,16 @@ impl Service {
         session: Session,
         request: Verify,
         job: Job,
+        turn: impl Future<Output: Send> + Send,
     ) -> Result<Verified, ServiceError> {
-        let outcome = match &request.at {
-            Some(checkpoint) => self.compare_with_kept(&session, checkpoint, &request, &job).await,
-            None => self.compare_with_primary(&session, &request, &job).await,
+        job.step("waiting until others are done");
+        let turn = job.cancel.run_until_cancelled(turn).await;
+        let outcome = match (&turn, &request.at) {
+            (None, _) => Err(stopped()),
+            (Some(_), Some(checkpoint)) => self.compare_with_kept(&session, checkpoint, &request, &job).await,
+            (Some(_), None) => self.compare_with_primary(&session, &request, &job).await,
         };
+        drop(turn);
         job.answer.send_modify(|answer| {
             answer.progress = None;
             match &outcome {

@@ -38,9 +38,10 @@ pub use drain::CatchUp;
 use drain::{Drain, DrainError};
 use error::Verdict;
 pub use error::{ListenError, MarkerError, SetupError};
-pub use log::TransactionLog;
+pub use log::{Covered, TransactionLog};
 use patience::Patience;
-use primary::{Primary, Stream};
+use primary::{Ahead, Primary, Stream};
+use queue::Closed;
 use receive::{Ended, Receiver};
 pub use state::{ListenerProgress, ListenerState, ListenerStatus};
 use writer::WriterThread;
@@ -114,6 +115,9 @@ async fn run<L: TransactionLog>(
     shutdown: &CancellationToken,
 ) -> Result<(), ListenError> {
     let writer = WriterThread::start(open, options.queue_bytes).await?;
+    if let Some(lsn) = writer.opened().lacks_until {
+        status.send_modify(|status| status.progress.slot_ahead = Some(lsn));
+    }
     let mut listener = Listener {
         options,
         status,
@@ -167,6 +171,11 @@ impl Listener<'_> {
     async fn listen_once(&mut self) -> Result<Ended, ListenError> {
         loop {
             let Some((mut connection, primary)) = self.connect().await? else { return Ok(Ended::Shutdown) };
+            if let Some(ahead) = primary.slot_ahead
+                && self.tell_ahead(ahead).await.is_err()
+            {
+                return Ok(Ended::LogFailed);
+            }
             match self.drain(&mut connection).await {
                 Ok(None) => {}
                 Ok(Some(ended)) => return Ok(ended),
@@ -193,14 +202,20 @@ impl Listener<'_> {
             let log = self.writer.opened();
             let known = self.received.max(self.writer.durable.borrow().lsn);
             let primary = primary::check(&mut connection, self.options, &log, known).await?;
-            if primary.slot_ahead.is_some() {
-                self.status.send_modify(|status| status.progress.slot_ahead = primary.slot_ahead);
-            }
             Ok(Some((connection, primary)))
         };
         tokio::select! {
             connected = in_time(&self.options.dsn, connect) => connected,
             () = self.shutdown.cancelled() => Ok(None),
+        }
+    }
+
+    /// Tells that the log lacks something, and has it noted before more is received: then nothing would show it.
+    async fn tell_ahead(&self, ahead: Ahead) -> Result<(), Closed> {
+        self.status.send_modify(|status| status.progress.slot_ahead = Some(ahead.slot));
+        match ahead.is_certain {
+            true => self.writer.note_lack(ahead.received, ahead.slot).await,
+            false => Ok(()),
         }
     }
 

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-/// A place that keeps files. The index, the catalog and `log.json` are not.
+/// A place that keeps files. The index, the catalog, `log.json` and `holes.json` are not.
 pub trait Disk: fmt::Debug + Send + Sync {
     /// Makes an empty file for its owner alone; one that is there already is emptied.
     ///
@@ -169,23 +169,55 @@ impl DiskFile for SystemFile {
     }
 }
 
-/// Makes a directory and those above it, for their owner alone.
+/// Makes a directory and those above it, for their owner alone. Their names are not durable yet.
 pub(crate) fn create_private_directory(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// Makes a folder of the data directory that only its owner may enter. Folders above it are made as the umask
-/// says: an embedded server runs as another user and has to pass through the data directory.
+/// Makes a folder of the data directory that only its owner may enter, durable with its name. Folders above it are made
+/// as the umask says: an embedded server runs as another user and has to pass through the data directory.
 ///
 /// # Errors
 /// Those of the file system; a folder that is there already is none, and stays as it is.
 pub fn create_private_folder(path: &Path) -> io::Result<()> {
+    let missing = missing(path);
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         fs::create_dir_all(parent)?;
     }
     match fs::DirBuilder::new().mode(0o700).create(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
-        result => result,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+        result => result?,
+    }
+    sync_made(&missing)
+}
+
+/// A folder that is not there, and those above it that are not.
+fn missing(path: &Path) -> Vec<&Path> {
+    path.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists()).collect()
+}
+
+fn sync_made(folders: &[&Path]) -> io::Result<()> {
+    use io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
+    for folder in folders {
+        match sync_parent(folder) {
+            // Above the data directory there may be one that can be written and not read, or a file system that syncs none.
+            Err(error) if matches!(error.kind(), InvalidInput | PermissionDenied | Unsupported) => {}
+            synced => synced?,
+        }
+    }
+    Ok(())
+}
+
+/// Makes the names durable of a file or folder and of the folder that it is in: two levels below a data directory, all
+/// of its way there, whoever made it and was killed before that was durable.
+///
+/// # Errors
+/// Those of the file system.
+pub fn sync_way_to(path: &Path) -> io::Result<()> {
+    sync_parent(path)?;
+    match path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        Some(folder) => sync_parent(folder),
+        None => Ok(()),
     }
 }
 
@@ -194,5 +226,34 @@ pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(directory) if !directory.as_os_str().is_empty() => fs::File::open(directory)?.sync_all(),
         _ => fs::File::open(".")?.sync_all(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_private_folder_is_made_with_those_above_it_and_stays_as_it_is_when_it_is_there() {
+        let data = tempfile::tempdir().unwrap();
+        let folder = data.path().join("base/shop.partial");
+        create_private_folder(&folder).unwrap();
+        assert_eq!(fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
+        fs::write(folder.join("manifest.json"), "{}").unwrap();
+        create_private_folder(&folder).unwrap();
+        let image = folder.with_file_name("shop");
+        fs::rename(&folder, &image).unwrap();
+        sync_way_to(&image).unwrap();
+        assert_eq!(fs::read_to_string(image.join("manifest.json")).unwrap(), "{}");
+        let file = image.join("manifest.json/dump");
+        assert!(create_private_folder(&file).is_err(), "a file is no folder");
+    }
+
+    #[test]
+    fn what_has_no_folder_above_it_is_where_the_process_is() {
+        sync_way_to(Path::new("no-such-file")).unwrap();
+        assert_eq!(missing(Path::new("no-such/folder")), [Path::new("no-such/folder"), Path::new("no-such")]);
     }
 }

@@ -32,13 +32,15 @@ pub enum LogError {
         /// What the operating system says.
         source: io::Error,
     },
-    /// Another process writes this log.
-    #[error("the log {} is being written by {holder}; stop it first, a log has one writer", path.display())]
+    /// Another process has this log.
+    #[error("the log {} is being {}", path.display(), held(holder, *writes))]
     Locked {
         /// The log's folder.
         path: PathBuf,
         /// Who holds it, such as `process 812`.
         holder: String,
+        /// Whether it writes the log until it ends; else it recovers the log, or removes its oldest part.
+        writes: bool,
     },
     /// The folder is not a log that can be used for what was asked.
     #[error("{} {problem}", path.display())]
@@ -114,6 +116,15 @@ impl LogError {
             }
             Self::Index { path, source }
         }
+    }
+}
+
+fn held(holder: &str, writes: bool) -> String {
+    match writes {
+        true => format!("written by {holder}; stop it first, a log has one writer"),
+        false => format!(
+            "recovered by {holder}, or its oldest part removed, for a minute by now; try again when that is done"
+        ),
     }
 }
 

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::{
     LogError,
-    disk::{create_private_directory, sync_parent},
+    disk::{create_private_directory, sync_parent, sync_way_to},
     format::SegmentHeader,
     index::Index,
 };
@@ -79,6 +79,10 @@ impl Layout {
         self.directory.join("beginning.json")
     }
 
+    pub(crate) fn holes(&self) -> PathBuf {
+        self.directory.join("holes.json")
+    }
+
     pub(crate) fn index(&self) -> PathBuf {
         self.directory.join("index.sqlite")
     }
@@ -130,7 +134,7 @@ pub fn create(directory: &Path, identity: &LogIdentity) -> Result<(), LogError> 
     Index::open(&layout.index(), identity)?.commit_as_is()?;
     let json = serde_json::to_vec_pretty(identity).expect("an identity has string keys only");
     write_new(&path, &json).map_err(LogError::write(&path, json.len()))?;
-    sync_parent(directory).map_err(LogError::file("make durable", directory))
+    sync_way_to(directory).map_err(LogError::file("make durable", directory))
 }
 
 /// Writes a file so that it is there whole or not at all, and never over one that is there.

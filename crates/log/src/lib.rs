@@ -12,6 +12,7 @@ mod catalog;
 mod disk;
 mod error;
 mod format;
+mod hole;
 mod identity;
 mod index;
 mod lock;
@@ -28,15 +29,16 @@ pub use catalog::{
     DecisionId, DecisionKind, MeasuredRate, Move, MoveId, MoveOutcome, MoveStep, NewCheckpoint, NewMove,
     NewSession, SequenceSample, Session,
 };
-pub use disk::{Disk, DiskFile, SystemDisk, create_private_folder};
+pub use disk::{Disk, DiskFile, SystemDisk, create_private_folder, sync_way_to};
 pub use error::{Damage, LogError};
 pub use format::FormatError;
+pub use hole::Hole;
 pub use identity::{LogIdentity, create};
 pub use log::{
     Axis, Bucket, CheckReport, Direction, Entry, EntryPage, EntryQuery, Extent, Item, Log, LogStatistics,
     Outline, PartReader, Reader, ResolveError, TransactionQuery,
 };
-pub use recovery::Recovery;
+pub use recovery::{Coverage, Recovery};
 pub use rehearsal::{BEGINNING_POINTS, CRASH_POINTS, crash_point};
 pub use table_name::{TableName, TableNameError};
 pub use writer::{Begun, Committed, Writer, WriterOptions};

@@ -7,6 +7,7 @@ use std::{
     fs,
     io::{self, Read, Seek, Write},
     os::unix::fs::OpenOptionsExt,
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -56,10 +57,23 @@ impl Drop for Lock {
 /// What trying to lock came to.
 pub(crate) enum Attempt {
     Held(Lock),
-    /// Somebody writes the log, and will for long.
-    Busy {
-        holder: String,
-    },
+    /// Somebody has it, and keeps it for longer than was waited.
+    Busy(Holder),
+}
+
+/// Who has the lock.
+pub(crate) struct Holder {
+    process: String,
+    /// Whether it writes the log, which it does until it ends.
+    writes: bool,
+}
+
+impl Holder {
+    /// Why the log in `directory` cannot be had.
+    pub(crate) fn refusal(self, directory: &Path) -> LogError {
+        let Self { process, writes } = self;
+        LogError::Locked { path: directory.to_owned(), holder: process, writes }
+    }
 }
 
 /// Takes the lock, waiting only while somebody else recovers the log.
@@ -78,7 +92,8 @@ pub(crate) fn acquire(layout: &Layout, purpose: Purpose) -> Result<Attempt, LogE
         let text = read_holder(&mut file).map_err(LogError::file("read", &path))?;
         if is_busy(&text, started.elapsed()) {
             let pid = text.split_whitespace().next().unwrap_or("of unknown id");
-            return Ok(Attempt::Busy { holder: format!("process {pid}") });
+            let process = format!("process {pid}");
+            return Ok(Attempt::Busy(Holder { process, writes: writer(&text).is_some() }));
         }
         std::thread::sleep(PAUSE);
     }
@@ -93,10 +108,15 @@ fn is_busy(text: &str, waited: Duration) -> bool {
         let pid = pid.parse().ok().and_then(rustix::process::Pid::from_raw);
         pid.is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
     };
-    match text.split_once(' ') {
-        Some((pid, purpose)) if purpose == Purpose::Writing.word() => alive(pid) || waited > DOUBT,
-        _ => waited > PATIENCE,
+    match writer(text) {
+        Some(pid) => alive(pid) || waited > DOUBT,
+        None => waited > PATIENCE,
     }
+}
+
+/// The process that the text says writes the log.
+fn writer(text: &str) -> Option<&str> {
+    text.split_once(' ').and_then(|(pid, purpose)| (purpose == Purpose::Writing.word()).then_some(pid))
 }
 
 fn read_holder(file: &mut fs::File) -> io::Result<String> {
@@ -124,7 +144,7 @@ mod tests {
             panic!("nobody has it")
         };
         let of_the_program = held.file.try_clone().unwrap();
-        assert!(matches!(acquire(&layout, Purpose::Writing).unwrap(), Attempt::Busy { .. }));
+        assert!(matches!(acquire(&layout, Purpose::Writing).unwrap(), Attempt::Busy(_)));
         drop(held);
         assert!(matches!(acquire(&layout, Purpose::Writing).unwrap(), Attempt::Held(_)));
         drop(of_the_program);

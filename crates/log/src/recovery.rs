@@ -19,6 +19,7 @@ use crate::{
     format::{Form, FormatError, RelationId, SegmentHeader},
     identity::{Layout, LogIdentity},
     index::{Index, IndexRow, Place, TableId, add_counts},
+    lock::Purpose,
     log::{move_index, remove_before},
     rehearsal::crash_point,
     segment::{
@@ -39,6 +40,42 @@ pub struct Recovery {
     pub cut_bytes: u64,
     /// Transactions that the index lacked.
     pub indexed: u64,
+    /// How far coverage can be relied on.
+    pub coverage: Coverage,
+}
+
+/// How much of what a log was given it still knows, beyond what its transactions show. What the server was told follows
+/// from that, so whoever goes on can tell whether somebody else took something meanwhile, or cannot.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub enum Coverage {
+    /// All of it.
+    #[default]
+    Known,
+    /// The machine was started again, or is another one, since a writer was here that did not end in order: the index may
+    /// lack its last commits, those that told of coverage alone.
+    Doubtful,
+    /// Not what came after the last transaction.
+    Forgotten,
+    /// The same, and the end of the log was cut, of which nobody knows any more whether it was acknowledged.
+    Cut,
+}
+
+impl Coverage {
+    /// As the index keeps it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Known => "known",
+            Self::Doubtful => "doubtful",
+            Self::Forgotten => "forgotten",
+            Self::Cut => "cut",
+        }
+    }
+
+    /// What is not known of is as little to be relied on as can be.
+    pub(crate) fn of_word(word: &str) -> Self {
+        let all = [Self::Known, Self::Doubtful, Self::Forgotten, Self::Cut];
+        all.into_iter().find(|coverage| coverage.word() == word).unwrap_or(Self::Forgotten)
+    }
 }
 
 /// A log that is ready to be appended to.
@@ -53,15 +90,16 @@ pub(crate) struct Recovered {
     pub(crate) report: Recovery,
 }
 
-/// Recovers the log, whose lock the caller holds.
+/// Recovers the log, whose lock the caller holds, and says whether he goes on to write it.
 pub(crate) fn recover(
     layout: &Layout,
     identity: &LogIdentity,
     disk: &Arc<dyn Disk>,
+    purpose: Purpose,
 ) -> Result<Recovered, LogError> {
     loop {
         let beginning = layout.read_beginning(disk)?;
-        match attempt(layout, identity, disk) {
+        match attempt(layout, identity, disk, purpose) {
             // Its oldest part was removed meanwhile: what was missing is not missed.
             Err(_) if layout.read_beginning(disk)? != beginning => {}
             outcome => return outcome,
@@ -69,7 +107,12 @@ pub(crate) fn recover(
     }
 }
 
-fn attempt(layout: &Layout, identity: &LogIdentity, disk: &Arc<dyn Disk>) -> Result<Recovered, LogError> {
+fn attempt(
+    layout: &Layout,
+    identity: &LogIdentity,
+    disk: &Arc<dyn Disk>,
+    purpose: Purpose,
+) -> Result<Recovered, LogError> {
     let directory = layout.segments();
     segment::remove_unfinished(disk, &directory)?;
     // Before the beginning is read: whoever writes a later one holds the index too.
@@ -90,7 +133,9 @@ fn attempt(layout: &Layout, identity: &LogIdentity, disk: &Arc<dyn Disk>) -> Res
     let mut recovery =
         Run { disk, identity, start, directory, index, unsealed: Vec::new(), report: Recovery::default() };
     let (segment, next_relation, head) = recovery.run(&segments)?;
-    let Run { mut index, unsealed, report, .. } = recovery;
+    let Run { mut index, unsealed, mut report, .. } = recovery;
+    let writes = purpose == Purpose::Writing;
+    report.coverage = index.judge_coverage(report.cut_bytes > 0, report.indexed > 0, writes)?;
     crash_point("recover");
     index.commit(segment.first_ordinal(), segment.file_end())?;
     crash_point("recovered");
@@ -352,7 +397,6 @@ fn check_chain(segment: &SegmentFile, expected: Option<Position>) -> Result<(), 
 
 /// The header of a segment that begins at `start`.
 pub(crate) fn new_header(identity: &LogIdentity, start: Position) -> SegmentHeader {
-    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     SegmentHeader {
         form: Form::Open,
         system_identifier: identity.system_identifier,
@@ -360,9 +404,15 @@ pub(crate) fn new_header(identity: &LogIdentity, start: Position) -> SegmentHead
         database_oid: identity.database_oid,
         timeline: identity.timeline,
         start,
-        created: Timestamp(i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX)),
+        created: now(),
         database: identity.database.clone(),
     }
+}
+
+/// This machine's clock.
+pub(crate) fn now() -> Timestamp {
+    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX))
 }
 
 pub(crate) fn index_row(index: &mut Index, segment: u64, transaction: ScannedTransaction) -> IndexRow {
@@ -407,5 +457,6 @@ pub(crate) fn rebuild(layout: &Layout, identity: &LogIdentity, disk: &Arc<dyn Di
         }
         .into());
     }
+    run.index.judge_coverage(run.report.cut_bytes > 0, true, false)?;
     run.index.commit(segment.first_ordinal(), segment.file_end())
 }

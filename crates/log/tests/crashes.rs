@@ -352,6 +352,22 @@ fn a_full_disk_is_named_with_path_and_bytes() {
     assert!(needed > 100);
 }
 
+/// Giving up a transaction answers nothing; who captures waits for room, and not for an error that says nothing of it.
+#[test]
+fn a_disk_that_is_full_while_a_large_transaction_is_given_up_is_told_by_what_is_called_next() {
+    let (test, disk) = (TestLog::create(), FaultyDisk::new());
+    let mut writer = Writer::open(&test.path(), options(&disk)).unwrap();
+    let table = relation(1, "t", &["v"]);
+    writer.begin(&transaction(0, Vec::new()).header).unwrap();
+    for _ in 0..4 {
+        writer.append(&insert(&table, &[&"x".repeat(300_000)])).unwrap();
+    }
+    disk.fail_once(disk.operations() + 1, io::ErrorKind::StorageFull);
+    writer.abort();
+    assert!(matches!(writer.flush(), Err(LogError::DiskFull { .. })));
+    assert!(matches!(writer.flush(), Err(LogError::Poisoned { .. })));
+}
+
 #[test]
 fn unfinished_bytes_at_the_end_are_cut_and_told() {
     let (test, disk) = (TestLog::create(), FaultyDisk::new());

@@ -10,8 +10,8 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use ptr_log::{Writer, WriterOptions};
-use ptr_model::Transaction;
+use ptr_log::{ResolveError, Writer, WriterOptions};
+use ptr_model::{Anchor, PositionExpression, Timestamp, Transaction};
 use support::{
     TestLog, append, append_all, collect, every_kind, faulty_disk::Random, insert, relation, transaction,
 };
@@ -65,6 +65,35 @@ fn readers_see_a_growing_prefix_while_segments_are_written_and_sealed() {
     });
     let report = test.log().check().unwrap();
     assert!(report.is_sound() && report.segments > 3, "{report:?}");
+}
+
+/// Which is asked for again and again, as long as the log does not go so far.
+#[test]
+fn an_lsn_that_is_asked_for_while_its_transaction_is_written_is_never_the_position_before() {
+    let test = TestLog::create();
+    let mut writer = test.writer();
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let log = test.log();
+            let anchor = Anchor { session_ordinal: None, now: Timestamp(i64::MAX) };
+            for number in 0..100 {
+                let end = PositionExpression::Lsn(numbered(number).header.end_lsn);
+                let position = loop {
+                    match log.resolve(&end, anchor, &|_| None) {
+                        Err(ResolveError::OutOfRange { .. }) => {}
+                        found => break found.unwrap(),
+                    }
+                };
+                assert_eq!(position.ordinal, number + 1);
+            }
+        });
+        let mut number = 0;
+        while !reader.is_finished() {
+            append(&mut writer, &numbered(number));
+            writer.flush().unwrap();
+            number += 1;
+        }
+    });
 }
 
 /// Not a test: what the test below runs in another process, to be killed.

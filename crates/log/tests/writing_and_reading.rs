@@ -5,7 +5,9 @@ mod support;
 
 use std::{os::unix::fs::PermissionsExt, sync::Arc};
 
-use ptr_log::{Begun, Direction, EntryQuery, Log, LogError, TransactionQuery, Writer, WriterOptions};
+use ptr_log::{
+    Begun, Coverage, Direction, EntryQuery, Log, LogError, TransactionQuery, Writer, WriterOptions,
+};
 use ptr_model::{Change, Lsn, MarkerToken, Operation, Transaction, Xid};
 use support::{
     TestLog, append, append_all, collect, delete, every_kind, files, insert, message, read_all, relation,
@@ -361,11 +363,52 @@ fn a_log_has_one_writer() {
     let test = TestLog::create();
     let writer = test.writer();
     let second = Writer::open(&test.path(), WriterOptions::default());
-    let Err(LogError::Locked { holder, .. }) = second else { panic!("a second writer was let in") };
-    assert_eq!(holder, format!("process {}", std::process::id()));
+    let Err(LogError::Locked { holder, writes, .. }) = second else { panic!("a second writer was let in") };
+    assert_eq!((holder, writes), (format!("process {}", std::process::id()), true));
     assert!(matches!(Log::rebuild_index(&test.path()), Err(LogError::Locked { .. })));
     drop(writer);
     test.writer();
+}
+
+#[test]
+fn what_a_log_lacks_is_known_to_whoever_opens_it_again_though_its_index_is_lost() {
+    let test = TestLog::create();
+    let mut writer = test.writer();
+    assert_eq!(writer.holes(), []);
+    writer.note_hole(Lsn(7), Lsn(9)).unwrap();
+    writer.note_hole(Lsn(7), Lsn(9)).unwrap();
+    writer.note_hole(Lsn(20), Lsn(30)).unwrap();
+    drop(writer);
+    for suffix in ["", "-wal", "-shm"] {
+        let path = test.path().join(format!("index.sqlite{suffix}"));
+        assert!(std::fs::remove_file(&path).is_ok() || !path.exists());
+    }
+    let known: Vec<_> = test.writer().holes().iter().map(|hole| (hole.from.0, hole.until.0)).collect();
+    assert_eq!(known, [(7, 9), (20, 30)]);
+}
+
+/// The machine may have lost the last that the index was told, which is not waited for.
+#[test]
+fn coverage_is_doubted_after_a_writer_that_did_not_end_in_order_on_another_start_of_the_machine() {
+    let test = TestLog::create();
+    let reopened = || test.writer().recovery().coverage;
+    let start_machine_again = || {
+        let index = rusqlite::Connection::open(test.path().join("index.sqlite")).unwrap();
+        index.execute("UPDATE meta SET value = 'another' WHERE key = 'boot'", []).unwrap();
+    };
+    drop(test.writer());
+    assert_eq!(reopened(), Coverage::Known, "a process that was killed loses nothing");
+    start_machine_again();
+    assert_eq!(reopened(), Coverage::Doubtful);
+    assert_eq!(reopened(), Coverage::Doubtful, "as long as nothing was received");
+    let mut writer = test.writer();
+    writer.covered(Lsn(0x900_0000));
+    writer.flush().unwrap();
+    drop(writer);
+    assert_eq!(reopened(), Coverage::Known);
+    test.writer().close().unwrap();
+    start_machine_again();
+    assert_eq!(reopened(), Coverage::Known, "the writer ended in order");
 }
 
 #[test]

@@ -2,8 +2,19 @@
 //!
 //! A trait, because the listener's promises are about logs that are slow or fail, which tests put in its place.
 
-use ptr_log::{Committed, LogError, LogIdentity, Writer};
+use ptr_log::{Committed, Coverage, LogError, LogIdentity, Writer};
 use ptr_model::{Change, Lsn, MarkerToken, Position, TransactionHeader};
+
+/// How far a log was given everything that committed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Covered {
+    /// So far.
+    Until(Lsn),
+    /// So far at least, and hardly further: the machine may have lost what was noted last.
+    About(Lsn),
+    /// It had to be repaired, and has forgotten.
+    Unknown,
+}
 
 /// Where transactions go. Lives on one thread, and blocks.
 pub trait TransactionLog: 'static {
@@ -11,9 +22,15 @@ pub trait TransactionLog: 'static {
     fn identity(&self) -> &LogIdentity;
     /// The end of the last durable transaction.
     fn head(&self) -> Position;
-    /// How far everything that committed was given to it when it was opened; `None` where it had to be repaired, and may
-    /// have forgotten how far.
-    fn covered_before(&self) -> Option<Lsn>;
+    /// How far everything that committed was given to it when it was opened.
+    fn covered_before(&self) -> Covered;
+    /// Where capture went on behind what the log was last found to lack.
+    fn lacks_until(&self) -> Option<Lsn>;
+    /// Notes durably that it is not given what committed from one LSN until another.
+    ///
+    /// # Errors
+    /// Where that cannot be written.
+    fn note_lack(&mut self, from: Lsn, until: Lsn) -> Result<(), LogError>;
     /// Begins a transaction. The header's `end_lsn` is not known yet.
     ///
     /// # Errors
@@ -58,8 +75,21 @@ impl TransactionLog for Writer {
         Self::head(self)
     }
 
-    fn covered_before(&self) -> Option<Lsn> {
-        (self.recovery().indexed == 0).then(|| self.covered_lsn())
+    fn covered_before(&self) -> Covered {
+        match self.recovery().coverage {
+            // Of what was cut nobody knows any more whether it was confirmed: the slot tells.
+            Coverage::Known | Coverage::Cut => Covered::Until(self.covered_lsn()),
+            Coverage::Doubtful => Covered::About(self.covered_lsn()),
+            Coverage::Forgotten => Covered::Unknown,
+        }
+    }
+
+    fn lacks_until(&self) -> Option<Lsn> {
+        self.holes().last().map(|hole| hole.until)
+    }
+
+    fn note_lack(&mut self, from: Lsn, until: Lsn) -> Result<(), LogError> {
+        self.note_hole(from, until)
     }
 
     fn begin(&mut self, header: &TransactionHeader) -> Result<(), LogError> {

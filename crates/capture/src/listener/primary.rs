@@ -6,7 +6,7 @@ use ptr_model::{Lsn, MarkerToken};
 use ptr_postgres::{Dsn, SessionSettings, connect, quote_literal};
 
 use super::{
-    ListenError, ListenerOptions,
+    Covered, ListenError, ListenerOptions,
     error::{MarkerError, SetupError, at_start},
     writer::Opened,
 };
@@ -42,8 +42,19 @@ pub(super) struct Primary {
     pub(super) silence: Duration,
     /// How far the server was when it was asked.
     pub(super) flushed: Lsn,
-    /// Where its slot is, if that is beyond everything that was received.
-    pub(super) slot_ahead: Option<Lsn>,
+    /// What its slot is beyond, if it is beyond everything that was received.
+    pub(super) slot_ahead: Option<Ahead>,
+}
+
+/// A slot that is beyond everything that was received.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Ahead {
+    /// Everything that committed before was received.
+    pub(super) received: Lsn,
+    /// Where the slot is.
+    pub(super) slot: Lsn,
+    /// Whether the log is certain of what it received.
+    pub(super) is_certain: bool,
 }
 
 /// Checks that it is the primary with everything that set-up made.
@@ -66,8 +77,16 @@ pub(super) async fn check(
         return Err(SetupError::OtherTimeline { expected, found }.into());
     }
     let (status_interval, silence) = check_database(connection, options, log).await?;
-    let slot_ahead =
-        check_slot(connection, options, log.covered.map(|covered| covered.max(received))).await?;
+    let confirmed = check_slot(connection, options).await?;
+    let slot_ahead = confirmed.and_then(|slot| ahead(log.covered, received, slot));
+    if let Some(Ahead { received, slot: confirmed, .. }) = slot_ahead {
+        tracing::warn!(
+            %confirmed, log = %received,
+            "slot {} is beyond the log: what committed in between is not in it, if anything did; somebody else read from \
+             the slot, or the data directory is an old copy",
+            options.slot
+        );
+    }
     Ok(Primary { status_interval, silence, flushed: system.flush_lsn, slot_ahead })
 }
 
@@ -137,10 +156,10 @@ fn silence(timeout_ms: u64) -> Duration {
     }
 }
 
+/// That it is there and free; answers with how far it is confirmed.
 async fn check_slot(
     connection: &mut ReplicationConnection,
     options: &ListenerOptions,
-    covered: Option<Lsn>,
 ) -> Result<Option<Lsn>, ListenError> {
     let sql = format!(
         "SELECT wal_status, active_pid, confirmed_flush_lsn FROM pg_catalog.pg_replication_slots \
@@ -158,18 +177,19 @@ async fn check_slot(
     if let Some(pid) = field(1) {
         return Err(ListenError::SlotInUse { slot, pid: pid.parse().ok() });
     }
-    // Nothing is confirmed that the log does not cover. Somebody read from the slot or advanced it, or an old copy of the
-    // log was put back in its place; the server says nothing of it, and begins where the slot is.
-    let confirmed = field(2).and_then(|lsn| lsn.parse::<Lsn>().ok());
-    let ahead = covered.zip(confirmed).filter(|(covered, confirmed)| confirmed > covered);
-    Ok(ahead.map(|(covered, confirmed)| {
-        tracing::warn!(
-            %confirmed, log = %covered,
-            "slot {slot} is beyond the log: what committed in between is not in it, if anything did; somebody else read \
-             from the slot, or the data directory is an old copy"
-        );
-        confirmed
-    }))
+    Ok(field(2).and_then(|lsn| lsn.parse().ok()))
+}
+
+/// Nothing is confirmed that the log does not cover. Somebody read from the slot or advanced it, or an old copy of the log
+/// was put back in its place; the server says nothing of it, and begins where the slot is. `received` is of this run.
+fn ahead(covered: Covered, received: Lsn, slot: Lsn) -> Option<Ahead> {
+    let (covered, is_certain) = match covered {
+        Covered::Until(lsn) => (lsn, true),
+        Covered::About(lsn) => (lsn, received > lsn),
+        Covered::Unknown => return None,
+    };
+    let received = covered.max(received);
+    (slot > received).then_some(Ahead { received, slot, is_certain })
 }
 
 /// Puts a marker into the stream over a connection of its own. Answers with a position of the WAL after it:
@@ -194,5 +214,16 @@ mod tests {
         assert_eq!(status_interval(2_000), Duration::from_millis(666));
         assert_eq!(status_interval(1), SHORTEST_STATUS_INTERVAL);
         assert_eq!(status_interval(0), STATUS_INTERVAL);
+    }
+
+    #[test]
+    fn a_slot_is_ahead_only_of_a_log_that_knows_what_it_received() {
+        let (before, log, slot) = (Lsn(5), Lsn(7), Lsn(9));
+        let found = |is_certain| Some(Ahead { received: log, slot, is_certain });
+        assert_eq!(ahead(Covered::Until(log), before, slot), found(true));
+        assert_eq!(ahead(Covered::About(log), before, slot), found(false));
+        assert_eq!(ahead(Covered::About(before), log, slot), found(true), "received in this run");
+        assert_eq!(ahead(Covered::Unknown, log, slot), None);
+        assert_eq!(ahead(Covered::Until(log), slot, slot), None);
     }
 }

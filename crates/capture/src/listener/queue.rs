@@ -18,6 +18,8 @@ pub(super) enum Command {
     Covered(Lsn),
     /// The connection was lost inside a transaction; it will come again.
     Abort,
+    /// Note that the log was not given what committed from one LSN until another, then answer.
+    Lack { from: Lsn, until: Lsn, noted: oneshot::Sender<()> },
     /// Make all of it durable, then answer.
     Settle(oneshot::Sender<()>),
 }

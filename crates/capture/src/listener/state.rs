@@ -81,7 +81,7 @@ pub struct ListenerProgress {
     /// Connections lost since the start.
     pub reconnects: u64,
     /// Where the slot was found beyond everything that this log was given: what committed before was taken by somebody
-    /// else, or the log is an old copy.
+    /// else, or the log is an old copy. The log keeps it, unless it is in doubt; the latest counts.
     #[serde(default)]
     pub slot_ahead: Option<Lsn>,
 }

@@ -16,8 +16,8 @@ use tokio::sync::{
 };
 
 use super::{
-    ListenerProgress, TransactionLog,
-    queue::{Batch, Command, Queue, queue},
+    Covered, ListenerProgress, TransactionLog,
+    queue::{Batch, Closed, Command, Queue, queue},
 };
 use crate::assemble::Step;
 
@@ -60,8 +60,10 @@ pub(super) struct Opened {
     pub(super) identity: LogIdentity,
     /// The end of its last transaction, or where it begins.
     pub(super) head: Lsn,
-    /// How far everything that committed was in it, if it knows.
-    pub(super) covered: Option<Lsn>,
+    /// How far everything that committed was in it.
+    pub(super) covered: Covered,
+    /// Where capture went on behind what the log was last found to lack.
+    pub(super) lacks_until: Option<Lsn>,
 }
 
 /// The receiver's handle of the thread.
@@ -93,6 +95,7 @@ impl WriterThread {
                 identity: log.identity().clone(),
                 head: log.head().lsn,
                 covered: log.covered_before(),
+                lacks_until: log.lacks_until(),
             };
             durable_sender.send_modify(|durable| durable.lsn = opened.head);
             let durable = *durable_sender.borrow();
@@ -118,6 +121,14 @@ impl WriterThread {
 
     pub(super) fn opened(&self) -> Opened {
         self.opened.clone()
+    }
+
+    /// Has the log note that it is not given what committed from one LSN until another, and waits until that is durable.
+    pub(super) async fn note_lack(&self, from: Lsn, until: Lsn) -> Result<(), Closed> {
+        let (noted, answer) = oneshot::channel();
+        let room = self.queue.room(1).await?;
+        self.queue.send(vec![Command::Lack { from, until, noted }], room)?;
+        answer.await.map_err(|_| Closed)
     }
 
     /// Lets it finish what is queued, and waits for it.
@@ -175,6 +186,11 @@ impl<L: TransactionLog> Writer<L> {
                 Command::Step(step) => self.step(step)?,
                 Command::Covered(lsn) => self.covered(lsn),
                 Command::Abort => self.log.abort(),
+                Command::Lack { from, until, noted } => {
+                    self.log.note_lack(from, until)?;
+                    // Whoever asked may have gone.
+                    let _ = noted.send(());
+                }
                 Command::Settle(answer) => settled.push(answer),
             }
         }

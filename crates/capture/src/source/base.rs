@@ -14,7 +14,8 @@ mod materialized;
 mod restore_list;
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io,
     path::{Path, PathBuf},
 };
 
@@ -91,12 +92,19 @@ pub(super) async fn take(
     connection.batch_execute("COMMIT").await.doing(|| "leaving the slot's snapshot".to_owned())?;
     connection.close().await;
     restore_list::write(options, facts, &record.publication, &folder).await?;
+    if !views.is_empty() {
+        sync(&folder.join(materialized::FOLDER))?;
+    }
 
     let manifest = Manifest::new(facts, record, beginning, described, sequences, &tables, views);
     let path = folder.join("manifest.json");
     let json = serde_json::to_vec_pretty(&manifest).expect("a manifest has only string keys");
     replace(&path, &json).map_err(SourceError::file(&path))?;
-    fs::rename(&folder, &options.base_directory).map_err(SourceError::file(&options.base_directory))?;
+    // The record says complete once this returns, and then nothing makes the image again.
+    let image = &options.base_directory;
+    fs::rename(&folder, image)
+        .and_then(|()| ptr_log::sync_way_to(image))
+        .map_err(SourceError::file(image))?;
     Ok(Taken::Image(Box::new(manifest)))
 }
 
@@ -113,6 +121,12 @@ async fn in_snapshot(options: &SourceOptions, snapshot: &str) -> Result<Connecti
         .await
         .doing(|| "entering the slot's snapshot".to_owned())?;
     Ok(connection)
+}
+
+/// Makes the names in a folder durable.
+fn sync(folder: &Path) -> Result<(), SourceError> {
+    let synced = File::open(folder).and_then(|folder| folder.sync_all());
+    synced.map_err(SourceError::file(folder))
 }
 
 /// Removes a folder of ours, if it is there.

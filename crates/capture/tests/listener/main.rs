@@ -422,5 +422,71 @@ async fn a_slot_that_somebody_else_read_from_is_told_of() {
     let listener = setting.listen();
     listener.until_streaming().await;
     assert_eq!(listener.status().progress.slot_ahead, Some(taken));
+    setting.until_captured(&listener).await;
     listener.stop().await.unwrap();
+
+    // It is said as long as there is this history, though the log covers more by now, and its index is lost.
+    for loses_index in [false, true] {
+        if loses_index {
+            setting.lose_index();
+        }
+        let listener = setting.listen();
+        listener.until_streaming().await;
+        assert_eq!(listener.status().progress.slot_ahead, Some(taken));
+        setting.client.batch_execute("INSERT INTO pgbench_history (tid) VALUES (1)").await.unwrap();
+        setting.until_captured(&listener).await;
+        listener.stop().await.unwrap();
+    }
+}
+
+/// The index is what knows that the last flush was durable: without it a damaged one is taken for a torn tail.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_confirmed_end_that_was_cut_because_the_index_was_lost_is_told_of_from_then_on() {
+    let setting = Setting::new(ServerVersion::Debian15, TestServerOptions::default()).await;
+    let listener = setting.listen();
+    listener.until_streaming().await;
+    setting.client.batch_execute("INSERT INTO pgbench_history (tid) VALUES (1)").await.unwrap();
+    setting.until_captured(&listener).await;
+    listener.stop().await.unwrap();
+    let before = setting.head();
+    let listener = setting.listen();
+    listener.until_streaming().await;
+    setting.client.batch_execute("INSERT INTO pgbench_history (tid) VALUES (2)").await.unwrap();
+    setting.until_captured(&listener).await;
+    listener.stop().await.unwrap();
+    let confirmed = setting.confirmed_lsn().await;
+    assert!(confirmed >= setting.head() && setting.head() > before);
+
+    setting.lose_index();
+    setting.damage_end();
+    // Whoever opens the log first recovers it; the listener comes later.
+    assert_eq!(setting.head(), before);
+    for _ in 0..2 {
+        let listener = setting.listen();
+        listener.until_streaming().await;
+        assert_eq!(listener.status().progress.slot_ahead, Some(confirmed));
+        listener.stop().await.unwrap();
+    }
+}
+
+/// As after a power failure of a machine whose primary is another one.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_that_was_lost_with_nothing_cut_is_no_reason_for_alarm() {
+    let setting = Setting::new(ServerVersion::Debian15, TestServerOptions::default()).await;
+    let listener = setting.listen();
+    listener.until_streaming().await;
+    setting.client.batch_execute("INSERT INTO pgbench_history (tid) VALUES (1)").await.unwrap();
+    setting.until_captured(&listener).await;
+    // Behind the head the slot is confirmed for what held nothing for the log.
+    setting.client.batch_execute("BEGIN; CREATE TABLE never (x int); ROLLBACK").await.unwrap();
+    setting.client.batch_execute("SELECT pg_switch_wal()").await.unwrap();
+    wait_until("it is confirmed", PATIENCE, async || setting.confirmed_lsn().await > setting.head()).await;
+    listener.stop().await.unwrap();
+    setting.lose_index();
+    for _ in 0..2 {
+        let listener = setting.listen();
+        listener.until_streaming().await;
+        assert_eq!(listener.status().progress.slot_ahead, None);
+        listener.stop().await.unwrap();
+    }
 }

@@ -149,6 +149,23 @@ impl Setting {
         Log::open(&self.log_directory).unwrap().head().unwrap().lsn
     }
 
+    /// Removes the index, as nobody should.
+    pub fn lose_index(&self) {
+        for suffix in ["", "-wal", "-shm"] {
+            let path = self.log_directory.join(format!("index.sqlite{suffix}"));
+            assert!(std::fs::remove_file(&path).is_ok() || !path.exists(), "{}", path.display());
+        }
+    }
+
+    /// Alters the last byte of the open segment.
+    pub fn damage_end(&self) {
+        let segments = std::fs::read_dir(self.log_directory.join("segments")).unwrap();
+        let path = segments.map(|entry| entry.unwrap().path()).max().unwrap();
+        let mut bytes = std::fs::read(&path).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+    }
+
     /// Waits until everything written so far is durable in the log.
     pub async fn until_captured(&self, listener: &Listening) {
         let written = self.current_lsn().await;

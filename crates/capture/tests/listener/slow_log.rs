@@ -2,7 +2,7 @@
 
 use std::{path::Path, thread, time::Duration};
 
-use ptr_capture::listener::TransactionLog;
+use ptr_capture::listener::{Covered, TransactionLog};
 use ptr_log::{Committed, LogError, LogIdentity, Writer, WriterOptions};
 use ptr_model::{Change, Lsn, MarkerToken, Position, TransactionHeader};
 
@@ -26,8 +26,16 @@ impl TransactionLog for SlowLog {
         self.writer.head()
     }
 
-    fn covered_before(&self) -> Option<Lsn> {
-        Some(self.writer.covered_lsn())
+    fn covered_before(&self) -> Covered {
+        Covered::Until(self.writer.covered_lsn())
+    }
+
+    fn lacks_until(&self) -> Option<Lsn> {
+        None
+    }
+
+    fn note_lack(&mut self, from: Lsn, until: Lsn) -> Result<(), LogError> {
+        self.writer.note_hole(from, until)
     }
 
     fn begin(&mut self, header: &TransactionHeader) -> Result<(), LogError> {

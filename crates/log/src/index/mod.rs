@@ -30,6 +30,13 @@ const VERSION: i64 = 2;
 /// Under which key `meta` keeps where the log begins, as `beginning.json` says it; absent as long as there is none.
 const BEGINNING: &str = "beginning";
 
+/// Under which key `meta` keeps whether coverage is what it was, as long as that is in doubt; see [`crate::Coverage`].
+const COVERAGE: &str = "coverage";
+
+/// Under which key `meta` keeps what names the last start of the writer's machine, as long as the writer has not ended in
+/// order.
+const BOOT: &str = "boot";
+
 const FLAG_GAP: i64 = 1;
 const FLAG_SCHEMA_EVENT: i64 = 2;
 

@@ -13,11 +13,11 @@ use rusqlite::{Connection, params};
 use uuid::Uuid;
 
 use super::{
-    BEGINNING, CHUNK, FLAG_GAP, FLAG_SCHEMA_EVENT, SCHEMA, TABLES, VERSION,
+    BEGINNING, BOOT, CHUNK, COVERAGE, FLAG_GAP, FLAG_SCHEMA_EVENT, SCHEMA, TABLES, VERSION,
     names::{TableId, TableNames},
     read::{self, Place},
 };
-use crate::{Beginning, LogError, format::put_varint, identity::LogIdentity};
+use crate::{Beginning, Coverage, LogError, format::put_varint, identity::LogIdentity};
 
 /// Markers that are kept; older ones have been asked for long ago.
 const KEPT_MARKERS: i64 = 10_000;
@@ -46,6 +46,8 @@ pub(crate) struct Index {
     head: Position,
     covered: Lsn,
     beginning: Option<Beginning>,
+    /// Whether it was made anew since it was opened, so that it knows of coverage only what the segments show.
+    is_anew: bool,
 }
 
 impl Index {
@@ -84,6 +86,7 @@ impl Index {
             head: identity.creation_position(),
             covered: identity.creation,
             beginning: None,
+            is_anew: false,
         };
         if index.belongs_to(identity)? {
             index.load(identity)?;
@@ -121,6 +124,7 @@ impl Index {
         // Readers keep names by number; another generation tells them that the numbers may have changed.
         self.set_meta("generation", &Uuid::new_v4().as_bytes()[..])?;
         self.names = TableNames::default();
+        self.is_anew = true;
         (self.head, self.covered, self.beginning) = (identity.creation_position(), identity.creation, None);
         Ok(())
     }
@@ -172,7 +176,8 @@ impl Index {
             ("DELETE FROM txn WHERE ordinal < ?", first),
             ("DELETE FROM marker WHERE ordinal < ?", first),
             ("DELETE FROM chunk WHERE id < ?", whole),
-            ("DELETE FROM chunk_table WHERE chunk < ?", whole),
+            // By table, as the key begins: of millions of rows only those that go are looked at.
+            ("DELETE FROM chunk_table WHERE table_id IN (SELECT id FROM table_name) AND chunk < ?", whole),
         ];
         for (sql, before) in cuts {
             self.connection.execute(sql, [before.cast_signed()])?;
@@ -231,6 +236,55 @@ impl Index {
         Ok(())
     }
 
+    /// How far coverage can be relied on, which is kept until [`Index::trust_coverage`]. `cut` is whether bytes of the last
+    /// segment were cut, `indexed` whether transactions were missing, `writes` whether a writer begins.
+    pub(crate) fn judge_coverage(
+        &self,
+        cut: bool,
+        indexed: bool,
+        writes: bool,
+    ) -> Result<Coverage, LogError> {
+        self.try_judge_coverage(cut, indexed, writes).map_err(LogError::index(&self.path))
+    }
+
+    fn try_judge_coverage(&self, cut: bool, indexed: bool, writes: bool) -> rusqlite::Result<Coverage> {
+        let known: Option<String> = read::meta(&self.connection, COVERAGE)?;
+        let known = known.map_or(Coverage::Known, |word| Coverage::of_word(&word));
+        // The system keeps what a process wrote, and not what the machine lost; a copy of the log may be on another one.
+        let begun_on: Option<String> = read::meta(&self.connection, BOOT)?;
+        let is_ours = |boot: &String| !boot.is_empty() && *boot == this_boot();
+        let found = match (self.is_anew, cut) {
+            (true, true) => Coverage::Cut,
+            (true, false) => Coverage::Forgotten,
+            (false, _) if indexed => Coverage::Forgotten,
+            (false, _) if !begun_on.as_ref().is_none_or(is_ours) => Coverage::Doubtful,
+            (false, _) => Coverage::Known,
+        };
+        let coverage = known.max(found);
+        if coverage != Coverage::Known {
+            self.set_meta(COVERAGE, coverage.word())?;
+        }
+        if writes {
+            self.set_meta(BOOT, this_boot())?;
+        }
+        Ok(coverage)
+    }
+
+    /// What is covered from now on follows from what was received.
+    pub(crate) fn trust_coverage(&self) -> Result<(), LogError> {
+        self.forget_meta(COVERAGE)
+    }
+
+    /// Notes that the writer ends in order: whatever happens to the machine later, nothing after this is missed.
+    pub(crate) fn end(&self) -> Result<(), LogError> {
+        self.forget_meta(BOOT)
+    }
+
+    fn forget_meta(&self, key: &str) -> Result<(), LogError> {
+        let forgotten = self.connection.execute("DELETE FROM meta WHERE key = ?", [key]);
+        forgotten.map(drop).map_err(LogError::index(&self.path))
+    }
+
     /// Adds transactions, which go on where the last ended.
     pub(crate) fn insert(&mut self, rows: &[IndexRow]) -> Result<(), LogError> {
         let Some(last) = rows.last() else { return Ok(()) };
@@ -287,6 +341,12 @@ impl Index {
         let mut statement = self.connection.prepare_cached("INSERT OR REPLACE INTO meta VALUES (?, ?)")?;
         statement.execute(params![key, value]).map(|_| ())
     }
+}
+
+/// Names the time since this machine was started; empty where that is not told.
+fn this_boot() -> String {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim().to_owned()
 }
 
 fn insert_row(

@@ -113,10 +113,10 @@ impl Log {
         let layout = Layout::new(directory);
         let identity = layout.read_identity()?;
         match lock::acquire(&layout, Purpose::Recovering)? {
-            Attempt::Busy { .. } => {}
+            Attempt::Busy(_) => {}
             Attempt::Held(_lock) => {
                 if !is_complete(&layout, &identity, &disk)? {
-                    recovery::recover(&layout, &identity, &disk)?;
+                    recovery::recover(&layout, &identity, &disk, Purpose::Recovering)?;
                 }
             }
         }
@@ -134,7 +134,7 @@ impl Log {
         let layout = Layout::new(directory);
         let identity = layout.read_identity()?;
         match lock::acquire(&layout, Purpose::Recovering)? {
-            Attempt::Busy { holder } => Err(LogError::Locked { path: directory.to_owned(), holder }),
+            Attempt::Busy(holder) => Err(holder.refusal(directory)),
             Attempt::Held(_lock) => recovery::rebuild(&layout, &identity, &SystemDisk::shared()),
         }
     }

@@ -96,12 +96,14 @@ impl Log {
             _ => 0,
         };
         let (found, first, head, beginning) = self.inner.index.with(|index| {
+            // Before the head: one that is read later holds everything that was covered by then.
+            let covered = index.covered()?;
             let (head, beginning) = (index.head()?, index.beginning()?);
             let first = index.start()?;
             let found = match *expression {
                 PositionExpression::Head | PositionExpression::Checkpoint(_) => Found::At(head),
                 PositionExpression::Session(steps) => at_ordinal(index, head, session, steps)?,
-                PositionExpression::Lsn(lsn) => self.at_lsn(index, head, lsn)?,
+                PositionExpression::Lsn(lsn) => at_lsn(index, head, covered, lsn)?,
                 PositionExpression::Entry(entry) => at_entry(index, head, entry)?,
                 PositionExpression::Xid(xid) => at_xid(index, xid)?,
                 PositionExpression::Time(time) => self.at_time(index, time, anchor.now)?,
@@ -152,20 +154,6 @@ impl Log {
         Ok(self.inner.index.with(|index| index.position_at(position.ordinal))? == Some(position))
     }
 
-    /// An LSN inside a transaction means the position before it, so the last position at or before the LSN.
-    fn at_lsn(&self, index: &IndexReader<'_>, head: Position, lsn: Lsn) -> rusqlite::Result<Found> {
-        if lsn < index.start()?.lsn {
-            return Ok(Found::Before);
-        }
-        if lsn >= head.lsn {
-            // What was received and held nothing for this log leaves the head where it was.
-            let covered = lsn <= head.lsn.max(index.covered()?);
-            return Ok(if covered { Found::At(head) } else { Found::After });
-        }
-        let ordinal = index.partition(head.ordinal, |transaction| transaction.header.end_lsn <= lsn)?;
-        Ok(index.position_at(ordinal)?.map_or(Found::After, Found::At))
-    }
-
     /// After the last transaction, in log order, that committed at or before `time`.
     fn at_time(&self, index: &IndexReader<'_>, time: Timestamp, now: Timestamp) -> rusqlite::Result<Found> {
         // What will have happened by a time to come is not known, unless the primary's clock is already there.
@@ -181,6 +169,20 @@ impl Log {
             }
         }
     }
+}
+
+/// An LSN inside a transaction means the position before it, so the last position at or before the LSN. Everything before
+/// `covered` is in the log up to `head`.
+fn at_lsn(index: &IndexReader<'_>, head: Position, covered: Lsn, lsn: Lsn) -> rusqlite::Result<Found> {
+    if lsn < index.start()?.lsn {
+        return Ok(Found::Before);
+    }
+    if lsn >= head.lsn {
+        // What was received and held nothing for this log leaves the head where it was.
+        return Ok(if lsn <= head.lsn.max(covered) { Found::At(head) } else { Found::After });
+    }
+    let ordinal = index.partition(head.ordinal, |transaction| transaction.header.end_lsn <= lsn)?;
+    Ok(index.position_at(ordinal)?.map_or(Found::After, Found::At))
 }
 
 fn at_ordinal(index: &IndexReader<'_>, head: Position, session: u64, steps: i64) -> rusqlite::Result<Found> {

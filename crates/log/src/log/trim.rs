@@ -5,7 +5,11 @@
 //! next removal take away. A writer that opens the log meanwhile does the same, so each step may be done already when its
 //! turn comes. Whoever replays the log must be able to begin at the new position before this is called.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use ptr_model::{Position, Timestamp};
 
@@ -27,6 +31,11 @@ const STEP: u64 = 16;
 
 /// How long the index is left to others between two steps.
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// After so much work it is left to them for longer: who waits for it looks every 100 ms, takes no turn (SQLite's busy
+/// handler), and gives up after ten seconds.
+const WORK: Duration = Duration::from_millis(500);
+const LONG_PAUSE: Duration = Duration::from_millis(150);
 
 impl Log {
     /// Where the log begins since its oldest part was removed; `None` where it has all from its creation on.
@@ -109,6 +118,7 @@ impl Log {
     fn forget_in_steps(&self, to: &Beginning) -> Result<(), LogError> {
         let (layout, identity) = (&self.inner.layout, &self.inner.identity);
         let mut next = (self.creation().ordinal / CHUNK + STEP) * CHUNK;
+        let mut work = Duration::ZERO;
         while next < to.position.ordinal {
             let last = self.transaction(next - 1)?;
             let position = self.inner.index.with(|index| index.position_at(next))?;
@@ -116,10 +126,15 @@ impl Log {
             let (Some(last), Some(position)) = (last, position) else { break };
             let step = Beginning { position, committed_at: last.header.commit_time, ..*to };
             let mut index = Index::attach(&layout.index(), identity)?;
+            let held = Instant::now();
             index.begin_at(&step, identity, &[])?;
             index.commit_as_is()?;
+            work += held.elapsed();
             // Who waits gets its turn.
-            std::thread::sleep(PAUSE);
+            std::thread::sleep(if work < WORK { PAUSE } else { LONG_PAUSE });
+            if work >= WORK {
+                work = Duration::ZERO;
+            }
             next += STEP * CHUNK;
         }
         Ok(())

@@ -19,10 +19,11 @@ use crate::{
     LogError, LogIdentity,
     disk::{Disk, SystemDisk},
     format::{MAX_RECORD_BYTES, put_begin, put_change, put_commit},
+    hole::{self, Hole},
     identity::Layout,
     index::{Index, IndexRow, Place},
     lock::{self, Attempt, Lock, Purpose},
-    recovery::{self, Recovered, Recovery},
+    recovery::{self, Coverage, Recovered, Recovery},
     rehearsal::{crash_point, segment_bytes},
     segment::{BlockRange, OpenSegment, Sealer},
 };
@@ -71,6 +72,9 @@ pub struct Writer {
     layout: Layout,
     options: WriterOptions,
     report: Recovery,
+    holes: Vec<Hole>,
+    /// Whether the index says that its coverage is not to be relied on.
+    distrusts_coverage: bool,
     index: Index,
     segment: OpenSegment,
     relations: RelationTable,
@@ -90,6 +94,8 @@ pub struct Writer {
     covered: Lsn,
     /// The error after which nothing is written any more.
     poison: Option<String>,
+    /// The same error, where it happened to what gives none back; whatever is called next does.
+    untold: Option<LogError>,
     sealer: Sealer,
     /// Last, so that it is given back last.
     _lock: Lock,
@@ -132,10 +138,11 @@ impl Writer {
         let identity = layout.read_identity()?;
         let lock = match lock::acquire(&layout, Purpose::Writing)? {
             Attempt::Held(lock) => lock,
-            Attempt::Busy { holder } => return Err(LogError::Locked { path: directory.to_owned(), holder }),
+            Attempt::Busy(holder) => return Err(holder.refusal(directory)),
         };
-        let recovered = recovery::recover(&layout, &identity, &options.disk)?;
+        let recovered = recovery::recover(&layout, &identity, &options.disk, Purpose::Writing)?;
         let Recovered { index, segment, next_relation, head, unsealed, report } = recovered;
+        let holes = layout.read_holes()?;
         let sealer = Sealer::start(Arc::clone(&options.disk), layout.segments(), identity.clone());
         unsealed.into_iter().for_each(|first_ordinal| sealer.push(first_ordinal));
         Ok(Self {
@@ -144,6 +151,8 @@ impl Writer {
             layout,
             options,
             report,
+            holes,
+            distrusts_coverage: report.coverage != Coverage::Known,
             index,
             segment,
             relations: RelationTable::new(next_relation),
@@ -156,6 +165,7 @@ impl Writer {
             end: head,
             head,
             poison: None,
+            untold: None,
             sealer,
             _lock: lock,
         })
@@ -171,6 +181,25 @@ impl Writer {
     #[must_use]
     pub fn recovery(&self) -> Recovery {
         self.report
+    }
+
+    /// What it is known to lack, as it was found.
+    #[must_use]
+    pub fn holes(&self) -> &[Hole] {
+        &self.holes
+    }
+
+    /// Notes that it was not given what committed from one LSN until another; durable when this returns.
+    ///
+    /// # Errors
+    /// File errors; the log can be written nevertheless.
+    pub fn note_hole(&mut self, from: Lsn, until: Lsn) -> Result<(), LogError> {
+        let mut holes = self.holes.clone();
+        if hole::add(&mut holes, Hole { from, until, found_at: recovery::now() }) {
+            self.layout.write_holes(&holes)?;
+            self.holes = holes;
+        }
+        Ok(())
     }
 
     /// The position after the last durable transaction.
@@ -323,6 +352,10 @@ impl Writer {
     /// As [`Writer::flush`].
     pub fn close(mut self) -> Result<Position, LogError> {
         let position = self.flush()?;
+        if let Err(error) = self.index.end() {
+            // Everything is durable; only that this was in order is not noted.
+            tracing::warn!(%error, "the log's end is not noted in its index");
+        }
         self.sealer.finish();
         Ok(position)
     }
@@ -344,7 +377,11 @@ impl Writer {
         if self.committed.is_empty() && self.markers.is_empty() && self.covered <= self.index.covered() {
             return Ok(());
         }
+        let trusts = self.distrusts_coverage && self.covered > self.index.covered();
         self.index.begin()?;
+        if trusts {
+            self.index.trust_coverage()?;
+        }
         self.index.insert(&self.committed)?;
         if !self.markers.is_empty() {
             self.index.insert_markers(&self.markers)?;
@@ -354,6 +391,7 @@ impl Writer {
         self.index.commit(self.segment.first_ordinal(), self.segment.file_end())?;
         crash_point("indexed");
         self.covered = self.index.covered();
+        self.distrusts_coverage &= !trusts;
         self.committed.clear();
         self.markers.clear();
         Ok(())
@@ -466,8 +504,9 @@ impl Writer {
         self.tally.clear();
         if let Some(spill) = transaction.spilled {
             let cut = self.segment.cut(spill.file, spill.logical);
-            // The error is told by whatever is called next.
-            let _ = self.guard(cut);
+            let was_sound = self.poison.is_none();
+            let cut = self.guard(cut);
+            self.untold = cut.err().filter(|_| was_sound);
         }
     }
 
@@ -485,10 +524,11 @@ impl Writer {
         error
     }
 
-    fn check_sound(&self) -> Result<(), LogError> {
-        match &self.poison {
-            None => Ok(()),
-            Some(cause) => Err(LogError::Poisoned { cause: cause.clone() }),
+    fn check_sound(&mut self) -> Result<(), LogError> {
+        match (self.untold.take(), &self.poison) {
+            (Some(error), _) => Err(error),
+            (None, Some(cause)) => Err(LogError::Poisoned { cause: cause.clone() }),
+            (None, None) => Ok(()),
         }
     }
 

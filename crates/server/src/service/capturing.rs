@@ -6,12 +6,15 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use ptr_capture::{
-    listener::{CatchUp, ListenError, ListenerOptions, ListenerStatus as Listening, QUEUE_BYTES, listen},
+    listener::{
+        CatchUp, ListenError, ListenerOptions, ListenerState, ListenerStatus as Listening, QUEUE_BYTES,
+        listen,
+    },
     sequences::sample_sequences,
     source::{SourceRecord, Step, emit_marker},
 };
 use ptr_log::{Direction, EntryQuery, Log, LogError};
-use ptr_model::{MarkerToken, Position, Relation, SequenceState};
+use ptr_model::{Lsn, MarkerToken, Position, Relation, SequenceState};
 use ptr_postgres::{Connection, SessionSettings, connect};
 use serde::{Deserialize, Serialize};
 use tokio::{sync::watch, task::JoinHandle};
@@ -25,8 +28,10 @@ const MARKER_PATIENCE: Duration = Duration::from_secs(30);
 /// How often the log is asked for a marker.
 const MARKER_PAUSE: Duration = Duration::from_millis(2);
 
-/// How often it is tried whether a full disk has room again.
-const ROOM_PAUSE: Duration = Duration::from_secs(3);
+/// How soon it is tried whether a log can be written again: whether a full disk has room, again and again; whether
+/// anything else has passed, after pauses that double up to the longest.
+const LOG_PAUSE: Duration = Duration::from_secs(3);
+const LONGEST_LOG_PAUSE: Duration = Duration::from_secs(60);
 
 /// A captured database with a log.
 pub(crate) struct Captured {
@@ -144,8 +149,8 @@ impl Service {
         Ok(())
     }
 
-    /// Captures until the service ends. A full disk has room again one day, and the primary keeps what was not
-    /// confirmed: that is waited for. Every other end is final.
+    /// Captures until the service ends. A full disk has room again one day, a process files to open, an index that `gc`
+    /// makes shorter its turn; the primary keeps what was not confirmed: that is waited for. Every other end is final.
     async fn capture(
         self: Arc<Self>,
         database: String,
@@ -153,19 +158,28 @@ impl Service {
         directory: PathBuf,
         state: watch::Sender<Listening>,
     ) {
+        let (mut pause, mut durable) = (LOG_PAUSE, Lsn::INVALID);
         loop {
             let ended = self.shutdown.clone();
-            match listen(options.clone(), directory.clone(), state.clone(), ended).await {
+            let error = match listen(options.clone(), directory.clone(), state.clone(), ended).await {
                 Ok(()) => return,
-                Err(ListenError::Log(error @ LogError::DiskFull { .. })) => {
-                    tracing::warn!(database, "capture waits for room: {error}");
-                }
+                Err(ListenError::Log(error)) if passes(&error) => error,
                 Err(error) => return self.capture_ended(&database, error.into()),
+            };
+            // What went on in between ended an earlier wait.
+            let reached = state.borrow().progress.durable_lsn;
+            if reached > durable || matches!(error, LogError::DiskFull { .. }) {
+                (pause, durable) = (LOG_PAUSE, reached);
             }
+            tracing::warn!(database, ?pause, "capture waits until the log can be written: {error}");
+            let seconds = pause.as_secs();
+            let told = format!("{error}. Capture tries again in {seconds} s");
+            state.send_modify(|status| status.state = ListenerState::Failed { error: told });
             tokio::select! {
                 () = self.shutdown.cancelled() => return,
-                () = tokio::time::sleep(ROOM_PAUSE) => {}
+                () = tokio::time::sleep(pause) => {}
             }
+            pause = (pause * 2).min(LONGEST_LOG_PAUSE);
         }
     }
 
@@ -280,6 +294,12 @@ impl Service {
     }
 }
 
+/// Whether a log that cannot be written can be later, though nobody does anything here. Who writes it does so until it
+/// ends, and captures instead of us; who recovers it or removes its oldest part is done soon.
+fn passes(error: &LogError) -> bool {
+    !matches!(error, LogError::Locked { writes: true, .. }) && error.is_transient()
+}
+
 /// Each table of the log as its last entry shows it.
 fn last_known_tables(log: &Log) -> Result<Vec<Arc<Relation>>, LogError> {
     let mut known = Vec::new();
@@ -329,4 +349,22 @@ async fn publish_state(service: Arc<Service>, database: String, mut watched: wat
     }
     // Left behind, it names a process that is gone.
     let _ = std::fs::remove_file(path);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn locked(writes: bool) -> LogError {
+        LogError::Locked { path: "log".into(), holder: "process 7".into(), writes }
+    }
+
+    #[test]
+    fn a_log_that_another_process_captures_is_not_waited_for_and_one_that_is_trimmed_is() {
+        assert!(!passes(&locked(true)));
+        assert!(passes(&locked(false)));
+        let source = std::io::Error::from_raw_os_error(24);
+        assert!(passes(&LogError::File { operation: "open", path: "00.seg".into(), source }));
+        assert!(!passes(&LogError::Refused("a change of 2 GiB".into())));
+    }
 }

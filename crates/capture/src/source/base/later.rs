@@ -6,8 +6,7 @@
 //! before, and is removed by [`remove_superseded`].
 
 use std::{
-    fs::{self, File},
-    io,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -18,7 +17,7 @@ use super::{
     super::{Doing, Progress, ServerFacts, SourceError, SourceOptions, catalog::tables, record::replace},
     Manifest, describe, dump,
     manifest::Relation,
-    materialized, remove, restore_list,
+    materialized, remove, restore_list, sync,
 };
 use crate::sequences::sample_sequences;
 
@@ -187,9 +186,4 @@ fn write(folder: &Path, manifest: &Manifest) -> Result<(), SourceError> {
     let path = folder.join("manifest.json");
     let json = serde_json::to_vec_pretty(manifest).expect("a manifest has only string keys");
     replace(&path, &json).map_err(SourceError::file(&path))
-}
-
-fn sync(folder: &Path) -> Result<(), SourceError> {
-    let synced = File::open(folder).and_then(|folder| folder.sync_all());
-    synced.map_err(SourceError::file(folder))
 }

@@ -166,7 +166,7 @@ LANGUAGE plpgsql STABLE AS $$
 DECLARE
     is_missing boolean := tag LIKE 'ALTER %'
         AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = ANY (relations) AND a.atthasmissing);
-    is_bound boolean := tag IN ('CREATE TABLE', 'ALTER TABLE')
+    is_bound boolean := tag IN ('CREATE TABLE', 'ALTER TABLE', 'CREATE FOREIGN TABLE', 'CREATE SCHEMA')
         AND EXISTS (SELECT FROM pg_class c WHERE c.oid = ANY (relations) AND c.relispartition);
     is_indexed boolean := tag = 'REINDEX' OR tag IN ('CREATE TABLE', 'ALTER TABLE') AND indexes_made > 1;
 BEGIN
@@ -204,6 +204,7 @@ AS $$
     SELECT json_agg(json_build_object(
                'relation', format('%I.%I', n.nspname, c.relname), 'populated', c.relispopulated,
                'schema', n.nspname, 'name', c.relname, 'persistence', c.relpersistence, 'options', c.reloptions,
+               'toast_options', (SELECT t.reloptions FROM pg_class t WHERE t.oid = c.reltoastrelid),
                'access_method', (SELECT amname FROM pg_am WHERE oid = c.relam),
                'tablespace', (SELECT spcname FROM pg_tablespace WHERE oid = c.reltablespace),
                'foreign', (SELECT json_build_object('server', s.srvname, 'options', f.ftoptions)

@@ -124,6 +124,8 @@ BEGIN
         'continues', sent.continues,
         'context', context,
         'session_user', session_user, 'current_user', caller, 'search_path', path,
+        'superuser', CASE WHEN event = 'ddl_command_end'
+                          THEN (SELECT nullif(r.rolsuper, false) FROM pg_authid r WHERE r.rolname = caller) END,
         'statement_time', extract(epoch FROM statement_timestamp())::text, 'pid', pg_backend_pid(),
         'settings', json_object(ARRAY['DateStyle', 'IntervalStyle', 'TimeZone', 'default_tablespace',
             'default_table_access_method', 'default_toast_compression', 'standard_conforming_strings',

@@ -33,7 +33,7 @@ pub use signature::{Secret, SecretError, SignatureError};
 pub struct SchemaEvents {
     secret: Option<Secret>,
     derivation: Derivation,
-    dropped: Vec<DroppedObject>,
+    dropped: Vec<Dropped>,
     /// The strings of the client, by the number of the message that carried each, and whether each continues.
     sent: HashMap<u64, (SentStatement, bool)>,
     /// The CREATE or ALTER EXTENSION whose script is running.
@@ -47,6 +47,15 @@ pub struct SchemaEvents {
 struct SentStatement {
     statement_time: String,
     query: Arc<str>,
+}
+
+/// What a command dropped whose end has not come. Between the two come the whole commands that users' event triggers run.
+#[derive(Debug)]
+struct Dropped {
+    tag: String,
+    /// From where it was run, as `PG_CONTEXT` has it.
+    frames: String,
+    objects: Vec<DroppedObject>,
 }
 
 /// What a logical message with our prefix turned out to be.
@@ -125,11 +134,12 @@ impl SchemaEvents {
         }
         if event.event == EventKind::SqlDrop {
             // It stands just before the ddl_command_end of the same command, which then carries both.
-            self.dropped.append(&mut event.dropped);
+            let frames = context::without_our_frames(&event.context).to_owned();
+            self.dropped.push(Dropped { tag: event.tag, frames, objects: event.dropped });
             return Reading::Remembered;
         }
         if event.event == EventKind::DdlCommandEnd {
-            let mut dropped = std::mem::take(&mut self.dropped);
+            let mut dropped = self.dropped_by(&event);
             dropped.append(&mut event.dropped);
             event.dropped = dropped;
         }
@@ -140,6 +150,19 @@ impl SchemaEvents {
             && !concerns_us_only(&event)
             && !came_to_nothing(&event);
         Reading::Change(Change::Schema(Box::new(schema_change(event, statement, is_entry))))
+    }
+
+    /// What the command that ends here dropped.
+    fn dropped_by(&mut self, event: &SchemaEvent) -> Vec<DroppedObject> {
+        let frames = context::without_our_frames(&event.context);
+        let is_its_own = |dropped: &Dropped| dropped.tag == event.tag && dropped.frames == frames;
+        let own = self.dropped.iter().rposition(is_its_own).map(|at| self.dropped.remove(at).objects);
+        if !frames.trim().is_empty() {
+            return own.unwrap_or_default();
+        }
+        // Of a client's command all have ended that ran within it: what is left has no end of its own.
+        let left = std::mem::take(&mut self.dropped).into_iter().flat_map(|dropped| dropped.objects);
+        own.unwrap_or_else(|| left.collect())
     }
 
     /// Puts the client's string in its place where an earlier message of the transaction carries it.
@@ -228,10 +251,14 @@ fn looks_scripted(event: &SchemaEvent, statement: &Statement) -> bool {
 }
 
 /// Whether a statement found nothing to do (`IF EXISTS`): it is told of so that others which were sent with it are told
-/// apart from it. What ALTER PUBLICATION takes out is in no list.
+/// apart from it. It must not run again, because a replica is at the commit, where another session may have made what
+/// was not there yet. What ALTER PUBLICATION takes out is in no list, nor are the rights that DROP OWNED takes.
 fn came_to_nothing(event: &SchemaEvent) -> bool {
-    let is_told =
-        event.tag == "CREATE INDEX" || event.tag.starts_with("ALTER ") && event.tag != "ALTER PUBLICATION";
+    let is_told = match event.tag.as_str() {
+        "ALTER PUBLICATION" | "DROP OWNED" => false,
+        "CREATE INDEX" => true,
+        tag => tag.starts_with("ALTER ") || tag.starts_with("DROP "),
+    };
     is_told && event.objects.is_empty() && event.dropped.is_empty()
 }
 

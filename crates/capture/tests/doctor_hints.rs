@@ -311,3 +311,51 @@ async fn a_slot_that_somebody_uses() {
     primary.run(statement(&found(&primary, "leftover_slot").await, "SELECT pg_drop")).await;
     is_gone(&primary, "leftover_slot").await;
 }
+
+/// 17 and newer: then event triggers that are ENABLE ALWAYS do not fire either.
+#[tokio::test]
+async fn where_event_triggers_are_switched_off() {
+    let (primary, patience) = (Primary::start(ServerVersion::Pypi18).await, Duration::from_secs(30));
+    is_gone(&primary, "event_triggers_off").await;
+    for (sql, whom, fix) in [
+        (
+            "ALTER SYSTEM SET event_triggers = off; SELECT pg_reload_conf()",
+            "the server",
+            "ALTER SYSTEM SET event_triggers = on; SELECT pg_reload_conf()",
+        ),
+        (
+            "ALTER DATABASE shop SET event_triggers = off",
+            "database shop",
+            "ALTER DATABASE shop RESET event_triggers",
+        ),
+        (
+            "CREATE ROLE \"Who ever\"; ALTER ROLE \"Who ever\" SET event_triggers = 'no'",
+            "role \"Who ever\"",
+            "ALTER ROLE \"Who ever\" RESET event_triggers",
+        ),
+        (
+            "ALTER ROLE \"Who ever\" IN DATABASE shop SET event_triggers = false",
+            "role \"Who ever\" in database shop",
+            "ALTER ROLE \"Who ever\" IN DATABASE shop RESET event_triggers",
+        ),
+    ] {
+        for statement in sql.split("; ") {
+            primary.run(statement).await;
+        }
+        let is_told =
+            async || check_primary(&primary.options).await.iter().any(|one| one.code == "event_triggers_off");
+        wait_until("the setting is told of", patience, is_told).await;
+        let finding = found(&primary, "event_triggers_off").await;
+        assert_eq!(finding.title, format!("event_triggers is off for {whom}"));
+        assert!(finding.fix.starts_with(fix), "{finding:?}");
+        for statement in fix.split("; ") {
+            primary.run(statement).await;
+        }
+        wait_until("it is told of no more", patience, async || !is_told().await).await;
+    }
+    primary.server.database("other").await;
+    primary
+        .run("ALTER DATABASE other SET event_triggers = off; ALTER DATABASE shop SET event_triggers = on")
+        .await;
+    is_gone(&primary, "event_triggers_off").await;
+}

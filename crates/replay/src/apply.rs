@@ -445,8 +445,11 @@ impl Applier {
         }
         match change {
             Change::Insert { .. } | Change::Update { .. } | Change::Delete { .. } => self.row(change).await,
-            Change::Truncate { relations, options } => {
+            Change::Truncate { mut relations, options } => {
                 self.flush().await?;
+                if self.bracket.skips() {
+                    relations = self.not_of_scripts(relations).await?;
+                }
                 self.truncate(&relations, options).await
             }
             Change::Schema(change) => self.schema_change(&change).await,

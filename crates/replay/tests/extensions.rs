@@ -8,7 +8,7 @@ mod support;
 use ptr_model::Position;
 use ptr_replay::{Strategy, keyframe::Reason};
 use ptr_testkit::{DatabaseState, ServerVersion, assert_equal_states};
-use support::World;
+use support::{PRIMARY, World};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -137,4 +137,45 @@ async fn rows_of_a_users_event_trigger_beside_an_extension_are_replayed() {
     for place in kept.iter().chain(kept.iter().rev()).chain(kept.last()) {
         world.goes_to(place).await;
     }
+}
+
+/// What the script empties it reads first.
+#[tokio::test]
+async fn tables_that_a_script_empties_are_emptied_by_the_script() {
+    // Before 18 the server looks for extensions in its own folder alone.
+    let mut world = World::set_up(ServerVersion::Pypi18, SCHEMA).await;
+    let folder = world.server.folder().join("share");
+    let files = [
+        ("conf.control", "default_version = '1.0'\nrelocatable = true\n"),
+        ("conf--1.0.sql", "CREATE TABLE conf (a int, b text); INSERT INTO conf VALUES (1, 'one'), (2, 'two');"),
+        (
+            "conf--1.0--1.1.sql",
+            "CREATE TABLE new_conf (a int PRIMARY KEY, b text); INSERT INTO new_conf SELECT * FROM conf; TRUNCATE conf;
+             INSERT INTO conf VALUES (3, 'three');",
+        ),
+    ];
+    std::fs::create_dir_all(folder.join("extension")).unwrap();
+    for (name, content) in files {
+        std::fs::write(folder.join("extension").join(name), content).unwrap();
+    }
+    let path = format!("ALTER SYSTEM SET extension_control_path = '$system:{}'", folder.display());
+    world.server.psql("postgres", &format!("{path}; SELECT pg_reload_conf()")).await;
+    world.sql("INSERT INTO line VALUES (1, 'before')").await;
+    let kept = world
+        .transactions(&[
+            "CREATE EXTENSION conf",
+            "UPDATE conf SET b = 'zwei' WHERE a = 2; INSERT INTO line VALUES (2, 'of it')",
+            "ALTER EXTENSION conf UPDATE TO '1.1'; INSERT INTO line VALUES (3, 'beside')",
+            "TRUNCATE conf, line; INSERT INTO conf VALUES (4, 'four')",
+        ])
+        .await;
+    let found = async |database: &str| {
+        world.server.psql(database, "SELECT * FROM conf UNION ALL SELECT * FROM new_conf ORDER BY 1").await
+    };
+    let now = found(PRIMARY).await;
+    for place in kept.iter().chain(kept.iter().rev()).chain(kept.last()) {
+        world.goes_to(place).await;
+    }
+    assert_eq!(now.lines().count(), 3, "{now}");
+    assert_eq!(found(&world.session.name).await, now);
 }

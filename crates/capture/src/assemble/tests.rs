@@ -153,7 +153,8 @@ fn a_message_outside_transactions_is_a_transaction_of_its_own() {
 #[test]
 fn a_signed_schema_event_is_a_change_and_a_forged_one_is_counted() {
     let json =
-        json!({"v": 1, "event": "ddl_command_end", "tag": "DROP TABLE", "query": "drop table t"}).to_string();
+        json!({"v": 1, "event": "ddl_command_end", "tag": "CREATE TABLE", "query": "create table t ()"})
+            .to_string();
     let mut assembler = assembler(0);
     let messages = vec![
         begin(16),

@@ -65,7 +65,7 @@ pub fn caller(context: &str, backslashes: Backslashes) -> Caller<'_> {
 
 /// What is left when the frames of our own functions are taken off the front. Between two of them stands the
 /// statement by which one calls the other.
-fn without_our_frames(context: &str) -> &str {
+pub(super) fn without_our_frames(context: &str) -> &str {
     let mut rest = context;
     loop {
         if is_our_function(rest) {

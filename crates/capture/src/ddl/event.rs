@@ -26,6 +26,7 @@
 //! | `continues` | beside `query`: whether an earlier transaction of the same string said something |
 //! | `context` | `PG_CONTEXT` under `lc_messages = C`, our own frames included |
 //! | `session_user`, `current_user`, `search_path`, `settings`, `pid` | under what it ran |
+//! | `superuser` | at the end: `true` where `current_user` is one; a detail |
 //! | `statement_time` | `statement_timestamp()`, as seconds since 1970 |
 //! | `objects` | `{type, schema, identity, oid, in_extension}` of `pg_event_trigger_ddl_commands()` |
 //! | `dropped` | `{type, identity, is_temporary}` of `pg_event_trigger_dropped_objects()`, roots only |

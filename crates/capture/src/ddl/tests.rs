@@ -53,6 +53,45 @@ fn what_was_dropped_goes_with_the_end_of_its_command() {
     assert!(change.dropped[0].is_temporary && change.is_entry);
 }
 
+/// A trigger of the user's on `sql_drop` runs after ours, and before the end of the command that fired it.
+#[test]
+fn what_a_command_dropped_is_told_apart_from_what_a_users_event_trigger_drops_meanwhile() {
+    let mut events = SchemaEvents::new(Some(secret()));
+    let message = |event: &str, statement: Option<&str>, dropped: &[&str]| {
+        let frames = statement
+            .map(|text| format!("SQL statement \"{text}\"\nPL/pgSQL function f() line 1 at SQL statement"));
+        let dropped: Vec<_> = dropped.iter().map(|name| json!({"type": "table", "identity": name})).collect();
+        json!({"v": 1, "event": event, "tag": "DROP TABLE", "query": "drop table t", "context": frames, "dropped": dropped})
+    };
+    let (nothing, other) = ("drop table if exists u", "drop table if exists v");
+    assert_eq!(read(&mut events, message("sql_drop", None, &["public.t"])), Reading::Remembered);
+    assert_eq!(read(&mut events, message("sql_drop", Some(other), &["public.v"])), Reading::Remembered);
+    for (statement, is_entry, dropped) in [
+        (Some(other), true, "public.v"),
+        (Some(nothing), false, ""),
+        (None, true, "public.t"),
+        (None, false, ""),
+    ] {
+        let change = schema(read(&mut events, message("ddl_command_end", statement, &[])));
+        let names: Vec<_> = change.dropped.iter().map(|object| object.identity.as_str()).collect();
+        assert_eq!((change.is_entry, names.concat().as_str()), (is_entry, dropped), "{statement:?}");
+    }
+}
+
+#[test]
+fn a_drop_that_dropped_nothing_is_no_entry_unless_no_list_tells_what_it_does() {
+    let mut events = SchemaEvents::new(Some(secret()));
+    for (tag, query, is_entry) in [
+        ("DROP TABLE", "drop table if exists t", false),
+        ("DROP SCHEMA", "drop schema if exists t cascade", false),
+        ("DROP OWNED", "drop owned by t", true),
+    ] {
+        let end = json!({"v": 1, "event": "ddl_command_end", "tag": tag, "query": query});
+        let change = schema(read(&mut events, end));
+        assert_eq!((change.is_entry, change.statement), (is_entry, Statement::Text(query.to_owned())));
+    }
+}
+
 #[test]
 fn a_message_can_leave_its_query_to_an_earlier_one_of_the_same_statement_and_transaction() {
     let mut events = SchemaEvents::new(Some(secret()));
@@ -94,7 +133,7 @@ fn an_extension_that_was_there_already_hides_nothing_after_it() {
     assert!(!next("ddl_command_start", "CREATE EXTENSION", query));
     assert!(next("ddl_command_end", "CREATE TABLE", query));
     assert!(!next("ddl_command_start", "CREATE EXTENSION", query));
-    assert!(next("ddl_command_end", "DROP TABLE", "select f()"));
+    assert!(next("ddl_command_end", "CREATE VIEW", "select f()"));
 }
 
 #[test]

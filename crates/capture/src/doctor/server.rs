@@ -3,7 +3,7 @@
 use ptr_model::OUR_SCHEMA;
 use ptr_postgres::{Connection, quote_identifier, quote_literal};
 
-use super::{Finding, standbys::StandbyList};
+use super::{Finding, finding::list, standbys::StandbyList};
 use crate::source::{Doing, ServerFacts, SourceError, SourceOptions};
 
 pub(super) async fn check(
@@ -16,6 +16,7 @@ pub(super) async fn check(
     findings.extend(recovery(connection).await?);
     findings.extend(synchronous_standby(connection, options).await?);
     findings.extend(superuser(facts));
+    findings.extend(event_triggers_off(connection).await?);
     findings.extend(pg_dump(facts, options));
     Ok(findings)
 }
@@ -99,6 +100,46 @@ fn superuser(facts: &ServerFacts) -> Vec<Finding> {
     .means("schema changes are not captured: replay stops at the first change that needs one")
     .fix(format!("ask an administrator for a superuser's DSN, or for: ALTER ROLE {role} SUPERUSER"));
     vec![scope, triggers]
+}
+
+/// Where `event_triggers` is off (17 and newer): then those that are ENABLE ALWAYS do not fire either.
+async fn event_triggers_off(connection: &Connection) -> Result<Option<Finding>, SourceError> {
+    let query = "SELECT 'the server', 'ALTER SYSTEM SET event_triggers = on; SELECT pg_reload_conf()'
+           FROM pg_catalog.pg_settings
+          WHERE name = 'event_triggers' AND setting = 'off' AND source NOT IN ('database', 'user', 'database user', 'client', 'session')
+         UNION ALL
+         SELECT whom.name, pg_catalog.format('ALTER %s RESET event_triggers', whom.altered)
+           FROM pg_catalog.pg_db_role_setting s
+           LEFT JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase
+           LEFT JOIN pg_catalog.pg_roles r ON r.oid = s.setrole,
+                LATERAL (SELECT CASE WHEN r.oid IS NULL THEN pg_catalog.format('database %I', d.datname)
+                                     WHEN d.oid IS NULL THEN pg_catalog.format('role %I', r.rolname)
+                                     ELSE pg_catalog.format('role %I in database %I', r.rolname, d.datname) END,
+                                CASE WHEN r.oid IS NULL THEN pg_catalog.format('DATABASE %I', d.datname)
+                                     WHEN d.oid IS NULL THEN pg_catalog.format('ROLE %I', r.rolname)
+                                     ELSE pg_catalog.format('ROLE %I IN DATABASE %I', r.rolname, d.datname) END
+                        ) AS whom(name, altered)
+          WHERE (d.oid IS NULL OR d.datname = pg_catalog.current_database())
+            AND EXISTS (SELECT FROM pg_catalog.unnest(s.setconfig) AS one(setting)
+                         WHERE one.setting ~* '^event_triggers=' AND NOT pg_catalog.split_part(one.setting, '=', 2)::bool)
+          ORDER BY 1";
+    let rows = connection
+        .query(query, &[])
+        .await
+        .doing(|| "asking where event triggers are switched off".to_owned())?;
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    let whom: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    let fixes: Vec<String> = rows.iter().map(|row| row.get(1)).collect();
+    Ok(Some(
+        Finding::warning("event_triggers_off", format!("event_triggers is off for {}", list(&whom)))
+            .means(
+                "schema changes of such sessions are not captured, and nothing in the log tells of them: replay stops at the \
+                 first row that does not fit, or the replica differs",
+            )
+            .fix(format!("{}; then let those sessions connect again", fixes.join("; "))),
+    ))
 }
 
 fn pg_dump(facts: &ServerFacts, options: &SourceOptions) -> Option<Finding> {

@@ -1,11 +1,15 @@
 //! What is open within a transaction: the start of a statement whose end comes later, rows still awaited.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
 
-use ptr_model::{Change, Gap, SchemaChange};
+use ptr_model::{Change, Gap, Relation, SchemaChange};
 use ptr_postgres::QualifiedName;
 
-use super::captured_table;
+use super::{Applier, captured_table};
+use crate::error::ReplayError;
 
 #[derive(Debug, Default)]
 pub(super) struct Bracket {
@@ -181,5 +185,21 @@ impl Bracket {
     pub(super) fn close_all(&mut self) {
         (self.table_as, self.extensions) = (0, 0);
         (self.ahead, self.passed) = (None, 0);
+    }
+}
+
+impl Applier {
+    /// Those of the tables of a TRUNCATE that an extension's script, which will run, does not empty itself.
+    pub(super) async fn not_of_scripts(
+        &mut self,
+        relations: Vec<Arc<Relation>>,
+    ) -> Result<Vec<Arc<Relation>>, ReplayError> {
+        let mut others = Vec::new();
+        for relation in relations {
+            if self.find_table(&relation).await?.is_some_and(|table| !table.of_extension) {
+                others.push(relation);
+            }
+        }
+        Ok(others)
     }
 }

@@ -20,6 +20,9 @@ pub(super) struct CapturedTable {
     persistence: String,
     #[serde(default)]
     options: Option<Vec<String>>,
+    /// Those of its TOAST table, without their prefix.
+    #[serde(default)]
+    toast_options: Option<Vec<String>>,
     #[serde(default)]
     access_method: Option<String>,
     #[serde(default)]
@@ -100,7 +103,9 @@ fn create_table(table: &CapturedTable, condition: &str, drops_on_commit: bool) -
     if let Some(method) = &table.access_method {
         sql.push_str(&format!(" USING {}", quote_identifier(method)));
     }
-    if let Some(options) = table.options.as_ref().filter(|options| !options.is_empty()) {
+    let of_toast = table.toast_options.iter().flatten().map(|option| format!("toast.{option}"));
+    let options: Vec<String> = table.options.iter().flatten().cloned().chain(of_toast).collect();
+    if !options.is_empty() {
         sql.push_str(&format!(" WITH ({})", options.join(", ")));
     }
     if table.persistence == "t" && drops_on_commit {

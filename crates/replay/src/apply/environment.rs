@@ -1,5 +1,7 @@
 //! Under what our session and the primary's statements run.
 
+mod session_words;
+
 use std::collections::BTreeMap;
 
 use ptr_model::Environment;
@@ -7,6 +9,7 @@ use ptr_postgres::quote_literal;
 use tokio_postgres::Client;
 
 use crate::database::{self, DatabaseError, Doing};
+pub(super) use session_words::{unknown_current, with_session_user, words};
 
 /// Settings that a statement must not bring along: they are about our session, or set otherwise.
 const NOT_FROM_THE_LOG: [&str; 4] =
@@ -38,6 +41,12 @@ pub(super) async fn put_session_settings(client: &Client) -> Result<(), tokio_po
         settings = settings.with("event_triggers", "off");
     }
     client.batch_execute(&settings.to_sql()).await
+}
+
+/// Whether a statement runs under this setting as it was on the primary; the name in lower case.
+fn is_as_it_was(environment: &Environment, setting: &str) -> bool {
+    let captured = || environment.settings.keys().any(|name| name.eq_ignore_ascii_case(setting));
+    setting == "search_path" || !NOT_FROM_THE_LOG.contains(&setting) && captured()
 }
 
 /// Settings as they were before a statement's own.

@@ -2,7 +2,7 @@
 //!
 //! Roles belong to the whole output server, so they are only ever added, without login, and reported.
 
-use ptr_model::RoleDefinition;
+use ptr_model::{RoleDefinition, SchemaChange};
 use ptr_postgres::quote_identifier;
 use tokio_postgres::Client;
 
@@ -46,4 +46,23 @@ pub(super) fn named(name: &str) -> RoleDefinition {
         bypass_rls: false,
         member_of: Vec::new(),
     }
+}
+
+/// Whether the role of a statement was a superuser on the primary then. What earlier versions captured does not say.
+pub(super) fn was_superuser(change: &SchemaChange) -> bool {
+    change.details.get("superuser").is_some_and(|value| value == true)
+}
+
+/// Whether a statement does something else for a superuser, where others are not refused: a superuser grants as the
+/// object's owner, and others what they may, with no more than a warning; a superuser owns what the script of a trusted
+/// extension makes, which else the server's first superuser does.
+pub(super) fn differs_for_superusers(tag: &str) -> bool {
+    matches!(tag, "GRANT" | "REVOKE" | "CREATE EXTENSION" | "ALTER EXTENSION")
+}
+
+/// Whether the role is no superuser here, and we are one, who can make it one.
+pub(super) async fn can_be_lent(client: &Client, role: &str) -> Result<bool, tokio_postgres::Error> {
+    let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = $1 AND NOT rolsuper)
+                  AND EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = session_user AND rolsuper)";
+    Ok(client.query_one(sql, &[&role]).await?.get(0))
 }

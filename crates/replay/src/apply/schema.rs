@@ -1,6 +1,8 @@
 //! Schema changes: the statement runs again, under what it ran under, and what could come out different is
 //! taken from the log instead of being computed again.
 
+mod found;
+
 use std::collections::BTreeMap;
 
 use ptr_model::{MissingValue, SchemaChange, Statement};
@@ -149,6 +151,16 @@ impl Applier {
         if let Some(kind) = not_on_a_replica(change) {
             return Ok(Decision::Skip(format!("a replica has no {kind}")));
         }
+        if let Some(setting) = environment::unknown_current(change, statement) {
+            return stop(format!(
+                "the value that SET {setting} FROM CURRENT took from the primary's session is not in the log: skip it, and \
+                 run it again on the primary with the value itself, SET {setting} = ..."
+            ));
+        }
+        let statement = &environment::with_session_user(change, statement);
+        if let Some(sql) = found::only_what_was_there(change, statement) {
+            return Ok(Decision::Run(sql));
+        }
         match change.tag.as_str() {
             "CREATE MATERIALIZED VIEW" => {
                 let is_filled = tables.iter().any(|view| view.populated);
@@ -226,21 +238,24 @@ impl Applier {
     pub(super) async fn execute(&mut self, change: &SchemaChange, sql: &str) -> Result<(), ReplayError> {
         self.client.batch_execute("SAVEPOINT statement").await.doing("set a savepoint")?;
         let role = &change.environment.current_user;
+        let mut is_lent = self.needs_rights_first(change, role).await?;
+        if is_lent {
+            self.lend_rights(role).await?;
+        }
         let mut outcome = self.attempt(change, sql, role).await;
         let denied = matches!(&outcome, Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE)
                                              && confined::refused_itself(error));
-        if denied && !role.is_empty() && !self.is_superuser(role).await? {
-            let role_sql = quote_identifier(role);
+        if denied && !is_lent && !role.is_empty() && !self.is_superuser(role).await? {
             self.back_to_savepoint().await?;
-            let lend = format!("ALTER ROLE {role_sql} SUPERUSER");
-            self.client.batch_execute(&lend).await.doing_with(|| format!("lend rights to {role}"))?;
+            self.lend_rights(role).await?;
+            is_lent = true;
             outcome = self.attempt(change, sql, role).await;
-            if outcome.is_ok() {
-                let take = format!("ALTER ROLE {role_sql} NOSUPERUSER");
-                self.client.batch_execute(&take).await.doing_with(|| format!("take rights from {role}"))?;
-                let statement = change.statement.shown();
-                self.applied.notices.push(Notice::RanWithMoreRights { role: role.clone(), statement });
-            }
+        }
+        if is_lent && outcome.is_ok() {
+            let take = format!("ALTER ROLE {} NOSUPERUSER", quote_identifier(role));
+            self.client.batch_execute(&take).await.doing_with(|| format!("take rights from {role}"))?;
+            let statement = change.statement.shown();
+            self.applied.notices.push(Notice::RanWithMoreRights { role: role.clone(), statement });
         }
         let hindered =
             matches!(&outcome, Err(error) if error.code() == Some(&SqlState::INVALID_TABLE_DEFINITION));
@@ -254,6 +269,24 @@ impl Applier {
         }
         self.client.batch_execute("RELEASE statement").await.doing("release a savepoint")?;
         Ok(())
+    }
+
+    /// Whether a statement's role was a superuser on the primary and is none here, and the statement would not be refused
+    /// for that, but do something else. Where we are no superuser either, it does.
+    async fn needs_rights_first(&self, change: &SchemaChange, role: &str) -> Result<bool, ReplayError> {
+        if !roles::was_superuser(change) || !roles::differs_for_superusers(&change.tag) {
+            return Ok(false);
+        }
+        let lacks = roles::can_be_lent(&self.client, role).await;
+        Ok(lacks.doing_with(|| format!("look at role {role}"))?)
+    }
+
+    /// Roles are the whole server's: who replays into another database may lend to the same one, and PostgreSQL refuses
+    /// the second of two at once. The lock lets them take turns, and hinders nobody else.
+    async fn lend_rights(&self, role: &str) -> Result<(), DatabaseError> {
+        let lock = "LOCK TABLE pg_catalog.pg_authid IN SHARE UPDATE EXCLUSIVE MODE";
+        let lend = format!("{lock}; ALTER ROLE {} SUPERUSER", quote_identifier(role));
+        self.client.batch_execute(&lend).await.doing_with(|| format!("lend rights to {role}"))
     }
 
     /// A replica identity that the user asked for is FULL on the primary, as capture needs it, and here what was asked

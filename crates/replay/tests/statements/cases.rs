@@ -102,7 +102,22 @@ pub const CASES: &[Case] = &[
         "CREATE MATERIALIZED VIEW \"A \"\"view\" AS SELECT ROW(1, 'x')::pair AS p, ARRAY[NULL, 'a\tb', E'\\\\N'] AS t,
             'ab'::char(5) AS c, 'x'::short AS s, NULL::int AS n, '' AS e, 'NaN'::float8 AS f, '1 day'::interval AS i",
     ]),
+    case("who logged in, as a role and as an expression", &[
+        "CREATE ROLE app_owner SUPERUSER; CREATE ROLE app_reader; SET ROLE app_owner",
+        "CREATE TABLE t (a int, who text DEFAULT session_user); CREATE TABLE u (a int); CREATE TABLE w (a int)",
+        "GRANT SELECT ON t TO app_reader, SESSION_USER; GRANT INSERT ON u TO app_reader",
+        "CREATE POLICY p ON t TO SESSION_USER USING (who = session_user)",
+        "ALTER POLICY p ON t TO app_reader, session_user",
+        "ALTER TABLE u OWNER TO /* whoever */ SESSION_USER; ALTER TABLE t ALTER who SET DEFAULT SESSION_USER",
+        "ALTER DEFAULT PRIVILEGES FOR ROLE SESSION_USER GRANT SELECT ON TABLES TO app_reader",
+        "CREATE SCHEMA s AUTHORIZATION SESSION_USER; CREATE SCHEMA AUTHORIZATION SESSION_USER",
+        "REVOKE SELECT ON t FROM SESSION_USER; ALTER DEFAULT PRIVILEGES FOR ROLE SESSION_USER REVOKE SELECT ON TABLES FROM app_reader",
+    ]),
     // CREATE TABLE AS and SELECT INTO.
+    case("CREATE TABLE AS with options of its TOAST table", &[
+        "CREATE TABLE a WITH (toast.autovacuum_enabled = off, fillfactor = 60) AS SELECT 1 AS n, 'x'::text AS t",
+        "CREATE TABLE b WITH (toast.autovacuum_vacuum_scale_factor = 0.5, toast.vacuum_truncate = off) AS SELECT 'x'::text AS t",
+    ]),
     case("CREATE TABLE AS in all forms", &[
         "CREATE TABLE a AS SELECT i, random() AS r FROM generate_series(1, 50) i",
         "SELECT i, random() AS r INTO b FROM generate_series(1, 50) i",

@@ -102,7 +102,7 @@ pub async fn listen_to<L: TransactionLog>(
     status.send_modify(|status| {
         status.state = match &result {
             Ok(()) => ListenerState::Stopped,
-            Err(error) => ListenerState::Failed { error: error.to_string() },
+            Err(error) => ListenerState::Failed { error: error.to_string(), again: false },
         };
     });
     result

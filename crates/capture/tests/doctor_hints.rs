@@ -323,6 +323,7 @@ async fn where_event_triggers_are_switched_off() {
             "the server",
             "ALTER SYSTEM SET event_triggers = on; SELECT pg_reload_conf()",
         ),
+        ("ALTER ROLE ALL SET event_triggers = off", "every role", "ALTER ROLE ALL RESET event_triggers"),
         (
             "ALTER DATABASE shop SET event_triggers = off",
             "database shop",

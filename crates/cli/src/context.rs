@@ -8,7 +8,7 @@ use std::{
 
 use ptr_server::{
     Configuration, Flags, Setting,
-    resource::{navigation::MoveAnswer, verification::VerificationAnswer},
+    resource::{navigation::MoveAnswer, session::SessionAnswer, verification::VerificationAnswer},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -107,7 +107,7 @@ impl Context {
             let watching = watch_move(&client, &path, &progress);
             let stopping = Stopping {
                 said: "stopping at the next position; Ctrl-C again leaves it to go on",
-                hint: "postgres-test-replay undo takes the session back",
+                hint: "postgres-test-replay undo takes the session back (--session, where it is not the active one)",
                 left: "interrupted; the move may still be under way",
             };
             self.or_stopped(client.ask(call), watching, stop(&client, &path), &progress, &stopping).await
@@ -213,6 +213,32 @@ impl Context {
             [] => Ok(None),
             [one] => Ok(Some(one.clone())),
             _ => Err(Failure::new(Kind::Usage, "this command is about one database; give --database once")),
+        }
+    }
+
+    /// The session that a command is about which moves or compares one: as it is named, else the active one (`None`). With
+    /// `--database` it has to be one of that database: the active one, or the only one there is.
+    pub async fn session(&self, named: Option<String>) -> Result<Option<String>, Failure> {
+        let Some(database) = self.database()? else { return Ok(named) };
+        let all: Vec<SessionAnswer> = self.ask(&Call::get("/api/sessions")).await?;
+        let is_meant = |one: &&SessionAnswer| match &named {
+            Some(named) => one.name == *named || one.id == *named,
+            None => one.active,
+        };
+        match all.iter().find(is_meant) {
+            Some(meant) if meant.database == database => return Ok(named),
+            // What it says of a session that is not there is the API's.
+            None if named.is_some() => return Ok(named),
+            _ => {}
+        }
+        let its: Vec<&str> =
+            all.iter().filter(|one| one.database == database).map(|one| &*one.name).collect();
+        match (&named, its.as_slice()) {
+            (None, [only]) => Ok(Some((*only).to_owned())),
+            (_, []) => Err(Failure::new(Kind::NotFound, format!("there is no session of {database}"))
+                .hint(format!("make one: postgres-test-replay session create NAME --database {database}"))),
+            _ => Err(Failure::new(Kind::Usage, format!("the session is none of {database}"))
+                .hint(format!("name one of those with --session: {}", its.join(", ")))),
         }
     }
 

@@ -172,7 +172,7 @@ async fn tell_when_ready(
 ) -> Failure {
     let client = Client::Local(Box::new(LocalClient::of(Arc::clone(service))));
     let told = async {
-        until_ready(&client, role).await?;
+        until_ready(context, &client, role).await?;
         Summary::ask(&client, std::process::id()).await?.show(context)?;
         context.output.flush()?;
         beside(&client).await
@@ -193,9 +193,14 @@ async fn refuse_a_second(
     if role == Role::Listener && running.role == Role::Ipc.name() {
         return Ok(());
     }
+    Err(runs_already(&running))
+}
+
+/// Another process serves this data directory.
+pub fn runs_already(running: &Running) -> Failure {
     let what = format!("`{}` runs on this data directory already, pid {}", running.role, running.pid);
-    Err(Failure::new(Kind::Precondition, what)
-        .hint("use it, or end it with `postgres-test-replay down`, or take another --data-dir"))
+    Failure::new(Kind::Precondition, what)
+        .hint("use it, or end it with `postgres-test-replay down`, or take another --data-dir")
 }
 
 /// Ctrl-C, SIGTERM and a terminal that is closed, caught from the start.
@@ -244,18 +249,24 @@ fn hangup_is_ignored() -> bool {
 }
 
 /// Returns when the role's work is done from here on: every captured database streams, the API answers. Fails
-/// when capture has failed.
-pub async fn until_ready(client: &Client, role: Role) -> Result<(), Failure> {
+/// when capture has failed, and is not tried again by itself; what it waits for then is told once.
+pub async fn until_ready(context: &Context, client: &Client, role: Role) -> Result<(), Failure> {
     const INTERVAL: Duration = Duration::from_millis(50);
+    let mut told = false;
     loop {
         let status: Status = client.ask(&Call::get("/api/status")).await?;
         if role != Role::Ipc
             && let Some(one) = status.databases.iter().find(|one| one.listener.state == "failed")
         {
             let error = one.listener.details.get("error").and_then(|error| error.as_str());
-            let what =
-                format!("capture of {} failed: {}", one.database, error.unwrap_or("it does not say why"));
-            return Err(Failure::new(Kind::Failed, what).hint("see `postgres-test-replay doctor`"));
+            let error = error.unwrap_or("it does not say why");
+            let what = format!("capture of {} failed: {error}", one.database);
+            if one.listener.details["again"] != true {
+                return Err(Failure::new(Kind::Failed, what).hint("see `postgres-test-replay doctor`"));
+            }
+            if !std::mem::replace(&mut told, true) {
+                context.output.prose(format_args!("{what}"));
+            }
         }
         let captures =
             role == Role::Ipc || (!status.databases.is_empty() && status.databases.iter().all(captures));

@@ -20,7 +20,10 @@ pub fn check(address: &Address) -> Result<(), Failure> {
             let owner = owner(address.port).map_or_else(String::new, |owner| format!(" by {owner}"));
             let failure = Failure::new(Kind::Precondition, format!("port {} is in use{owner}", address.port));
             Err(match free_nearby(address) {
-                Some(port) => failure.hint(format!("port {port} is free: --addr {}:{port}", address.host)),
+                Some(port) => {
+                    let free = Address { port, ..address.clone() };
+                    failure.hint(format!("port {port} is free: --addr {free}"))
+                }
                 None => failure.hint("choose another with --addr HOST:PORT"),
             })
         }

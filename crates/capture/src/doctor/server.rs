@@ -112,10 +112,12 @@ async fn event_triggers_off(connection: &Connection) -> Result<Option<Finding>, 
            FROM pg_catalog.pg_db_role_setting s
            LEFT JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase
            LEFT JOIN pg_catalog.pg_roles r ON r.oid = s.setrole,
-                LATERAL (SELECT CASE WHEN r.oid IS NULL THEN pg_catalog.format('database %I', d.datname)
+                LATERAL (SELECT CASE WHEN r.oid IS NULL AND d.oid IS NULL THEN 'every role'
+                                     WHEN r.oid IS NULL THEN pg_catalog.format('database %I', d.datname)
                                      WHEN d.oid IS NULL THEN pg_catalog.format('role %I', r.rolname)
                                      ELSE pg_catalog.format('role %I in database %I', r.rolname, d.datname) END,
-                                CASE WHEN r.oid IS NULL THEN pg_catalog.format('DATABASE %I', d.datname)
+                                CASE WHEN r.oid IS NULL AND d.oid IS NULL THEN 'ROLE ALL'
+                                     WHEN r.oid IS NULL THEN pg_catalog.format('DATABASE %I', d.datname)
                                      WHEN d.oid IS NULL THEN pg_catalog.format('ROLE %I', r.rolname)
                                      ELSE pg_catalog.format('ROLE %I IN DATABASE %I', r.rolname, d.datname) END
                         ) AS whom(name, altered)

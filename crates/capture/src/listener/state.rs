@@ -48,6 +48,9 @@ pub enum ListenerState {
     Failed {
         /// Why, and what to do.
         error: String,
+        /// Whether it is tried again by itself.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        again: bool,
     },
 }
 

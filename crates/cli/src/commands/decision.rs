@@ -74,7 +74,12 @@ fn entry(text: &str) -> Result<u64, String> {
 impl Skip {
     /// Runs it.
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
-        let request = Decide { session_id: self.session, entry: self.entry, table: self.table, resync: None };
+        let request = Decide {
+            session_id: context.session(self.session).await?,
+            entry: self.entry,
+            table: self.table,
+            resync: None,
+        };
         decide(context, &request).await
     }
 }
@@ -83,7 +88,12 @@ impl Resync {
     /// Runs it.
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
         context.output.prose(format_args!("copying table {} from the primary", self.table));
-        let request = Decide { session_id: self.session, resync: Some(self.table), entry: None, table: None };
+        let request = Decide {
+            session_id: context.session(self.session).await?,
+            resync: Some(self.table),
+            entry: None,
+            table: None,
+        };
         decide(context, &request).await
     }
 }
@@ -110,7 +120,7 @@ async fn decide(context: &Context, request: &Decide) -> Result<(), Failure> {
 impl Decisions {
     /// Runs it.
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
-        let query = DecisionQuery { session_id: self.session };
+        let query = DecisionQuery { session_id: context.session(self.session).await? };
         let all: Vec<DecisionAnswer> = context.ask(&Call::get("/api/decisions").query(&query)).await?;
         context.list(&["decision", "from", "leaves out", "decided"], &all, |one| {
             vec![one.id.to_string(), place(&one.from), what(one), one.decided_at.clone()]

@@ -4,7 +4,11 @@ use clap::Args;
 use indicatif::HumanBytes;
 use ptr_server::resource::retention::{Collect, Collected, Thing};
 
-use crate::{client::Call, context::Context, failure::Failure};
+use crate::{
+    client::Call,
+    context::Context,
+    failure::{Failure, Kind},
+};
 
 /// Remove what is no longer needed: the oldest part of histories by age and size, databases and files that nobody has
 #[derive(Args, Debug)]
@@ -32,6 +36,13 @@ pub struct Gc {
 impl Gc {
     /// Runs it.
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
+        if context.databases().is_some() {
+            return Err(Failure::new(
+                Kind::Usage,
+                "gc is about all captured databases and takes no --database",
+            )
+            .hint("gc --dry-run shows what it would remove of each"));
+        }
         if !self.dry_run {
             context.confirm("Remove what is no longer needed (gc --dry-run shows it)?").await?;
         }

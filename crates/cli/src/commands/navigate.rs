@@ -42,7 +42,7 @@ impl Navigate {
         let request = Request {
             id: Some(id.clone()),
             position: Some(self.position),
-            session_id: self.session,
+            session_id: context.session(self.session).await?,
             dry_run: self.dry_run,
             follow: self.follow,
             rebuild: self.rebuild,

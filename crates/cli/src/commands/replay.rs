@@ -29,19 +29,17 @@ pub struct Replay {
 impl Replay {
     /// Runs it.
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
+        let session = context.session(self.session).await?;
         if let Some(speed) = self.speed {
-            return speed::play(context, self.session, self.to, speed).await;
+            return speed::play(context, session, self.to, speed).await;
         }
-        let planned = Navigate {
-            session_id: self.session.clone(),
-            position: Some(self.to.clone()),
-            ..Navigate::default()
-        };
+        let planned =
+            Navigate { session_id: session.clone(), position: Some(self.to.clone()), ..Navigate::default() };
         tell_connections(context, planned).await?;
         let id = new_id();
         let request = Request {
             id: Some(id.clone()),
-            session_id: self.session,
+            session_id: session,
             position: Some(self.to),
             checkpoint_id: None,
         };

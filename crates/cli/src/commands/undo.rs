@@ -51,6 +51,7 @@ async fn step(
     session_id: Option<String>,
     dry_run: bool,
 ) -> Result<(), Failure> {
+    let session_id = context.session(session_id).await?;
     let id = new_id();
     let step = Step { id: Some(id.clone()), session_id, dry_run };
     if !step.dry_run {

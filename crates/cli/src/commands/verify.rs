@@ -37,7 +37,7 @@ impl Verify {
         let id = uuid::Uuid::now_v7().to_string();
         let request = Request {
             id: Some(id.clone()),
-            session_id: self.session,
+            session_id: context.session(self.session).await?,
             at: self.at,
             jobs: self.jobs,
             background: false,

@@ -136,6 +136,25 @@ fn listed(page: &mut Browser, count: usize, table: &str) {
     page.wait_for_text(PLACE, &format!("{count} transactions before head"));
 }
 
+/// A command that moves a session, or removes something, does it to the database that `--database` names, or refuses.
+fn the_command_line_means_that_database_too(pair: &Pair) {
+    let place = |session: &str| pair.product.json(&["session", "show", session])["position"]["transaction"].clone();
+    let shop = place("default");
+    pair.product.run(&["--database", "billing", "navigate", "all"]);
+    assert_eq!((place("bills"), place("default")), (2.into(), shop));
+    pair.product.run(&["--database", "billing", "undo"]);
+    assert_eq!(place("bills"), 0);
+    for (refused, said) in [
+        (&["--database", "billing", "navigate", "head", "--session", "default"][..], "--session: bills"),
+        (&["--database", "nowhere", "navigate", "head"], "session create NAME --database nowhere"),
+        (&["--database", "billing", "gc", "--yes"], "gc --dry-run"),
+    ] {
+        let output = pair.product.output(refused);
+        let told = both(&output);
+        assert!(!output.status.success() && told.contains(said), "{refused:?}: {told}");
+    }
+}
+
 #[test]
 fn each_session_shows_its_own_database_however_one_comes_to_it() {
     let Some(chromium) = chromium() else { return };
@@ -155,6 +174,7 @@ fn each_session_shows_its_own_database_however_one_comes_to_it() {
     }
     let make = || pair.product.run(&["--database", "billing", "session", "create", "bills"]);
     make();
+    the_command_line_means_that_database_too(&pair);
     let status = pair.product.json(&["status"]);
     let address = format!("http://{}", status["address"].as_str().expect("an address"));
     let mut page = Browser::open(&chromium, 1280, 800);

@@ -38,6 +38,7 @@ use crate::{
     LogError, LogIdentity,
     beginning::start,
     disk::{Disk, SystemDisk},
+    hole::Hole,
     identity::Layout,
     index::{IndexReaders, recorded_extent},
     lock::{self, Attempt, Purpose},
@@ -170,6 +171,14 @@ impl Log {
     /// Where the index cannot be read.
     pub fn head(&self) -> Result<Position, LogError> {
         self.inner.index.with(|index| index.head())
+    }
+
+    /// What it is known to lack, as it was found.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn holes(&self) -> Result<Vec<Hole>, LogError> {
+        self.inner.layout.read_holes()
     }
 
     /// Every transaction that ended at or before this LSN is in the log. Never before the head.

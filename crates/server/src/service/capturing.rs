@@ -174,7 +174,7 @@ impl Service {
             tracing::warn!(database, ?pause, "capture waits until the log can be written: {error}");
             let seconds = pause.as_secs();
             let told = format!("{error}. Capture tries again in {seconds} s");
-            state.send_modify(|status| status.state = ListenerState::Failed { error: told });
+            state.send_modify(|status| status.state = ListenerState::Failed { error: told, again: true });
             tokio::select! {
                 () = self.shutdown.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}

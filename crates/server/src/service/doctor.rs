@@ -47,18 +47,25 @@ impl Service {
     /// Nothing can be checked at all. A fix that fails leaves its finding.
     pub async fn doctor_fix(&self, request: Mend) -> Result<Doctor, ServiceError> {
         let turn = self.lanes.turn().await;
+        let mut refused: Vec<(&str, String)> = Vec::new();
         for database in &self.configuration.databases {
             let options = self.source_options(database)?;
             let wanted = |finding: &&Finding| finding.fixable && (finding.code != SLOT || request.drop_slot);
             for finding in check_primary(&options).await.iter().filter(wanted) {
                 match fix(&options, finding, &()).await {
                     Ok(done) => tracing::info!("{done}"),
-                    Err(error) => self.warn(format!("{} was not mended: {error}", finding.code)),
+                    Err(error) => refused.push((finding.code, error.to_string())),
                 }
             }
         }
         drop(turn);
-        self.doctor().await
+        let mut answer = self.doctor().await?;
+        for (code, error) in refused {
+            for finding in answer.findings.iter_mut().filter(|finding| finding.code == code) {
+                finding.meaning.push_str(&format!("; it was not mended: {error}"));
+            }
+        }
+        Ok(answer)
     }
 
     pub(super) async fn look_at_input(&self) -> Vec<FindingAnswer> {

@@ -272,7 +272,7 @@ fn resolve_problem(error: &ResolveError, detail: String) -> Problem {
         ResolveError::UnknownCheckpoint { .. } => Problem::new(Code::NotFound, detail)
             .with_hint("other forms of a position are head, @-1, an LSN, entry:42, xid:812, 5m ago"),
         ResolveError::ForeignCheckpoint { .. } => Problem::new(Code::Precondition, detail)
-            .with_hint("name a position of this log, or ask for the history it was made in with --database"),
+            .with_hint("name a position of this log, or look at the history it was made in: log, show, diff and session create take --database"),
         ResolveError::UnknownXid { .. } => {
             Problem::new(Code::NotFound, detail).with_hint("log shows the transactions that there are")
         }

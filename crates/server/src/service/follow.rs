@@ -12,7 +12,7 @@ use std::{
 use ptr_log::{Log, Session};
 use ptr_model::{Position, SessionId};
 
-use super::{Captured, Service, ServiceError, blocking, lock};
+use super::{Captured, Service, ServiceError, blocking, decisions::of_session, lock};
 use crate::resource::event::Event;
 
 /// How often heads are looked at. Asking for one costs microseconds.
@@ -86,7 +86,7 @@ impl Followers {
 
     /// What there is to say of a session.
     fn told(&self, session: &Session) -> Option<String> {
-        let name = &session.name;
+        let (name, of_session) = (&session.name, of_session(session));
         match lock(&self.0).get(&session.id)? {
             Trouble::Passing { error, .. } if session.follow => Some(format!(
                 "session {name:?} is not kept at head for now: {error}; it is tried again by itself, every {} s at least",
@@ -94,7 +94,7 @@ impl Followers {
             )),
             Trouble::Lasting { error, is_to_be_made_anew } if !session.follow => Some(format!(
                 "session {name:?} no longer follows head: {error}; once that is mended, postgres-test-replay navigate head \
-                 --follow has it follow again{}",
+                 --follow{of_session} has it follow again{}",
                 if *is_to_be_made_anew {
                     ", or at once with --rebuild, which makes its database anew"
                 } else {

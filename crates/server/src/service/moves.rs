@@ -366,7 +366,7 @@ impl Service {
             self.moved(&id).await?;
             return Err(ServiceError::precondition(
                 format!("the move {id} is not under way in this service"),
-                "undo takes the session back",
+                "undo takes the session back, with --session one that is not the active one",
             ));
         };
         cancel.cancel();

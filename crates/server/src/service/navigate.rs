@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Announcer, Captured, Direction, Service, ServiceError, blocking,
-    decisions::{Ended, refused},
+    decisions::{Ended, of_session, refused},
     entries::{Wanted, cursor, page_length},
     lanes::{OwnedPlace, is_heavy},
     moves::{Asked, SessionLock},
@@ -527,9 +527,10 @@ impl Service {
             let journey = self.journey_to(session, head, 1).await?;
             if journey.request.outdated {
                 // Whoever changed its decisions was ended before it was said what follows.
+                let of_session = of_session(&journey.session);
                 return Err(ServiceError::precondition(
                     "its decisions changed, and its database holds what earlier ones made of it",
-                    "postgres-test-replay navigate head --follow builds it anew",
+                    format!("postgres-test-replay navigate head --follow{of_session} builds it anew"),
                 ));
             }
             let (progress, watched) = watch::channel(NavigateProgress::default());
@@ -557,8 +558,11 @@ impl Service {
             // It would be built again and again.
             return Err(ServiceError::precondition(
                 format!("a transaction of more tables than the output server has locks for is next: {error}"),
-                "set max_locks_per_transaction of that server higher, restart it, then postgres-test-replay navigate head \
-                 --follow",
+                format!(
+                    "set max_locks_per_transaction of that server higher, restart it, then postgres-test-replay navigate \
+                     head --follow{}",
+                    of_session(&journey.session)
+                ),
             ));
         }
         let notices = watched.borrow().notices.iter().map(ToString::to_string).collect();

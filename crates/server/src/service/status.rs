@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ptr_capture::source::{SchemaCapture, SourceRecord};
+use ptr_log::Log;
 use ptr_model::{Position, Timestamp};
 use ptr_postgres::{Connection, Dsn, SessionSettings, connect};
 
@@ -49,10 +50,11 @@ impl Service {
         }
         let slots = databases.iter().filter_map(|one| one.slot.as_ref());
         let kept = slots.filter_map(|slot| self.slot_warning(&slot.name, slot.retained_bytes));
-        let told = kept
-            .chain(databases.iter().filter_map(forged_told))
-            .chain(databases.iter().filter_map(ahead_told));
-        let told: Vec<String> = told.chain(self.certificate_told()).collect();
+        let told = kept.chain(databases.iter().filter_map(forged_told));
+        let mut told: Vec<String> = told.chain(self.certificate_told()).collect();
+        for one in &databases {
+            told.extend(self.ahead_told(one).await);
+        }
         let told = [self.followers_told().await, told].concat();
         let session = match self.session_named(None).await {
             Ok(session) => Some(self.session_answer(&session).await),
@@ -152,23 +154,31 @@ impl Service {
     }
 }
 
+impl Service {
+    /// What is between is in no log, and nothing else tells of it. A listener knows of it before it is noted.
+    async fn ahead_told(&self, one: &DatabaseStatus) -> Option<String> {
+        let at = match one.listener.details["progress"]["slot_ahead"].as_str() {
+            Some(at) => at.to_owned(),
+            None => {
+                let captured = self.captured(Some(&one.database)).ok()?;
+                captured.read(Log::holes).await.ok()?.last()?.until.to_string()
+            }
+        };
+        Some(format!(
+            "{}: the slot was at {at} when capture began, beyond all that this log was given: somebody else read from it or \
+             advanced it, or the data directory is an old copy; what committed in between, if anything, is missing. verify \
+             compares; teardown, then up, begin anew",
+            one.database
+        ))
+    }
+}
+
 /// Somebody tries to be taken for us, or another set-up of ours writes there.
 fn forged_told(one: &DatabaseStatus) -> Option<String> {
     let count = one.listener.details["progress"]["ignored_messages"].as_u64().filter(|count| *count > 0)?;
     Some(format!(
         "{}: {count} messages with our prefix were not ours and were ignored; any role can send them \
          (pg_logical_emit_message), and docs/security.md says why they do nothing",
-        one.database
-    ))
-}
-
-/// What is between is in no log, and nothing else tells of it.
-fn ahead_told(one: &DatabaseStatus) -> Option<String> {
-    let at = one.listener.details["progress"]["slot_ahead"].as_str()?;
-    Some(format!(
-        "{}: the slot was at {at} when capture began, beyond all that this log was given: somebody else read from it or \
-         advanced it, or the data directory is an old copy; what committed in between, if anything, is missing. verify compares; \
-         teardown, then up, begin anew",
         one.database
     ))
 }

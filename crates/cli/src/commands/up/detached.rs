@@ -16,7 +16,7 @@ use crate::{
     client::Client,
     context::Context,
     failure::{Failure, Kind},
-    foreground::{Summary, running, until_ready},
+    foreground::{Summary, running, runs_already, until_ready},
     port,
 };
 
@@ -28,6 +28,9 @@ const LAST_LINES: usize = 20;
 /// Starts it, or finds that it is there already; says in both cases what is up.
 pub async fn start(context: &Context, configuration: &Configuration) -> Result<(), Failure> {
     if let Some((service, client)) = running(&context.output, configuration).await? {
+        if service.role != Role::Up.name() {
+            return Err(runs_already(&service));
+        }
         context.output.prose(format_args!("already up, pid {}", service.pid));
         return summary(context, Client::Service(client), service.pid).await;
     }
@@ -47,7 +50,7 @@ pub async fn start(context: &Context, configuration: &Configuration) -> Result<(
         {
             let client = Client::Service(client);
             tokio::select! {
-                ready = until_ready(&client, Role::Up) => ready?,
+                ready = until_ready(context, &client, Role::Up) => ready?,
                 status = died_meanwhile(&mut child) => return Err(died(context, status, &log)),
             }
             return summary(context, client, service.pid).await;

@@ -126,6 +126,54 @@ fn a_difference_as_sql_leads_another_database_there_and_back() {
     assert!(both(&back).contains("alter table loose add more int"), "{}", both(&back));
 }
 
+#[test]
+fn a_difference_as_sql_leads_past_a_table_that_was_emptied_and_not_past_one_that_was_defined_anew() {
+    let up = Up::start();
+    up.psql(
+        "input",
+        "create table orders(id int primary key, s text); create table cache(id int primary key);
+         create table items(id int primary key, s text); insert into cache values (1)",
+    );
+    up.0.run(&["checkpoint", "create", "one"]);
+    for sql in [
+        "insert into orders values (10, 'new')",
+        "truncate cache",
+        "update orders set s = 'paid' where id = 10",
+    ] {
+        up.psql("input", sql);
+    }
+    up.0.run(&["checkpoint", "create", "two"]);
+    let contents = "select * from orders";
+
+    up.0.run(&["session", "create", "there", "--at", "one"]);
+    up.0.run(&["session", "open", "there"]);
+    up.0.run(&["session", "switch", "there"]);
+    for (from, to, expected) in [("one", "two", "10|paid"), ("two", "one", "")] {
+        let sql = up.0.run(&["diff", from, to, "--table", "orders", "--sql"]);
+        up.psql("session", &sql);
+        assert_eq!(up.psql("session", contents), expected, "{sql}");
+    }
+    let refused = up.0.output(&["diff", "one", "two", "--sql"]);
+    assert_eq!((refused.status.code(), refused.stdout.len()), (Some(4), 0), "{}", both(&refused));
+    assert!(both(&refused).contains("public.cache was truncated between"), "{}", both(&refused));
+
+    for sql in [
+        "insert into items values (1, 'a')",
+        "alter table items add more text",
+        "update items set s = 'b', more = 'm'",
+    ] {
+        up.psql("input", sql);
+    }
+    up.0.run(&["checkpoint", "create", "three"]);
+    for (from, to) in [("two", "three"), ("three", "two")] {
+        let refused = up.0.output(&["diff", from, to, "--sql"]);
+        assert_eq!((refused.status.code(), refused.stdout.len()), (Some(4), 0), "{}", both(&refused));
+        let said = both(&refused);
+        assert!(said.contains("public.items was defined anew") && said.contains("log --op ddl"), "{said}");
+        assert!(up.0.run(&["diff", from, to]).contains("public.items"), "without --sql it is shown");
+    }
+}
+
 /// Sends a process what the system sends when its terminal is closed.
 fn hang_up(pid: u32) {
     let sent = Command::new("kill").args(["-HUP", &pid.to_string()]).status().expect("kill starts");

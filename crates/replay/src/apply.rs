@@ -341,6 +341,12 @@ impl Applier {
         self.fold.compare_images();
     }
 
+    /// Whether changes from now on set all values of a row, because what it was before is not sure
+    /// ([`Fold::know_old_rows_by_key`]).
+    pub(crate) fn know_old_rows_by_key(&mut self, by_key: bool) {
+        self.fold.know_old_rows_by_key(by_key);
+    }
+
     /// How much is kept in memory and in one transaction.
     pub(crate) fn limits(&self) -> Limits {
         self.limits

@@ -216,6 +216,14 @@ impl Catalog {
         Ok(())
     }
 
+    /// The table has a replica identity now. What else is known of it stays: read anew while its triggers are held off,
+    /// it would say that there are none to hold off.
+    pub fn has_identity(&mut self, name: &QualifiedName) {
+        if let Some(facts) = self.tables.get_mut(name) {
+            Arc::make_mut(facts).lacks_identity = false;
+        }
+    }
+
     /// Forgets everything, because the schema changed.
     pub fn forget(&mut self) {
         self.tables.clear();

@@ -81,7 +81,24 @@ impl Decisions {
     /// Transactions before the first one that a decision is about: images up to there are those of any session.
     #[must_use]
     pub fn first_ordinal(&self) -> Option<u64> {
-        self.all.iter().map(|decision| decision.from.ordinal).min()
+        self.all.iter().map(Self::first_of).min()
+    }
+
+    /// Transactions before the first one that a decision is about. Rows from the primary go in with the transaction that
+    /// leads to the position they are of, also where none of the table's changes is left out before.
+    #[must_use]
+    pub fn first_of(decision: &Decision) -> u64 {
+        match &decision.kind {
+            DecisionKind::Resync { until, .. } => decision.from.ordinal.min(until.ordinal.saturating_sub(1)),
+            DecisionKind::Skip { .. } | DecisionKind::LeaveOut { .. } => decision.from.ordinal,
+        }
+    }
+
+    /// Whether a change was skipped up to and with that transaction. A row may then be another than its next change says
+    /// that it was; that change sets all of it.
+    pub(crate) fn skipped_by(&self, ordinal: u64) -> bool {
+        let is_skip = |kind: &DecisionKind| matches!(kind, DecisionKind::Skip { .. });
+        self.all.iter().any(|decision| decision.from.ordinal <= ordinal && is_skip(&decision.kind))
     }
 
     /// Whether that change is skipped by itself.
@@ -272,6 +289,24 @@ mod tests {
         assert!(!applies(&decisions, 4, 0, insert(1, "t")));
         assert!(applies(&decisions, 5, 0, insert(1, "t")));
         assert!(decisions.resync_between(at(4), at(5)) && !decisions.resync_between(at(5), at(9)));
+    }
+
+    #[test]
+    fn images_of_any_session_are_from_before_the_rows_that_one_takes_from_the_primary() {
+        let resync = |from, until| {
+            let table = TableName::new("s", "t");
+            decisions(vec![(from, Resync { table, oid: None, until: at(until), contents: "c".into() })])
+        };
+        assert_eq!(resync(3, 5).first_ordinal(), Some(3));
+        assert_eq!(resync(5, 5).first_ordinal(), Some(4), "they go in with the transaction before");
+    }
+
+    #[test]
+    fn old_rows_are_not_sure_from_the_first_skipped_change_on() {
+        let table = TableName::new("s", "t");
+        let both = vec![(2, LeaveOut { table, oid: None }), (4, Skip { change: 0, entry: None })];
+        let decisions = decisions(both);
+        assert!(!decisions.skipped_by(3) && decisions.skipped_by(4) && decisions.skipped_by(9));
     }
 
     #[test]

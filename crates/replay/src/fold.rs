@@ -87,7 +87,7 @@ pub enum NetRow {
 pub enum OldRow {
     /// All of it.
     Full(Tuple),
-    /// The columns of its key, the others read `Null` and mean nothing.
+    /// The columns of its key; the others mean nothing.
     Key(Tuple),
 }
 
@@ -173,7 +173,7 @@ pub enum FoldError {
 
 /// Effects that cannot be turned round.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("the log holds no full old rows of table {table}, so its changes cannot be undone, only redone")]
+#[error("not all old rows of table {table} are fully known, so its changes cannot be undone, only redone")]
 pub struct NotReversible {
     /// The table.
     pub table: QualifiedName,
@@ -194,6 +194,8 @@ pub struct Fold {
     rows: usize,
     share: Share,
     compares: bool,
+    /// Whether old rows of what is added now count as known by their key only.
+    by_key: bool,
 }
 
 #[derive(Debug)]
@@ -232,6 +234,13 @@ impl Fold {
     /// does not hold is noticed ([`FoldError::Other`]). Where changes were left out, rows may be others and be right.
     pub fn compare_images(&mut self) {
         self.compares = true;
+    }
+
+    /// Whether the old rows of changes that are added from now on count as known by their key only. Behind a change that
+    /// was left out a row may be another than the log says; then each change sets all of it, and what it holds does not
+    /// depend on which changes are folded together.
+    pub fn know_old_rows_by_key(&mut self, by_key: bool) {
+        self.by_key = by_key;
     }
 
     /// Whether the table of this relation is in the fold already, with the same columns and identity. A table
@@ -273,8 +282,9 @@ impl Fold {
         // table is recognised by its address.
         table.relation = relation;
         let (bytes, rows) = table.rows.held();
+        let by_key = self.by_key;
         let pushed = match &mut table.rows {
-            Rows::Keyed(keyed) => keyed.push(&table.relation, change),
+            Rows::Keyed(keyed) => keyed.push(&table.relation, change, by_key),
             Rows::Bag(bag) => bag.push(&table.relation, change).map(|()| Pushed::Folded),
         };
         let (held, count) = table.rows.held();

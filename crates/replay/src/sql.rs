@@ -213,6 +213,13 @@ impl<'a> Target<'a> {
         format!("ONLY {}", self.table.name)
     }
 
+    /// Whether the relation has all columns of the table that hold values of their own. The table has more where the
+    /// statement that dropped one was left out; a row that were inserted anew would lose what is in there.
+    fn is_whole(&self) -> bool {
+        let is_sent = |column: &ColumnFacts| self.columns.iter().any(|sent| sent.name == column.name);
+        self.table.columns.iter().all(|column| column.generated || is_sent(column))
+    }
+
     /// The columns that can be written, with their index in the relation: not generated ones, which compute themselves.
     fn writable(&self) -> impl Iterator<Item = (usize, &'a ColumnFacts)> {
         self.columns.iter().copied().enumerate().filter(|(_, column)| !column.generated)

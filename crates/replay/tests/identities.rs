@@ -86,6 +86,28 @@ async fn whole_tables_are_rewritten_and_emptied_beside_a_users_publication_on_18
     is_replayed(ServerVersion::Pypi18, "", PUBLISHED_STEPS).await;
 }
 
+/// The table gets its replica identity while its triggers are held off for the rows of the rewrite, of which more come.
+#[tokio::test]
+async fn triggers_that_always_fire_are_held_off_behind_a_replica_identity_that_was_given_meanwhile() {
+    let mut world = World::set_up(ServerVersion::Debian15, "").await;
+    world.go(world.log.creation()).await;
+    for step in [
+        "CREATE TABLE audit (of int); CREATE TABLE t (id int, filling text)",
+        "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS
+         'BEGIN INSERT INTO public.audit VALUES (new.id); RETURN new; END'",
+        "INSERT INTO t SELECT i, repeat('x', 100) FROM generate_series(1, 20000) i",
+        "CREATE TRIGGER noting AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION note()",
+        "ALTER TABLE t ENABLE ALWAYS TRIGGER noting",
+        "CREATE PUBLICATION everything FOR ALL TABLES",
+    ] {
+        world.sql(step).await;
+    }
+    world.arrives().await;
+    world.sql("ALTER TABLE t ALTER id TYPE bigint").await;
+    world.sql("INSERT INTO t VALUES (0, 'noted once')").await;
+    world.arrives().await;
+}
+
 /// TRUNCATE of partitions that a partitioned table refers to is a DELETE on the replica.
 #[tokio::test]
 async fn partitions_without_identity_are_emptied_beside_a_users_publication() {

@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use ptr_log::{Decision, DecisionId, DecisionKind, TableName};
 use ptr_model::{Position, Timestamp};
-use ptr_replay::{Choice, Decisions, Notice, Strategy, resync, snapshot::Exported};
+use ptr_replay::{Choice, Decisions, Notice, Strategy, keyframe::Reason, resync, snapshot::Exported};
 use ptr_testkit::{ServerVersion, assert_equal_states, wait_until};
 use support::{PRIMARY, World};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 const CONTENTS: &str = "taken";
 
@@ -199,6 +201,28 @@ async fn a_materialised_view_and_tables_with_computed_columns_or_none_are_taken_
         }
     })
     .await;
+}
+
+/// The nearest image of any session is of the very position that the rows are of, and holds what the log says.
+#[tokio::test]
+async fn rows_are_taken_at_head_though_a_keyframe_stands_there() {
+    let schema = "CREATE TABLE t (id int PRIMARY KEY); CREATE MATERIALIZED VIEW m AS SELECT id FROM t";
+    let mut world = World::new(ServerVersion::Debian15, schema).await;
+    // The refresh is not in the log: it is no statement of `World::ddl`.
+    world.sql("INSERT INTO t VALUES (1), (2); REFRESH MATERIALIZED VIEW m").await;
+    let head = world.capture().await;
+    world.go(head).await;
+    assert_eq!(world.read("SELECT count(*) FROM m").await, "0");
+    let (_moves, mut quiet) = watch::channel(0);
+    let (keyframes, cancel) = (world.session.keyframes(), CancellationToken::new());
+    keyframes.make(&world.log, head, Reason::Manual, &mut quiet, &cancel).await.unwrap();
+
+    let until = world.resync("m", head).await;
+    assert_eq!(until, head);
+    let made = world.rebuild(head).await.unwrap();
+    let loaded = Notice::Resynchronised { decision: 1, table: "public.m".into(), rows: 2 };
+    assert!(made.notices.contains(&loaded), "{:?}", made.plan);
+    assert_equal_states(&world.primary_state().await, &world.session_state().await);
 }
 
 #[tokio::test]

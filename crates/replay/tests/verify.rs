@@ -121,6 +121,30 @@ async fn equal_databases_are_equal_and_each_difference_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_line_of_a_comment_or_a_function_that_says_nothing_as_sql_is_a_difference() {
+    let server = TestServer::start(ServerVersion::Debian15, TestServerOptions::default()).await;
+    let schema =
+        "CREATE TABLE t (id int); ALTER TABLE t REPLICA IDENTITY FULL; COMMENT ON TABLE t IS E'a\n\nb';
+                  CREATE FUNCTION empty() RETURNS int LANGUAGE sql AS E'\nSELECT\n\n1\n';
+                  CREATE FUNCTION noted() RETURNS int LANGUAGE sql AS E'\n-- it''s one\nSELECT 1\n';
+                  CREATE FUNCTION same() RETURNS int LANGUAGE sql AS E'\n\n-- same\nSELECT 1\n'";
+    let primary = server.database("one").await;
+    server.psql("one", schema).await;
+    let replica = server.database_from("two", "one").await;
+    // A table that is captured has it, and its copy has not: with it go empty lines outside of quotes.
+    server.psql("two", "ALTER TABLE t REPLICA IDENTITY DEFAULT").await;
+    let (equal, _) = compare(&server, &primary, &replica).await;
+    assert_eq!(equal.schema, []);
+    let change = "COMMENT ON TABLE t IS E'a\nb';
+                  CREATE OR REPLACE FUNCTION empty() RETURNS int LANGUAGE sql AS E'\nSELECT\n1\n';
+                  CREATE OR REPLACE FUNCTION noted() RETURNS int LANGUAGE sql AS E'\n-- it''s another\nSELECT 1\n'";
+    server.psql("two", change).await;
+    let (report, _) = compare(&server, &primary, &replica).await;
+    let names: Vec<_> = report.schema.iter().map(|one| one.entry.split(';').next().unwrap()).collect();
+    assert_eq!(names, ["TABLE t", "empty()", "noted()"], "{report:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_million_rows_take_no_memory_of_ours_and_the_one_that_differs_is_found() {
     let server = TestServer::start(ServerVersion::Debian15, TestServerOptions::default()).await;
     let rows = "CREATE TABLE t (id bigint PRIMARY KEY, v text, n numeric);

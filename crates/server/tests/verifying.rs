@@ -235,6 +235,30 @@ async fn each_checkpoint_has_its_sequences_on_18() {
     each_checkpoint_has_its_sequences(ServerVersion::Pypi18).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_with_hashes_has_its_own_sequences_too() {
+    let world =
+        World::start(ServerVersion::Debian15, "CREATE SEQUENCE s; CREATE TABLE t (id int PRIMARY KEY)").await;
+    let checkpoint = async |name: &str, hash: bool| {
+        let answer =
+            world.api.post("/api/checkpoints", &json!({"name": name, "hash": hash}).to_string()).await;
+        answer["transaction"].as_u64().unwrap()
+    };
+    world.primary.psql(DATABASE, "INSERT INTO t VALUES (1)").await;
+    let plain = checkpoint("plain", false).await;
+    assert_eq!(checkpoint("same", true).await, plain, "nothing happened in between");
+    // No transaction of the log moves it.
+    world.primary.psql(DATABASE, "SELECT setval('s', 500)").await;
+    assert!(checkpoint("hashed", true).await > plain);
+    for (name, expected) in [("hashed", "500 t"), ("plain", "1 f"), ("hashed", "500 t")] {
+        world.go(name).await;
+        assert_eq!(world.replica.psql(REPLICA, SEQUENCE).await.trim(), expected, "at {name}");
+    }
+    let kept = world.verify(json!({"at": "hashed"})).await;
+    assert_eq!(kept["equal"], true, "{kept:#}");
+    world.close().await;
+}
+
 /// Sequences that fill columns, upwards, downwards and round; one that fills none.
 const FILLING: &str = "
     CREATE TABLE up (id serial PRIMARY KEY, v int);

@@ -46,11 +46,17 @@ pub struct Diff {
 impl Diff {
     /// Runs it.
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
+        let detail = match (self.stat, self.sql && !context.output.is_json()) {
+            (true, _) => Some("stat"),
+            // Refused where the rows of a table are not net.
+            (_, true) => Some("sql"),
+            _ => None,
+        };
         let query = DiffQuery {
             from: self.from,
             to: self.to,
             table: self.table,
-            detail: self.stat.then(|| "stat".to_owned()),
+            detail: detail.map(str::to_owned),
             limit: Some(LONGEST_PAGE),
             session_id: self.session,
             database: context.database()?,

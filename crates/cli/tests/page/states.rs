@@ -138,7 +138,8 @@ fn listed(page: &mut Browser, count: usize, table: &str) {
 
 /// A command that moves a session, or removes something, does it to the database that `--database` names, or refuses.
 fn the_command_line_means_that_database_too(pair: &Pair) {
-    let place = |session: &str| pair.product.json(&["session", "show", session])["position"]["transaction"].clone();
+    let place =
+        |session: &str| pair.product.json(&["session", "show", session])["position"]["transaction"].clone();
     let shop = place("default");
     pair.product.run(&["--database", "billing", "navigate", "all"]);
     assert_eq!((place("bills"), place("default")), (2.into(), shop));

@@ -189,7 +189,7 @@ impl Applier {
         let sql = format!("ALTER TABLE ONLY {table} REPLICA IDENTITY FULL");
         let doing = || format!("give {table} the replica identity that it has on the primary");
         self.client.batch_execute(&sql).await.doing_with(doing)?;
-        self.forget_schema();
+        self.catalog.has_identity(table);
         Ok(())
     }
 

@@ -37,14 +37,20 @@ impl Keyed {
         Self { key, others_unique, slots: Vec::new(), by_key: HashMap::default(), bytes: 0, share, compares }
     }
 
-    pub(super) fn push(&mut self, relation: &Relation, change: RowChange) -> Result<Pushed, FoldError> {
+    /// Adds a change; `by_key` says that its old row counts as known by its key only.
+    pub(super) fn push(
+        &mut self,
+        relation: &Relation,
+        change: RowChange,
+        by_key: bool,
+    ) -> Result<Pushed, FoldError> {
         match change {
             RowChange::Insert(new) => self.insert(relation, new)?,
             RowChange::Delete(old) => {
                 let key = old_image(relation, &old, None)?;
-                self.delete(relation, old_row(old, key))?;
+                self.delete(relation, old_row(old, key, by_key))?;
             }
-            RowChange::Update(old, new) => return self.update(relation, old, new),
+            RowChange::Update(old, new) => return self.update(relation, old, new, by_key),
         }
         Ok(Pushed::Folded)
     }
@@ -110,7 +116,13 @@ impl Keyed {
         }
     }
 
-    fn update(&mut self, relation: &Relation, old: OldTuple, mut new: Tuple) -> Result<Pushed, FoldError> {
+    fn update(
+        &mut self,
+        relation: &Relation,
+        old: OldTuple,
+        mut new: Tuple,
+        by_key: bool,
+    ) -> Result<Pushed, FoldError> {
         if has_holes(&new) {
             fill(&mut new, |index| match &old {
                 OldTuple::Full(tuple) => Some(tuple.0[index].clone()),
@@ -144,7 +156,7 @@ impl Keyed {
         }
         if old_key != new_key {
             let image = old_image(relation, &old, Some(&new))?;
-            self.delete(relation, old_row(old, image))?;
+            self.delete(relation, old_row(old, image, by_key))?;
             return self.insert(relation, new).map(|()| Pushed::Folded);
         }
         match slot {
@@ -160,7 +172,7 @@ impl Keyed {
             }
             None => {
                 let image = old_image(relation, &old, Some(&new))?;
-                self.add(old_key, Some(old_row(old, image)), Some(new));
+                self.add(old_key, Some(old_row(old, image, by_key)), Some(new));
                 Ok(Pushed::Folded)
             }
         }
@@ -235,9 +247,9 @@ fn old_image(relation: &Relation, old: &OldTuple, new: Option<&Tuple>) -> Result
     }
 }
 
-fn old_row(old: OldTuple, image: Tuple) -> OldRow {
+fn old_row(old: OldTuple, image: Tuple, by_key: bool) -> OldRow {
     match old {
-        OldTuple::Full(tuple) => OldRow::Full(tuple),
-        OldTuple::Key(_) | OldTuple::Unchanged => OldRow::Key(image),
+        OldTuple::Full(tuple) if !by_key => OldRow::Full(tuple),
+        OldTuple::Full(_) | OldTuple::Key(_) | OldTuple::Unchanged => OldRow::Key(image),
     }
 }

@@ -137,6 +137,7 @@ impl Travel<'_> {
                 match item {
                     Item::Begin(outline) => {
                         course.begin(&outline);
+                        applier.know_old_rows_by_key(self.request.decisions.skipped_by(outline.ordinal));
                         applier.begin(&outline).await.map_err(somewhere)?;
                     }
                     Item::Change(change) => self.pass(applier, &mut course, change).await?,

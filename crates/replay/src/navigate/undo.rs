@@ -106,6 +106,8 @@ impl Travel<'_> {
                 match item {
                     Item::Begin(outline) => (ordinal, number) = (outline.ordinal, 0),
                     Item::Change(change) => {
+                        // What the log says that a row was is not what it is to be again.
+                        fold.know_old_rows_by_key(self.request.decisions.skipped_by(ordinal));
                         // What was left out on the way there is nothing to take back.
                         let ruling = self.request.decisions.rule(ordinal, number, change, &Names::default());
                         if let Ruling::Apply(change) = ruling {

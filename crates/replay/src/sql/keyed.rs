@@ -79,7 +79,7 @@ fn columns<'a>(target: &Target<'a>, indexes: &[usize]) -> Vec<(usize, &'a Column
 fn sort<'a>(target: &Target<'_>, key: &[usize], rows: &'a [NetRow]) -> Result<Sorted<'a>, SqlError> {
     let mut sorted = Sorted::default();
     let changes = rows.iter().filter(|row| matches!(row, NetRow::Update { .. })).count();
-    let replaces = is_dense(changes, target.table.estimated_rows);
+    let replaces = is_dense(changes, target.table.estimated_rows) && target.is_whole();
     let delicate = delicate_columns(target, key);
     for row in rows {
         match row {

@@ -12,8 +12,9 @@ use super::{
 };
 use crate::snapshot::Exported;
 
-/// The way of hashing; one that is not ours is not compared.
-const FORM: u32 = 1;
+/// The way of hashing; one that is later than ours is not compared. Form 1 left lines out of texts and functions before it
+/// hashed the schema: rows are compared with it alone.
+const FORM: u32 = 2;
 
 /// Hashes of a database's contents and schema. As JSON they are what the catalog keeps.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -39,10 +40,10 @@ pub struct KeptTable {
 }
 
 impl KeptHashes {
-    /// Reads what was kept; `None` where it is of another form than this program's.
+    /// Reads what was kept; `None` where it is of a later form than this program's.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        serde_json::from_str(text).ok().filter(|kept: &Self| kept.form == FORM)
+        serde_json::from_str(text).ok().filter(|kept: &Self| (1..=FORM).contains(&kept.form))
     }
 
     /// As it is kept.
@@ -89,13 +90,27 @@ impl KeptHashes {
                 }
             })
         });
-        let schema = if self.pg_dump == found.pg_dump { self.schema_differences(found) } else { Vec::new() };
+        let schema = match self.why_no_schema(found) {
+            None => self.schema_differences(found),
+            Some(_) => Vec::new(),
+        };
         VerifyReport {
             schema,
             tables: tables.collect(),
             left_out: self.left_out.clone(),
             disturbed: Vec::new(),
         }
+    }
+
+    /// Why the schemas of these and `found` cannot be compared, if they cannot.
+    #[must_use]
+    pub fn why_no_schema(&self, found: &Self) -> Option<String> {
+        if self.form != found.form {
+            return Some("its fingerprint is of another form than this version's".to_owned());
+        }
+        let (then, now) = (self.pg_dump, found.pg_dump);
+        (then != now)
+            .then(|| format!("its fingerprint is of pg_dump {then}, and pg_dump {now} writes another text"))
     }
 
     fn schema_differences(&self, found: &Self) -> Vec<SchemaDifference> {
@@ -157,4 +172,35 @@ pub async fn hash(
         schema: schema.collect(),
     };
     Ok((kept, tables::disturbed(database, &plans).await?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept(form: u32, schema: &str) -> KeptHashes {
+        KeptHashes {
+            form,
+            pg_dump: 18,
+            tables: [("t".to_owned(), Some(KeptTable { rows: 1, digest: "1 2".into() }))].into(),
+            left_out: Vec::new(),
+            schema: [("f()".to_owned(), schema.to_owned())].into(),
+        }
+    }
+
+    #[test]
+    fn of_hashes_of_the_first_form_the_rows_are_compared_and_the_schema_is_not() {
+        let first = KeptHashes::parse(&kept(1, "a").to_text()).unwrap();
+        let mut found = kept(FORM, "b");
+        assert!(first.compare(&found).is_equal());
+        assert!(first.why_no_schema(&found).unwrap().contains("another form"));
+        found.tables.clear();
+        assert!(!first.compare(&found).is_equal());
+        assert_eq!(kept(FORM, "a").compare(&kept(FORM, "b")).schema.len(), 1);
+    }
+
+    #[test]
+    fn hashes_of_a_later_form_are_not_read() {
+        assert_eq!(KeptHashes::parse(&kept(FORM + 1, "a").to_text()), None);
+    }
 }

@@ -60,21 +60,77 @@ async fn dump(database: &Exported, options: &VerifyOptions) -> Result<String, Ve
 /// The entries of a dump, what is ours left out. Each begins with a comment `-- Name: ...; Type: ...`, which names its
 /// tablespace too. The access method of a table is set before its entry, if it is another than that of the table before.
 fn entries(dump: &str, publication: &str) -> Vec<Entry> {
-    let mut method = None;
+    let (mut method, mut of_this) = (None, None);
     let mut entries = Vec::new();
-    for (number, part) in dump.split("\n--\n-- Name: ").enumerate() {
-        if let Some((heading, sql)) = part.split_once('\n').filter(|_| number > 0)
-            && !is_ours(heading, publication)
-        {
-            let mut sql = essential(sql);
-            if let Some(method) = method.filter(|_| is_stored(heading, &sql)) {
-                sql.insert_str(0, &format!("{method}\n"));
-            }
-            entries.push((heading.to_owned(), sql));
+    let mut heading = None;
+    let mut sql = Vec::new();
+    let mut end = |heading: Option<&str>, lines: &mut Vec<&str>, method: Option<&str>| {
+        let mut sql = std::mem::take(lines).join("\n");
+        let Some(heading) = heading.filter(|heading| !is_ours(heading, publication)) else { return };
+        if let Some(method) = method.filter(|_| is_stored(heading, &sql)) {
+            sql.insert_str(0, &format!("{method}\n"));
         }
-        method = part.lines().rfind(|line| line.starts_with(ACCESS_METHOD)).or(method);
+        entries.push((heading.to_owned(), sql));
+    };
+    for Line { text, is_quoted } in lines(dump) {
+        if let Some(next) = text.strip_prefix("-- Name: ").filter(|_| !is_quoted) {
+            end(heading.replace(next), &mut sql, of_this);
+            of_this = method;
+        } else if is_quoted || is_essential(text) {
+            sql.push(text);
+        } else if text.starts_with(ACCESS_METHOD) {
+            method = Some(text);
+        }
     }
+    end(heading, &mut sql, of_this);
     entries
+}
+
+/// A line of a dump.
+struct Line<'a> {
+    text: &'a str,
+    /// Whether it begins within a quoted text, name or function.
+    is_quoted: bool,
+}
+
+fn lines(dump: &str) -> impl Iterator<Item = Line<'_>> {
+    let mut quote: Option<&str> = None;
+    dump.split('\n').map(move |text| {
+        let line = Line { text, is_quoted: quote.is_some() };
+        if line.is_quoted || !text.starts_with("--") {
+            quote = quote_after(text, quote);
+        }
+        line
+    })
+}
+
+/// The quote that is open at the end of a line, where one is open at its beginning or not. `pg_dump` doubles quotes, and
+/// backslashes where they mean something, so that a doubled quote closes a text and opens it again.
+fn quote_after<'a>(line: &'a str, mut quote: Option<&'a str>) -> Option<&'a str> {
+    let mut rest = line;
+    loop {
+        let met = match quote {
+            Some(open) => rest.find(open).map(|at| (at, open.len(), None)),
+            None => rest.find(['\'', '"', '$']).map(|at| {
+                let opening = opening_quote(&rest[at..]);
+                (at, opening.map_or(1, str::len), opening)
+            }),
+        };
+        let Some((at, length, next)) = met else { return quote };
+        rest = &rest[at + length..];
+        quote = next;
+    }
+}
+
+/// The quote that a text begins with, `$tag$` among them; `$1` is none.
+fn opening_quote(text: &str) -> Option<&str> {
+    if !text.starts_with('$') {
+        return Some(&text[..1]);
+    }
+    let tag = &text[1..=text[1..].find('$')?];
+    let is_tag = !tag.starts_with(|first: char| first.is_ascii_digit())
+        && tag.chars().all(|one| one == '_' || one.is_alphanumeric());
+    is_tag.then(|| &text[..tag.len() + 2])
 }
 
 const ACCESS_METHOD: &str = "SET default_table_access_method";
@@ -98,16 +154,12 @@ fn is_ours(heading: &str, publication: &str) -> bool {
     }
 }
 
-/// The SQL without what depends on the order of entries, on us, or on chance (`\restrict`).
-fn essential(sql: &str) -> String {
-    let is_left_out = |line: &str| {
-        line.trim().is_empty()
-            || ["--", "SET default_table", "\\restrict", "\\unrestrict"]
-                .iter()
-                .any(|start| line.starts_with(start))
-            || (line.starts_with("ALTER TABLE ONLY ") && line.ends_with(" REPLICA IDENTITY FULL;"))
-    };
-    sql.lines().filter(|line| !is_left_out(line)).collect::<Vec<_>>().join("\n")
+/// Whether a line outside of quotes says something, and something that depends neither on the order of entries, nor on us,
+/// nor on chance (`\restrict`).
+fn is_essential(line: &str) -> bool {
+    let means_nothing = ["--", "SET default_table", "\\restrict", "\\unrestrict"];
+    let is_ours = line.starts_with("ALTER TABLE ONLY ") && line.ends_with(" REPLICA IDENTITY FULL;");
+    !line.trim().is_empty() && !is_ours && !means_nothing.iter().any(|start| line.starts_with(start))
 }
 
 /// Entries that one side has more often than the other, or has in another form.
@@ -160,5 +212,58 @@ mod tests {
         let found = differences(&primary, &entries(&format!("{other}{b}"), "mine"));
         assert_eq!((found.len(), found[0].only_on), (1, None));
         assert!(found[0].replica.as_deref().is_some_and(|sql| sql.contains("x int")));
+    }
+
+    /// The quotes that are open at the end of each line.
+    fn open(sql: &str) -> Vec<Option<&str>> {
+        let mut quote = None;
+        let after = |line| {
+            quote = quote_after(line, quote);
+            quote
+        };
+        sql.split('\n').map(after).collect()
+    }
+
+    #[test]
+    fn quotes_are_open_as_far_as_they_go() {
+        assert_eq!(open("AS $$a '\n$_$ \"\n$$; 'b"), [Some("$$"), Some("$$"), Some("'")]);
+        assert_eq!(open("'it''s'\nE'a\\\\'\n'x''\n'''"), [None, None, Some("'"), None]);
+        assert_eq!(open("\"a'\"\"\n\" $1 + $2\n$_X$ $_$\n$_X$"), [Some("\""), None, Some("$_X$"), None]);
+        assert_eq!(open("ü $ü$ '\n$ü$"), [Some("$ü$"), None]);
+    }
+
+    #[test]
+    fn a_line_within_quotes_is_a_part_of_what_it_is_in() {
+        let entry =
+            |heading: &str, sql: &str| format!("\n--\n-- Name: {heading}; Owner: o\n--\n\n{sql}\n\n\n");
+        let heading = "f(); Type: FUNCTION; Schema: public";
+        let function = |line: &str| entry(heading, &format!("CREATE FUNCTION f() AS $$\na{line}\nb\n$$;"));
+        let comment =
+            |line: &str| entry(heading, &format!("COMMENT ON FUNCTION f() IS 'it''s\na{line}\nb';"));
+        let after = entry("t; Type: TABLE; Schema: public", "CREATE TABLE t ();");
+        for made in [&function as &dyn Fn(&str) -> String, &comment] {
+            let without = entries(&format!("{}{after}", made("")), "mine");
+            assert_eq!(without.len(), 2);
+            for line in [
+                "\n",
+                "\n-- why",
+                "\nSET default_tablespace = x;",
+                "\r",
+                "\n--\n-- Name: mine; Type: PUBLICATION; Schema: -; Owner: o",
+            ] {
+                let with = entries(&format!("{}{after}", made(line)), "mine");
+                let found = differences(&without, &with);
+                assert_eq!(
+                    (found.len(), found[0].entry.starts_with("f()")),
+                    (1, true),
+                    "{line:?}: {found:#?}"
+                );
+            }
+        }
+        // Outside it says nothing.
+        let sql = "CREATE TABLE t ();\n\n\nALTER TABLE t OWNER TO o;";
+        let spaced = entries(&entry(heading, sql), "mine");
+        let tight = sql.replace("\n\n\n", "\n-- it's\nSET default_tablespace = '';\n");
+        assert_eq!(differences(&spaced, &entries(&entry(heading, &tight), "mine")), vec![]);
     }
 }

@@ -18,7 +18,7 @@ pub struct DiffQuery {
     /// Only this table, `schema.table` or `table`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub table: Option<String>,
-    /// `stat` (counts only) or `rows` (the usual).
+    /// `stat` (counts only), `rows` (the usual) or `sql` (rows, refused where those of a table are not net).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
     /// Rows in all, 1 to 1000; 100 when left out. `truncated` says that there are more.

@@ -6,9 +6,12 @@
 
 mod folding;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use ptr_model::{Position, Relation, Tuple};
+use ptr_model::{Oid, Position, Relation, Tuple};
 use ptr_postgres::{SessionSettings, connect};
 use ptr_replay::fold::{NetRow, OldRow, RowsEffect, TableEffect};
 
@@ -23,13 +26,18 @@ impl Service {
     /// `GET /api/diff`.
     ///
     /// # Errors
-    /// A position that means nothing, a difference that is too large to hold.
+    /// A position that means nothing, a difference that is too large to hold or, with `detail=sql`, that no statements
+    /// make.
     pub async fn diff(&self, query: DiffQuery) -> Result<DiffAnswer, ServiceError> {
-        let with_rows = match query.detail.as_deref() {
-            None | Some("rows") => true,
-            Some("stat") => false,
+        let (with_rows, as_statements) = match query.detail.as_deref() {
+            None | Some("rows") => (true, false),
+            Some("stat") => (false, false),
+            Some("sql") => (true, true),
             Some(other) => {
-                return Err(ServiceError::usage(format!("{other:?} is no detail"), "it is stat or rows"));
+                return Err(ServiceError::usage(
+                    format!("{other:?} is no detail"),
+                    "it is stat, rows or sql",
+                ));
             }
         };
         let captured = self.captured_or_active(query.database.as_deref()).await?;
@@ -41,8 +49,8 @@ impl Service {
         let from = self.resolve(&captured, &query.from, ordinal).await?;
         let to = self.resolve(&captured, &query.to, ordinal).await?;
         let keys = self.primary_keys(&captured).await;
-        let wanted =
-            Wanted { table: query.table, limit: if with_rows { page_length(query.limit)? } else { 0 } };
+        let limit = if with_rows { page_length(query.limit)? } else { 0 };
+        let wanted = Wanted { table: query.table, limit, as_statements };
         let log = captured.log.clone();
         let computed = if with_rows { self.computed_columns(&captured).await } else { Keys::new() };
         // One after the other, because each may take as much memory as one may.
@@ -89,12 +97,18 @@ impl Service {
 struct Wanted {
     table: Option<String>,
     limit: usize,
+    /// Whether the rows become statements, so that a table is to be in one fold.
+    as_statements: bool,
 }
 
 /// What the range comes to, as far as it was folded.
 struct Difference {
     backward: bool,
     tables: BTreeMap<String, TableDiff>,
+    /// The tables that came to something, and what they were called last.
+    folded: BTreeMap<Oid, String>,
+    /// Those of which several folds did, one after the other, perhaps under other names: their rows are not net.
+    several: BTreeSet<String>,
     schema_changes: Vec<String>,
     /// How many rows are wanted in all, and how many more.
     limit: usize,
@@ -104,14 +118,24 @@ struct Difference {
 
 impl Difference {
     fn new(backward: bool, limit: usize) -> Self {
-        let (tables, schema_changes) = (BTreeMap::new(), Vec::new());
-        Self { backward, tables, schema_changes, limit, left: limit, truncated: false }
+        Self {
+            backward,
+            tables: BTreeMap::new(),
+            folded: BTreeMap::new(),
+            several: BTreeSet::new(),
+            schema_changes: Vec::new(),
+            limit,
+            left: limit,
+            truncated: false,
+        }
     }
 
     /// Counts what a fold came to, and shows as many rows of it as are still wanted.
     fn add(&mut self, effects: &[TableEffect]) {
         for effect in effects {
-            let diff = table_diff(&mut self.tables, name(&effect.relation));
+            let name = name(&effect.relation);
+            self.note_fold(effect.relation.oid, &name);
+            let diff = table_diff(&mut self.tables, name);
             diff.tell_apart_by(key(effect));
             let [inserted, updated, deleted] = counts(effect, self.backward);
             diff.inserted += inserted;
@@ -132,6 +156,28 @@ impl Difference {
         table_diff(&mut self.tables, name(relation)).truncated = true;
     }
 
+    /// A fold of a table came to something, after those that were noted before.
+    fn note_fold(&mut self, table: Oid, name: &str) {
+        let is_known = self.folded.insert(table, name.to_owned()).is_some();
+        if is_known || self.tables.get(name).is_some_and(TableDiff::has_rows) {
+            self.several.insert(name.to_owned());
+        }
+    }
+
+    /// Adds what later changes came to.
+    fn append_later(&mut self, later: Self) {
+        for (table, name) in &later.folded {
+            self.note_fold(*table, name);
+        }
+        self.append(later);
+    }
+
+    /// A table that came to several folds, for another reason than that it was emptied, which is told of each.
+    fn in_several_folds(&self) -> Option<&str> {
+        let is_told = |name: &String| self.tables.get(name).is_some_and(|table| table.truncated);
+        self.several.iter().find(|name| !is_told(name)).map(String::as_str)
+    }
+
     /// Adds what another came to: of later changes, or of other rows.
     fn append(&mut self, other: Self) {
         for (name, more) in other.tables {
@@ -148,12 +194,13 @@ impl Difference {
             self.truncated |= shown < all;
         }
         self.truncated |= other.truncated;
+        self.folded.extend(other.folded);
+        self.several.extend(other.several);
         self.schema_changes.extend(other.schema_changes);
     }
 
     fn answer(self, from: Position, to: Position) -> DiffAnswer {
-        let differs =
-            |table: &TableDiff| table.inserted + table.updated + table.deleted > 0 || table.truncated;
+        let differs = |table: &TableDiff| table.has_rows() || table.truncated;
         DiffAnswer {
             from: from.into(),
             to: to.into(),
@@ -185,9 +232,13 @@ fn key(effect: &TableEffect) -> Vec<String> {
 }
 
 impl TableDiff {
+    fn has_rows(&self) -> bool {
+        self.inserted + self.updated + self.deleted > 0
+    }
+
     /// Rows of a table that had several keys are told apart by all their values.
     fn tell_apart_by(&mut self, key: Vec<String>) {
-        if self.inserted + self.updated + self.deleted == 0 {
+        if !self.has_rows() {
             self.key = key;
         } else if self.key != key {
             self.key.clear();

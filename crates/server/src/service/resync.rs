@@ -43,12 +43,7 @@ impl Service {
         let until = tied.position;
         tied.exported.close().await;
         let contents = taken?;
-        if until.ordinal == 0 {
-            return Err(ServiceError::precondition(
-                "nothing was captured since CREATION, so there is nothing to leave out",
-                "navigate CREATION --rebuild gives the session what the primary held then",
-            ));
-        }
+        refuse_beginning(until, captured.log.creation())?;
         let what =
             format!("changes of {} {table}", if contents.is_view { "materialised view" } else { "table" });
         let oid = Some(contents.oid);
@@ -186,6 +181,18 @@ fn is_same(
     }
 }
 
+/// Rows go in with the transaction that leads to their position; at the beginning of a history, where `gc` may have put
+/// it, there is none.
+fn refuse_beginning(until: Position, creation: Position) -> Result<(), ServiceError> {
+    if until > creation {
+        return Ok(());
+    }
+    Err(ServiceError::precondition(
+        "nothing was captured since CREATION, so there is nothing to leave out",
+        "navigate CREATION --rebuild gives the session what the primary held then",
+    ))
+}
+
 fn refused(error: ContentsError, session: &Session) -> ServiceError {
     match &error {
         ContentsError::NoTable(table) => {
@@ -210,4 +217,18 @@ fn partitioned(error: &ContentsError, command: &str, session: &Session) -> Servi
     let lines: Vec<String> = partitions.iter().map(line).collect();
     let hint = if lines.is_empty() { "it has no partitions".to_owned() } else { lines.join("\n       ") };
     ServiceError::precondition(error.to_string(), hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use ptr_model::Lsn;
+
+    use super::*;
+
+    #[test]
+    fn no_table_is_taken_where_the_history_begins_though_it_had_begun_earlier() {
+        let at = |ordinal| Position { ordinal, lsn: Lsn(ordinal), entry_index: ordinal };
+        assert!(refuse_beginning(at(0), at(0)).is_err() && refuse_beginning(at(7), at(7)).is_err());
+        assert!(refuse_beginning(at(8), at(7)).is_ok());
+    }
 }

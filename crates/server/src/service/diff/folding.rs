@@ -1,11 +1,13 @@
 //! Folds a range of the log to its net difference, in bounded memory, on two threads.
 //!
-//! Each thread reads and folds a half of the range. What a half comes to is a run of folds, because a TRUNCATE and a table
-//! of another shape end one: the last fold of the earlier half and the first of the later one are folded together.
+//! Each thread reads and folds a half of the range. What a table comes to in a half is a run of folds, because a TRUNCATE
+//! of it and another shape of it end one: the last fold of the earlier half and the first of the later one are folded
+//! together. Other tables go on: theirs is one fold, so that it is net.
 //!
 //! A difference that needs too much memory is folded in several passes over the range, each of a share of the rows.
 
 use std::{
+    collections::HashMap,
     ops::Range,
     sync::{
         Arc,
@@ -14,7 +16,7 @@ use std::{
 };
 
 use ptr_log::{Item, Log};
-use ptr_model::{Change, Position, Relation};
+use ptr_model::{Change, Oid, Position, Relation};
 use ptr_replay::fold::{Fold, Membership, Pushed, RowIdentity, Share, TableEffect};
 
 use super::{Difference, Wanted, name};
@@ -78,7 +80,10 @@ pub(super) fn net_difference(
             last: shares >= MOST_SHARES,
         };
         match all.in_shares(shares, &range) {
-            Ok(difference) => return Ok(difference.answer(from, to)),
+            Ok(difference) => match difference.in_several_folds().filter(|_| wanted.as_statements) {
+                Some(table) => return Err(several_folds(table)),
+                None => return Ok(difference.answer(from, to)),
+            },
             Err(Halt::TooLarge { folded, of }) if shares < MOST_SHARES => {
                 shares = more_shares(shares, folded, of);
             }
@@ -109,6 +114,14 @@ fn too_little() -> ServiceError {
     ServiceError::precondition(
         "the log holds too little of some rows to tell what became of them",
         "ask for one table with table=, or for detail=stat",
+    )
+}
+
+/// A row may be in each of the folds, and statements tell rows apart by what they are before all of them or after.
+fn several_folds(table: &str) -> ServiceError {
+    ServiceError::precondition(
+        format!("{table} was defined anew between, so no statements lead from the one to the other"),
+        "take positions on one side of the change (`log --op ddl` shows where it is), or navigate",
     )
 }
 
@@ -172,18 +185,31 @@ impl Pass<'_> {
 /// A stretch of the range, as far as it was read.
 struct Stretch<'a> {
     pass: Pass<'a>,
-    /// The memory that its fold may take.
+    /// The memory that its folds may take.
     most: usize,
-    fold: Fold,
+    /// Each table that was met, in order of first appearance.
+    tables: Vec<TableFold>,
+    by_oid: HashMap<Oid, usize>,
+    /// Bytes and rows that the tables hold.
+    bytes: usize,
+    rows: usize,
     /// What the folds before came to.
     done: Difference,
-    /// What its first fold came to, which goes together with what came before. Of an earlier half it is done.
-    first: First,
+    /// Whether another stretch comes before it.
+    is_later: bool,
     /// Transactions that were begun.
     begun: u64,
 }
 
-/// What became of the first fold of a stretch.
+/// The folds of one table.
+struct TableFold {
+    /// The one that goes on.
+    fold: Fold,
+    /// What its first fold came to, which goes together with what came before. Of an earlier half it is done.
+    first: First,
+}
+
+/// What became of the first fold of a table.
 enum First {
     /// Nothing comes before it: it is done like the others.
     Done,
@@ -198,9 +224,12 @@ impl<'a> Stretch<'a> {
         Self {
             pass,
             most,
-            fold: Fold::of(pass.share),
+            tables: Vec::new(),
+            by_oid: HashMap::new(),
+            bytes: 0,
+            rows: 0,
             done: Difference::new(pass.backward, pass.wanted.limit),
-            first: if is_later { First::Open } else { First::Done },
+            is_later,
             begun: 0,
         }
     }
@@ -223,8 +252,8 @@ impl<'a> Stretch<'a> {
 
     /// Whether the rows that it holds are to be divided.
     fn is_too_large(&self) -> bool {
-        let is_indivisible = self.pass.last || self.fold.rows() <= FEW_ROWS;
-        self.fold.bytes() > if is_indivisible { LARGEST_FOLD } else { self.most }
+        let is_indivisible = self.pass.last || self.rows <= FEW_ROWS;
+        self.bytes > if is_indivisible { LARGEST_FOLD } else { self.most }
     }
 
     fn add(&mut self, change: Change) -> Result<(), Halt> {
@@ -233,25 +262,18 @@ impl<'a> Stretch<'a> {
                 self.done.schema_changes.push(schema.statement.shown());
             }
             Change::Truncate { relations, .. } => {
-                self.end_fold();
                 for emptied in relations.iter().filter(|relation| self.pass.wanted.takes(relation)) {
+                    let table = self.table(emptied);
+                    self.end_fold(table);
                     self.done.add_emptied(emptied);
                 }
             }
             Change::Insert { relation, .. }
             | Change::Update { relation, .. }
             | Change::Delete { relation, .. } => {
-                if !self.pass.wanted.takes(relation) {
-                    return Ok(());
-                }
-                if self.fold.membership(relation) == Membership::Outdated {
-                    self.end_fold();
-                }
-                if self.fold.membership(relation) == Membership::New {
-                    self.fold.add_table(Arc::clone(relation), identity(relation, self.pass.keys));
-                }
-                if !matches!(self.fold.push(change), Ok(Pushed::Folded)) {
-                    return Err(Halt::OtherKeys);
+                if self.pass.wanted.takes(relation) {
+                    let relation = Arc::clone(relation);
+                    self.fold(&relation, change)?;
                 }
             }
             Change::Schema(_) | Change::Rows(_) | Change::Gap(_) | Change::Message(_) => {}
@@ -259,30 +281,74 @@ impl<'a> Stretch<'a> {
         Ok(())
     }
 
-    fn end_fold(&mut self) {
-        let effects = self.fold.take();
-        match self.first {
-            First::Open => self.first = First::Ended(effects),
-            First::Done | First::Ended(_) => self.done.add(&effects),
+    fn fold(&mut self, relation: &Arc<Relation>, change: Change) -> Result<(), Halt> {
+        let index = self.table(relation);
+        let mut membership = self.tables[index].fold.membership(relation);
+        if membership == Membership::Outdated {
+            self.end_fold(index);
+            membership = Membership::New;
+        }
+        let fold = &mut self.tables[index].fold;
+        if membership == Membership::New {
+            fold.add_table(Arc::clone(relation), identity(relation, self.pass.keys));
+        }
+        let (bytes, rows) = (fold.bytes(), fold.rows());
+        if !matches!(fold.push(change), Ok(Pushed::Folded)) {
+            return Err(Halt::OtherKeys);
+        }
+        self.bytes = self.bytes + fold.bytes() - bytes;
+        self.rows = self.rows + fold.rows() - rows;
+        Ok(())
+    }
+
+    /// Where the table of this relation is among those that were met.
+    fn table(&mut self, relation: &Relation) -> usize {
+        *self.by_oid.entry(relation.oid).or_insert_with(|| {
+            let mut fold = Fold::of(self.pass.share);
+            // Nothing is left out of a difference, and a key of today may have been none then.
+            fold.compare_images();
+            let first = if self.is_later { First::Open } else { First::Done };
+            self.tables.push(TableFold { fold, first });
+            self.tables.len() - 1
+        })
+    }
+
+    /// Ends the fold of one table.
+    fn end_fold(&mut self, index: usize) {
+        let TableFold { fold, first } = &mut self.tables[index];
+        let (bytes, rows) = (fold.bytes(), fold.rows());
+        let effects = fold.take();
+        match first {
+            // It is held further on.
+            First::Open => *first = First::Ended(effects),
+            First::Done | First::Ended(_) => {
+                self.done.add(&effects);
+                self.bytes -= bytes;
+                self.rows -= rows;
+            }
         }
     }
 
     /// What it comes to together with the stretch after it.
     fn followed_by(mut self, mut later: Self) -> Result<Difference, Halt> {
-        let joined = match std::mem::replace(&mut later.first, First::Done) {
-            First::Ended(effects) => effects,
-            First::Open | First::Done => later.fold.take(),
-        };
-        for change in joined.into_iter().flat_map(TableEffect::into_changes) {
-            self.add(change)?;
+        for table in &mut later.tables {
+            let joined = match std::mem::replace(&mut table.first, First::Done) {
+                First::Ended(effects) => effects,
+                First::Open | First::Done => table.fold.take(),
+            };
+            for change in joined.into_iter().flat_map(TableEffect::into_changes) {
+                self.add(change)?;
+            }
         }
         let mut whole = self.end();
-        whole.append(later.end());
+        whole.append_later(later.end());
         Ok(whole)
     }
 
     fn end(mut self) -> Difference {
-        self.end_fold();
+        for TableFold { fold, .. } in &mut self.tables {
+            self.done.add(&fold.take());
+        }
         self.done
     }
 }

@@ -7,9 +7,10 @@
 
 use std::sync::Arc;
 
-use ptr_log::{CheckpointKind, Log};
+use ptr_log::{CheckpointKind, Decision, Log, LogError};
 use ptr_model::{Position, Timestamp};
 use ptr_replay::{
+    Decisions,
     keyframe::Reason,
     session::{TargetState, inspect},
     temporary,
@@ -153,7 +154,8 @@ impl Service {
         }
         for (session, decision) in decisions {
             let reason = format!("session {session:?} leaves {} out from there on", decision.what);
-            needs.push(Need { at: decision.from, reason });
+            let at = captured.read(move |log| needed_by(log, &decision)).await?;
+            needs.push(Need { at, reason });
         }
         for session in sessions {
             let reason = |what: &str| format!("session {:?} {what}", session.name);
@@ -180,6 +182,16 @@ impl Service {
     }
 }
 
+/// From which position on a decision needs the history: rows from the primary come with the transaction before the
+/// position that they are of.
+fn needed_by(log: &Log, decision: &Decision) -> Result<Position, LogError> {
+    let first = Decisions::first_of(decision);
+    if first == decision.from.ordinal {
+        return Ok(decision.from);
+    }
+    log.position_at(first.max(log.creation().ordinal))
+}
+
 /// Positions at which segments begin, with their bytes.
 type Segments = Vec<(Position, u64)>;
 
@@ -188,7 +200,7 @@ fn let_go_by(
     log: &Log,
     before: Option<Timestamp>,
     keep_bytes: Option<u64>,
-) -> Result<(Vec<Position>, Segments), ptr_log::LogError> {
+) -> Result<(Vec<Position>, Segments), LogError> {
     let (segments, head) = (log.segments()?, log.head()?);
     let by_age = before.map(|before| log.first_since(before)).transpose()?;
     let by_age = by_age.map_or(0, |first| first.unwrap_or(head.ordinal));
@@ -215,4 +227,50 @@ fn let_go_by(
         }
     }
     Ok((starts, segments))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use ptr_log::{DecisionId, DecisionKind, TableName};
+    use ptr_model::SessionId;
+    use ptr_testkit::{HandwrittenLog, HandwrittenTable};
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn the_transaction_that_brings_the_primarys_rows_is_needed() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = folder.path().join("log");
+        let table = HandwrittenTable::new("t", &[("id", true, 23, "integer")]);
+        let mut writing = HandwrittenLog::begin(&directory, Duration::from_secs(1));
+        ["1", "2", "3"].into_iter().for_each(|row| writing.transaction([table.insert(&[row])]));
+        writing.close();
+        let log = Log::open(&directory).unwrap();
+        let at = |ordinal| log.position_at(ordinal).unwrap();
+        let needed = |from, kind| {
+            let (id, session_id) = (DecisionId(1), SessionId(Uuid::nil()));
+            let decision = Decision {
+                id,
+                session_id,
+                from: at(from),
+                kind,
+                what: String::new(),
+                decided_at: Timestamp(0),
+            };
+            needed_by(&log, &decision).unwrap()
+        };
+        let table = || TableName::new("public", "t");
+        let resync = |until| DecisionKind::Resync {
+            table: table(),
+            oid: None,
+            until: at(until),
+            contents: "c".into(),
+        };
+        assert_eq!(needed(1, resync(3)), at(1));
+        assert_eq!(needed(3, resync(3)), at(2), "no change is left out, and the rows come all the same");
+        assert_eq!(needed(3, DecisionKind::LeaveOut { table: table(), oid: None }), at(3));
+    }
 }

@@ -24,6 +24,8 @@ impl Service {
     ) -> Result<(Position, KeptHashes), ServiceError> {
         let mut why = String::new();
         for _ in 0..ATTEMPTS {
+            // Where sequences moved alone since one was sampled, what follows has a position of its own.
+            self.marker_position(captured).await?;
             let tied = self.tied_snapshot(captured).await?;
             // After the position, so that it is never behind.
             let (_, states) = self.marker_and_sequences(captured).await?;
@@ -76,10 +78,18 @@ impl Service {
             ServiceError::not_found("checkpoint", checkpoint, "checkpoint list shows those that there are")
         })?;
         let (name, position) = (checkpoint.name, checkpoint.position);
-        let Some(kept) = checkpoint.hash.as_deref().and_then(KeptHashes::parse) else {
+        let Some(text) = checkpoint.hash.as_deref() else {
             return Err(ServiceError::precondition(
                 format!("no hashes were kept at checkpoint {name:?}"),
                 "checkpoint create NAME --hash keeps them; verify without --at compares with the primary",
+            ));
+        };
+        let Some(kept) = KeptHashes::parse(text) else {
+            return Err(ServiceError::precondition(
+                format!(
+                    "the hashes that were kept at checkpoint {name:?} are of a form that this version does not know"
+                ),
+                "use the version that kept them; verify without --at compares with the primary",
             ));
         };
         let lock = self.hold_session(session).await?;
@@ -131,13 +141,7 @@ impl Service {
         let (sequences, sequences_compared) =
             self.compare_sequences(session, &replica, position, None).await?;
         replica.close().await;
-        let mut notes = Vec::new();
-        if kept.pg_dump != found.pg_dump {
-            notes.push(format!(
-                "the schema was not compared: its fingerprint is of pg_dump {}, and pg_dump {} writes another text",
-                kept.pg_dump, found.pg_dump
-            ));
-        }
-        Ok((Compared { report, sequences, sequences_compared }, notes))
+        let notes = kept.why_no_schema(&found).map(|why| format!("the schema was not compared: {why}"));
+        Ok((Compared { report, sequences, sequences_compared }, notes.into_iter().collect()))
     }
 }

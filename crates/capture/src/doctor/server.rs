@@ -106,7 +106,7 @@ fn superuser(facts: &ServerFacts) -> Vec<Finding> {
 async fn event_triggers_off(connection: &Connection) -> Result<Option<Finding>, SourceError> {
     let query = "SELECT 'the server', 'ALTER SYSTEM SET event_triggers = on; SELECT pg_reload_conf()'
            FROM pg_catalog.pg_settings
-          WHERE name = 'event_triggers' AND setting = 'off' AND source NOT IN ('database', 'user', 'database user', 'client', 'session')
+          WHERE name = 'event_triggers' AND setting = 'off' AND source NOT IN ('global', 'database', 'user', 'database user', 'client', 'session')
          UNION ALL
          SELECT whom.name, pg_catalog.format('ALTER %s RESET event_triggers', whom.altered)
            FROM pg_catalog.pg_db_role_setting s

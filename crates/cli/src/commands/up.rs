@@ -19,7 +19,8 @@ use crate::{
   INPUT_DSN=postgres://me@db.example/shop postgres-test-replay up")]
 pub struct Up {
     /// Go to the background once changes are captured and the API answers
-    #[arg(long)]
+    // `script/up` gives it, and who calls that may give it too.
+    #[arg(long, overrides_with = "detach")]
     detach: bool,
     /// Where the API listens; :PORT means loopback
     #[arg(long, value_name = "HOST:PORT")]

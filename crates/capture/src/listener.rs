@@ -252,10 +252,10 @@ impl Listener<'_> {
 }
 
 /// The questions before a stream are quick ones. Where no answer comes from any host, the connection is dead.
-async fn in_time<T>(
+async fn in_time<T, E: From<TransportError>>(
     dsn: &Dsn,
-    asked: impl Future<Output = Result<T, ListenError>>,
-) -> Result<T, ListenError> {
+    asked: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
     let hosts = u32::try_from(dsn.hosts().len()).unwrap_or(u32::MAX).saturating_mul(BEGINNING);
     let limit =
         dsn.connect_timeout().unwrap_or(ptr_postgres::dsn::DEFAULT_CONNECT_TIMEOUT).saturating_mul(hosts);

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ListenError, ListenerOptions, ListenerState, ListenerStatus, gather::Gatherer, receive::Ended,
+    ListenError, ListenerOptions, ListenerState, ListenerStatus, gather::Gatherer, in_time, receive::Ended,
     writer::WriterThread,
 };
 use crate::{
@@ -93,7 +93,8 @@ impl Drain<'_> {
         connection: &mut ReplicationConnection,
     ) -> Result<Option<(Distance, Lsn)>, DrainError> {
         let slot = &self.options.slot;
-        let mut distance = Distance::measure(connection, slot).await?;
+        let measured = in_time(&self.options.dsn, Distance::measure(connection, slot));
+        let mut distance = measured.await?;
         let Some(upto) = distance.next_chunk(self.options.catch_up) else { return Ok(None) };
         connection.prepare_to_peek().await?;
         let durable = self.writer.durable.borrow().lsn;

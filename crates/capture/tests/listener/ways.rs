@@ -105,6 +105,23 @@ async fn a_way_that_is_half_open_from_the_start_of_the_stream_is_given_up_too() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_way_that_is_half_open_behind_any_question_before_the_stream_is_given_up_too() {
+    let setting = by_a_way("3s").await;
+    let dsn = format!("{}?connect_timeout=1", setting.options().dsn.to_uri_with_password());
+    let dsn = ptr_postgres::Dsn::from_environment(&dsn).unwrap();
+    // Login, who the server is, the database, the slot, how far behind, the stream.
+    for messages in 4..12 {
+        way(&setting).silence_after(messages);
+        let listener = setting.listen_by(dsn.clone());
+        setting.client.batch_execute("INSERT INTO pgbench_history (tid) VALUES (1)").await.unwrap();
+        setting.until_captured(&listener).await;
+        listener.stop().await.unwrap();
+        way(&setting).heal();
+    }
+    oracle::assert_log_is_stream(&setting).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_idle_server_that_answers_is_not_taken_for_dead() {
     let setting = by_a_way("0").await;
     let listener = setting.listen();

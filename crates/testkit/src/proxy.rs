@@ -216,14 +216,17 @@ async fn connect(client: TcpStream, number: u64, gate: Arc<Gate>) {
     let (mut is_cut, mut silenced) = (gate.is_cut.subscribe(), gate.silenced.subscribe());
     let passing = async {
         tokio::select! {
+            biased;
+            _ = is_cut.wait_for(|is_cut| *is_cut) => {}
             _ = forth(&mut from_client, &mut to_server, &gate) => {}
             _ = back(&mut from_server, &mut to_client, &gate) => {}
-            _ = is_cut.wait_for(|is_cut| *is_cut) => {}
         }
     };
+    // What came after it was silenced must not pass, though nobody looked in between.
     let is_silenced = tokio::select! {
-        () = passing => false,
+        biased;
         silenced = silenced.wait_for(|silenced| number < *silenced) => silenced.is_ok(),
+        () = passing => false,
     };
     if is_silenced {
         // Both ends stay as they are until whoever holds them gives up.

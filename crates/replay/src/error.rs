@@ -156,6 +156,11 @@ impl ReplayError {
         }
     }
 
+    /// Whether a new database can go where the session's own cannot.
+    pub(crate) fn wants_new_database(&self) -> bool {
+        matches!(self, Self::Mismatch(mismatch) if matches!(**mismatch, Mismatch::ManyTables))
+    }
+
     /// Whether the server has no more locks to give, which are of its shared memory.
     pub(crate) fn is_out_of_locks(&self) -> bool {
         matches!(self, Self::Database(error) if error.sqlstate() == Some(SqlState::OUT_OF_MEMORY.code()))

@@ -115,7 +115,7 @@ impl NavigateError {
     /// Whether a new database can go where the session's own cannot.
     #[must_use]
     pub fn wants_new_database(&self) -> bool {
-        matches!(self, Self::Replay(ReplayError::Mismatch(mismatch)) if matches!(**mismatch, Mismatch::ManyTables))
+        matches!(self, Self::Replay(error) if error.wants_new_database())
     }
 
     /// Whether the output server has no more locks to give.
@@ -235,10 +235,7 @@ const ATTEMPTS: usize = 4;
 /// Whether a way failed for what a keyframe from before the destination does not suffer from.
 fn is_barred(plan: &Plan, error: &ReplayError) -> bool {
     let is_undo = plan.steps.iter().any(|step| matches!(step, PlanStep::Undo { .. }));
-    match error {
-        ReplayError::Mismatch(mismatch) if matches!(**mismatch, Mismatch::ManyTables) => true,
-        error => is_undo && is_only_this_way_barred(error),
-    }
+    error.wants_new_database() || (is_undo && is_only_this_way_barred(error))
 }
 
 /// Whether an undo failed for what a keyframe does not suffer from: old rows that the log has not, a

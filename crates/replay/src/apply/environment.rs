@@ -9,7 +9,7 @@ use ptr_postgres::quote_literal;
 use tokio_postgres::Client;
 
 use crate::database::{self, DatabaseError, Doing};
-pub(super) use session_words::{unknown_current, with_session_user, words};
+pub(super) use session_words::{unknown_current, with_session_user};
 
 /// Settings that a statement must not bring along: they are about our session, or set otherwise.
 const NOT_FROM_THE_LOG: [&str; 4] =

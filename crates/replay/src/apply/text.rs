@@ -2,8 +2,22 @@
 
 use squawk_lexer::{TokenKind, tokenize};
 
-/// The words of a statement outside of quotes, comments and parentheses, upper-case, with their byte offsets.
-pub(super) fn words(sql: &str) -> Vec<(usize, String)> {
+/// A word or sign of a statement, outside of parentheses.
+#[derive(Clone, Copy)]
+pub(super) struct Word<'s> {
+    pub(super) at: usize,
+    pub(super) text: &'s str,
+    kind: TokenKind,
+}
+
+impl Word<'_> {
+    pub(super) fn is(&self, keyword: &str) -> bool {
+        matches!(self.kind, TokenKind::Ident) && self.text.eq_ignore_ascii_case(keyword)
+    }
+}
+
+/// The words and signs of a statement outside of parentheses and comments.
+pub(super) fn words_and_signs(sql: &str) -> Vec<Word<'_>> {
     let mut words = Vec::new();
     let (mut at, mut depth) = (0_usize, 0_usize);
     for token in tokenize(sql) {
@@ -11,12 +25,19 @@ pub(super) fn words(sql: &str) -> Vec<(usize, String)> {
         match token.kind {
             TokenKind::OpenParen => depth += 1,
             TokenKind::CloseParen => depth = depth.saturating_sub(1),
-            TokenKind::Ident if depth == 0 => words.push((at, sql[at..end].to_ascii_uppercase())),
+            TokenKind::Whitespace | TokenKind::LineComment | TokenKind::BlockComment { .. } => {}
+            kind if depth == 0 => words.push(Word { at, text: &sql[at..end], kind }),
             _ => {}
         }
         at = end;
     }
     words
+}
+
+/// The words of a statement outside of quotes, comments and parentheses, upper-case, with their byte offsets.
+pub(super) fn words(sql: &str) -> Vec<(usize, String)> {
+    let words = words_and_signs(sql).into_iter().filter(|word| matches!(word.kind, TokenKind::Ident));
+    words.map(|word| (word.at, word.text.to_ascii_uppercase())).collect()
 }
 
 /// Whether the statement has the word outside of quotes, comments and parentheses.

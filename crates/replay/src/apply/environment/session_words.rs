@@ -2,39 +2,8 @@
 
 use ptr_model::SchemaChange;
 use ptr_postgres::quote_identifier;
-use squawk_lexer::{TokenKind, tokenize};
 
-/// A word or sign of a statement, outside of parentheses.
-#[derive(Clone, Copy)]
-pub(in crate::apply) struct Word<'s> {
-    pub(in crate::apply) at: usize,
-    pub(in crate::apply) text: &'s str,
-    kind: TokenKind,
-}
-
-impl Word<'_> {
-    pub(in crate::apply) fn is(&self, keyword: &str) -> bool {
-        matches!(self.kind, TokenKind::Ident) && self.text.eq_ignore_ascii_case(keyword)
-    }
-}
-
-/// The words and signs of a statement outside of parentheses and comments.
-pub(in crate::apply) fn words(sql: &str) -> Vec<Word<'_>> {
-    let mut words = Vec::new();
-    let (mut at, mut depth) = (0_usize, 0_usize);
-    for token in tokenize(sql) {
-        let end = sql.len().min(at + usize::try_from(token.len).unwrap_or(usize::MAX));
-        match token.kind {
-            TokenKind::OpenParen => depth += 1,
-            TokenKind::CloseParen => depth = depth.saturating_sub(1),
-            TokenKind::Whitespace | TokenKind::LineComment | TokenKind::BlockComment { .. } => {}
-            kind if depth == 0 => words.push(Word { at, text: &sql[at..end], kind }),
-            _ => {}
-        }
-        at = end;
-    }
-    words
-}
+use crate::apply::text::{Word, words_and_signs};
 
 /// A setting whose value in the session a function keeps (`SET name FROM CURRENT`), where our session has another.
 pub(in crate::apply) fn unknown_current(change: &SchemaChange, sql: &str) -> Option<String> {
@@ -50,7 +19,7 @@ pub(in crate::apply) fn unknown_current(change: &SchemaChange, sql: &str) -> Opt
 
 /// The settings of each `SET name FROM CURRENT`, in lower case: PostgreSQL looks them up in any.
 fn from_current(sql: &str) -> Vec<String> {
-    let words = words(sql);
+    let words = words_and_signs(sql);
     let after_set = |number: usize| {
         let rest = &words[number + 1..];
         let length = rest.windows(2).position(|two| two[0].is("FROM") && two[1].is("CURRENT"))?;
@@ -86,7 +55,7 @@ fn session_users<'s>(tag: &str, sql: &'s str) -> Vec<Word<'s>> {
         tag,
         "GRANT" | "REVOKE" | "ALTER DEFAULT PRIVILEGES" | "DROP OWNED" | "CREATE POLICY" | "ALTER POLICY"
     ) || tag.ends_with(" USER MAPPING");
-    let words = words(sql);
+    let words = words_and_signs(sql);
     let is_role = |number: &usize| match &words[..*number] {
         _ if !words[*number].is("SESSION_USER") => false,
         _ if are_all_roles => true,

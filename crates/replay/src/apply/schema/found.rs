@@ -2,7 +2,7 @@
 
 use ptr_model::SchemaChange;
 
-use crate::apply::environment;
+use crate::apply::text::words_and_signs;
 
 /// The statement with nothing but what it dropped on the primary, where that is not all it names: the rest may be here,
 /// made by another session that committed before it.
@@ -12,7 +12,7 @@ pub(super) fn only_what_was_there(change: &SchemaChange, sql: &str) -> Option<St
     if !takes_identities || !change.tag.starts_with("DROP ") || change.dropped.is_empty() {
         return None;
     }
-    let words = environment::words(sql);
+    let words = words_and_signs(sql);
     let after = words.windows(2).position(|two| two[0].is("IF") && two[1].is("EXISTS"))? + 2;
     let named = words[after..].iter().filter(|word| word.text == ",").count() + 1;
     if named <= change.dropped.len() || change.dropped.iter().any(|object| object.is_temporary) {
